@@ -1,0 +1,71 @@
+# The front door, thin: everything real is in Meson. `make help` lists the targets.
+BUILD ?= build
+CC_CLANG ?= clang
+CXX_CLANG ?= clang++
+export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
+
+.PHONY: help all demo test check clang asan tsan lint bench bench-peers fuzz install clean deps
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps:
+	@scripts/install_deps.sh build
+
+$(BUILD)/build.ninja: | deps
+	meson setup $(BUILD)
+
+all: $(BUILD)/build.ninja ## build everything into build/
+	ninja -C $(BUILD)
+
+demo: all ## convert a real 4-bit ResNet-50, name what is in real images, time it
+	@scripts/demo.sh $(BUILD)
+
+test: all ## build and run all tests; the last line counts them
+	@tests/run.sh $(BUILD)
+
+clang: | deps-lint ## the same tests, built by clang
+	@[ -f build-clang/build.ninja ] || CC=$(CC_CLANG) CXX=$(CXX_CLANG) meson setup build-clang -Dwerror=true
+	ninja -C build-clang
+	@tests/run.sh build-clang
+
+asan: | deps-lint ## tests under clang's address and undefined-behaviour sanitizers
+	@[ -f build-asan/build.ninja ] || CC=$(CC_CLANG) CXX=$(CXX_CLANG) meson setup build-asan \
+	  --buildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
+	ninja -C build-asan
+	@UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 tests/run.sh build-asan
+
+tsan: | deps-lint ## session and thread-pool tests under the thread sanitizer
+	@[ -f build-tsan/build.ninja ] || CC=$(CC_CLANG) CXX=$(CXX_CLANG) meson setup build-tsan \
+	  --buildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dconverter=disabled -Dtools=disabled
+	ninja -C build-tsan
+	@tests/run.sh build-tsan --suite runtime
+
+lint: | deps-lint ## formatting, clang-tidy, repository rules
+	@scripts/lint.sh
+
+check: test clang asan tsan lint ## everything a release must pass
+
+bench: all ## kernel benchmarks (Google Benchmark)
+	$(BUILD)/bench/bench_kernels --benchmark_min_time=0.1
+
+bench-peers: all ## whole networks beside OpenVINO and ONNX Runtime int8, interleaved
+	@scripts/install_deps.sh peers
+	@bench/peers.sh $(BUILD)
+
+fuzz: | deps-lint ## a minute of fuzzing of each target; longer with SECONDS=3600
+	@[ -f build-fuzz/build.ninja ] || CC=$(CC_CLANG) CXX=$(CXX_CLANG) meson setup build-fuzz -Dfuzz=true \
+	  --buildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
+	ninja -C build-fuzz
+	@tests/fuzz/run.sh build-fuzz $${SECONDS:-60}
+
+install: all ## install the library, header, tools and pkg-config file (DESTDIR, PREFIX as usual)
+	meson install -C $(BUILD)
+
+deps-lint:
+	@scripts/install_deps.sh lint
+.PHONY: deps-lint
+
+clean: ## remove the build folders
+	rm -rf build build-clang build-asan build-tsan build-fuzz
