@@ -55,11 +55,12 @@ struct ConvKernel {
   void (*units)(const ConvShape&, uint32_t* units, uint32_t* panels);
   size_t (*scratch_bytes)(const ConvShape&, uint32_t cb);   // per thread
   void (*run)(const ConvArgs&, const ConvPart&, const KernelContext&);
-  float cost;             // relative; select takes the least among those that fit, first on ties
+  float (*cost)(const ConvShape&, uint32_t cb);  // measured, relative to a direct vector kernel = 1
 };
 
 std::span<const ConvKernel> conv_kernels();  // best first, reference last
-// Pure: the cheapest row that fits. Never fails: the reference fits everything.
+// Pure: the cheapest row that fits, first on ties; a row of wider weights or codes serves narrower
+// ones. Never fails: the reference fits everything.
 const ConvKernel& select_conv(const ConvShape&, uint32_t cb, Elem weights, int32_t max_activation,
                               IsaMask isa);
 

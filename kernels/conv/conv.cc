@@ -1,0 +1,39 @@
+#include "kernels/conv/conv.h"
+
+#include "kernels/isa_config.h"
+#include "kernels/conv/rows.h"
+
+namespace mpq::kernels {
+namespace {
+
+// Bits of a signed weight type; a row of at least as many serves it.
+constexpr int weight_bits(Elem e) { return e == Elem::s2 ? 2 : e == Elem::s4 ? 4 : 8; }
+
+}  // namespace
+
+std::span<const ConvKernel> conv_kernels() {
+  static const ConvKernel kRows[] = {
+      conv_u8s8_ref,
+  };
+  return kRows;
+}
+
+const ConvKernel& select_conv(const ConvShape& shape, uint32_t cb, Elem weights,
+                              int32_t max_activation, IsaMask isa) {
+  const std::span<const ConvKernel> rows = conv_kernels();
+  const ConvKernel* best = &rows.back();
+  float best_cost = best->cost(shape, cb);
+  for (const ConvKernel& row : rows) {
+    if ((row.isa & ~isa) != 0 || weight_bits(row.weights) < weight_bits(weights) ||
+        row.max_activation < max_activation || !row.fits(shape, cb))
+      continue;
+    const float cost = row.cost(shape, cb);
+    if (cost < best_cost || (cost == best_cost && &row < best)) {
+      best = &row;
+      best_cost = cost;
+    }
+  }
+  return *best;
+}
+
+}  // namespace mpq::kernels

@@ -1,0 +1,10 @@
+// The rows of the family, defined one ISA a file and joined in conv.cc.
+#pragma once
+
+#include "kernels/conv/conv.h"
+
+namespace mpq::kernels {
+
+extern const ConvKernel conv_u8s8_ref;
+
+}  // namespace mpq::kernels
