@@ -1,0 +1,84 @@
+// Post-training quantisation without training: a folded float graph -> the same graph with FakeQuant
+// nodes and integer weights, ready for lower(). One walk in topological order runs the float network
+// and the network quantised so far side by side on the calibration samples, so every layer is fitted
+// to the inputs that it will really see:
+//
+//   equalise      rescale channels between Conv -> Relu -> Conv (the function is unchanged)
+//   step          of each activation: least squared error against the float tensor, or a percentile
+//   weights       per-channel scale by search, then rounding with error compensation: column by
+//                 column, the error of a rounded weight is spread over the columns still to come by
+//                 the inverse of H = X X^T (OBQ/GPTQ). The target is the least-squares fit of the
+//                 float output on the quantised input, so errors of earlier layers are made good too
+//   output        per-channel bias (and optionally scale) so that mean (and deviation) of the
+//                 layer's output equal the float ones: bias correction, BatchNorm re-estimation
+//
+// First Conv and last Linear stay at 8 bit unless the map says otherwise, and so does the residual
+// stream; layers that read one tensor at one width share its step. Deterministic: the same bytes for
+// the same graph, samples and options.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "converter/graph.h"
+
+namespace mpq::convert {
+
+struct LayerBits {
+  int weight = 8, activation = 8;  // activation: of the layer's input
+};
+using BitsMap = std::map<std::string, LayerBits>;  // by name of a Conv or Linear node; others: 8/8
+
+// Every Conv and Linear at w/a, the first and the last one at 8/8.
+BitsMap uniform_bits(const Graph& graph, int weight, int activation);
+
+// Samples as the graph's input takes them: `count` times the input's elements, float, NCHW.
+struct CalibrationData {
+  std::span<const float> samples;
+  uint32_t count = 0;
+};
+
+enum class StepRule : uint8_t { kMse, kPercentile, kMinMax };
+enum class WeightRounding : uint8_t { kNearest, kCompensated };
+enum class OutputCorrection : uint8_t { kNone, kBias, kAffine };
+
+struct PtqOptions {
+  StepRule step = StepRule::kMse;
+  double percentile = 99.99;  // of |x|, for kPercentile
+  WeightRounding rounding = WeightRounding::kCompensated;
+  OutputCorrection correction = OutputCorrection::kBias;
+  double equalise = 0.5;      // 0: off; 1: every channel to the same range
+  double damping = 0.01;      // of the mean diagonal of H
+  double refit = 1.0;         // share of the least-squares refit of the weights; 0: off
+  int residual_bits = 8;
+  uint32_t batch = 32;        // samples evaluated together
+  uint32_t threads = 0;       // 0: all cores
+  // Called when a layer is finished: how many of how many, its name. Returning false stops.
+  std::function<bool(uint32_t done, uint32_t total, const std::string& layer)> progress;
+};
+
+// One Conv or Linear. Signal-to-noise ratios against the float network, in dB.
+struct LayerReport {
+  std::string name, op;
+  LayerBits bits;
+  uint64_t weights = 0, weight_bytes = 0, macs = 0;
+  float input_step = 0.0F;
+  int32_t input_zero_point = 0;
+  double weight_sqnr = 0.0, input_sqnr = 0.0, output_sqnr = 0.0;
+};
+
+struct PtqReport {
+  std::vector<LayerReport> layers;  // graph order
+  double output_sqnr = 0.0;         // of the graph's output
+  double top1_agreement = 0.0;      // share of samples whose best class is the float one's
+};
+
+// On an error the graph is left as it was.
+Result<PtqReport> quantize(Graph* graph, const BitsMap& bits, const CalibrationData& calibration,
+                           const PtqOptions& options);
+
+}  // namespace mpq::convert
