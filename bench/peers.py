@@ -8,10 +8,9 @@ the minimum and the median over all rounds are reported, and the ratio of each p
 The peers run the network that their own users would: ResNet v1.5 in ONNX, quantised to 8 bit by ONNX
 Runtime's static QDQ quantiser (u8 activations, s8 weights per channel, BatchNorm folded).
 
-  bench/peers.py --model w4a4.fb --lib build/runtime/libmpq.so.1 --threads 1,2 --markdown out.md
+  bench/peers.py --model w4a4=resnet50_w4a4.fb --threads 1,2 --batch 1,16 --markdown table.md
 """
 import argparse
-import ctypes
 import json
 import os
 import platform
@@ -131,35 +130,140 @@ class OnnxRuntime:
         self.session.run(None, {self.name: self.inputs[i % 8]})
 
 
-class Mpq:
-    """The C API through ctypes, copying the input in and the output out, as the peers do."""
-
-    class Options(ctypes.Structure):
-        _fields_ = [("bytes", ctypes.c_uint8 * 512)]
-
-    def __init__(self, spec):
-        self.lib = ctypes.CDLL(spec["lib"])
-        self.lib.mpq_last_error.restype = ctypes.c_char_p
-        self.lib.mpq_version_string.restype = ctypes.c_char_p
-        self.lib.mpq_bench_create.restype = ctypes.c_int
-        self.version = self.lib.mpq_version_string().decode()
-        raise NotImplementedError
-
-
-class MpqRun:
-    """mpq in its own bench tool's process is driven through the C API by bench/peer_worker."""
-
-
 def serve(spec):
+    """The contender's process: one line "k" in, one line with k times in nanoseconds out."""
     contender = {"openvino": OpenVino, "onnxruntime": OnnxRuntime}[spec["kind"]](spec)
     print(json.dumps({"version": contender.version}), flush=True)
-    i = 0
+    done = 0
     for line in sys.stdin:
-        runs = int(line)
         times = []
-        for _ in range(runs):
+        for _ in range(int(line)):
             start = time.perf_counter_ns()
-            contender.run(i)
+            contender.run(done)
             times.append(time.perf_counter_ns() - start)
-            i += 1
+            done += 1
         print(json.dumps(times), flush=True)
+
+
+class Contender:
+    """A process that times runs on demand; see serve() and bench/peer_worker.c for the two kinds."""
+
+    def __init__(self, name, command):
+        self.name, self.times = name, []
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.version = json.loads(self.line())["version"]
+
+    def line(self):
+        text = self.process.stdout.readline()
+        if not text:
+            sys.exit(f"peers: {self.name}: stopped with status {self.process.wait()}")
+        return text
+
+    def turn(self, runs, counted):
+        self.process.stdin.write(f"{runs}\n")
+        self.process.stdin.flush()
+        times = json.loads(self.line())
+        if counted:
+            self.times += times
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def contest(options, threads, batch):
+    """All contenders in turn, `rounds` times; times per image in milliseconds."""
+    contenders = []
+    for entry in options.model:
+        name, path = entry.split("=", 1)
+        contenders.append(Contender("mpq " + name, [options.worker, path, str(threads), str(batch)]))
+    for kind in ("openvino", "onnxruntime"):
+        spec = {"kind": kind, "model": options.int8, "threads": threads, "batch": batch}
+        contenders.append(Contender(kind + " int8", [sys.executable, __file__, "--serve", json.dumps(spec)]))
+    for contender in contenders:
+        contender.turn(max(3, options.runs), counted=False)
+    for _ in range(options.rounds):
+        for contender in contenders:
+            time.sleep(0.05)  # pools of the one before stop spinning
+            contender.turn(1, counted=False)
+            contender.turn(options.runs, counted=True)
+    rows = []
+    for contender in contenders:
+        contender.close()
+        per_image = [t / batch / 1e6 for t in contender.times]
+        rows.append({"name": contender.name, "version": contender.version, "threads": threads, "batch": batch,
+                     "runs": len(per_image), "min_ms": min(per_image),
+                     "median_ms": statistics.median(per_image)})
+    best = {key: min(r[key] for r in rows if not r["name"].startswith("mpq")) for key in ("min_ms", "median_ms")}
+    for row in rows:
+        row["ratio_min"] = best["min_ms"] / row["min_ms"]
+        row["ratio_median"] = best["median_ms"] / row["median_ms"]
+    return rows
+
+
+def cpu_model():
+    with open("/proc/cpuinfo", encoding="ascii") as info:
+        lines = info.read().split("\n\n")[0].splitlines()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    isa = [flag for flag in ("avx2", "avx512_vnni", "gfni", "amx_int8") if flag in fields["flags"].split()]
+    return f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']}; {', '.join(isa)})"
+
+
+def markdown(rows, facts):
+    lines = [f"{facts['date']}, commit {facts['commit']}, {facts['cpu']}, {facts['cores']} cores, {facts['system']}.", "",
+             "Milliseconds per image; ratio = fastest int8 peer / this, above 1 is faster than every peer.", "",
+             "| network | threads | batch | min ms | median ms | ratio (min) | ratio (median) |",
+             "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    lines += [f"| {r['name']} ({r['version']}) | {r['threads']} | {r['batch']} | {r['min_ms']:.2f} | {r['median_ms']:.2f} | "
+              f"{r['ratio_min']:.2f} | {r['ratio_median']:.2f} |" for r in rows]
+    return "\n".join(lines) + "\n"
+
+
+def numbers(text):
+    return [int(word) for word in text.split(",")]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--model", action="append", default=[], metavar="NAME=FILE", help="an mpq model; repeatable")
+    parser.add_argument("--worker", default="build/bench/peer_worker", help="the program that runs mpq models")
+    parser.add_argument("--depth", type=int, choices=sorted(LAYERS), default=50, help="the peers' ResNet")
+    parser.add_argument("--cache", default=os.path.join(tempfile.gettempdir(), "mpq-peers"), help="where the peers' ONNX files are kept")
+    parser.add_argument("--threads", type=numbers, default=[1, 2], metavar="1,2")
+    parser.add_argument("--batch", type=numbers, default=[1], metavar="1,16")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--runs", type=int, default=3, help="counted runs of a contender in a round")
+    parser.add_argument("--json", help="write all numbers here")
+    parser.add_argument("--markdown", help="write the table here too")
+    options = parser.parse_args()
+    if options.serve:
+        return serve(json.loads(options.serve))
+
+    os.makedirs(options.cache, exist_ok=True)
+    options.int8 = os.path.join(options.cache, f"resnet{options.depth}-int8-qdq.onnx")
+    if not os.path.exists(options.int8):
+        floating = os.path.join(options.cache, f"resnet{options.depth}.onnx")
+        build_resnet(options.depth, floating)
+        quantise(floating, options.int8 + ".part")
+        os.replace(options.int8 + ".part", options.int8)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    facts = {"date": time.strftime("%Y-%m-%d"), "commit": commit or "unknown", "cpu": cpu_model(),
+             "cores": len(os.sched_getaffinity(0)), "system": f"{platform.system()} {platform.release().split('-')[0]}"}
+    rows = []
+    for batch in options.batch:
+        for threads in options.threads:
+            rows += contest(options, threads, batch)
+    text = markdown(rows, facts)
+    print(text, end="")
+    if options.json:
+        with open(options.json, "w", encoding="ascii") as out:
+            json.dump({"schema_version": 1, **facts, "rows": rows}, out, indent=1)
+    if options.markdown:
+        with open(options.markdown, "w", encoding="ascii") as out:
+            out.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
