@@ -29,7 +29,8 @@ Image resize(const Image& image, uint32_t width, uint32_t height, format::ImageP
 // crop is scaled up. Returns crop_h * crop_w * 3 bytes, NHWC.
 Result<std::vector<uint8_t>> preprocess(const Image& image, const format::ImagePreprocess& spec);
 
-// (pixel / 255 - mean) / stddev in binary32, NCHW: what a float network reads.
+// (pixel / 255 - mean) / stddev in binary32, NCHW: what a float network reads. One or more images
+// of the crop's size.
 std::vector<float> normalise_nchw(std::span<const uint8_t> nhwc, const format::ImagePreprocess& spec);
 
 }  // namespace mpq::data

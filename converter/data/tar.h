@@ -1,0 +1,19 @@
+// The members of an uncompressed tar file (ustar, GNU and pax long names), read in place.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "converter/data/read_file.h"
+
+namespace mpq::data {
+
+struct TarMember {
+  std::string path;  // without a leading "./"; only ever compared, never used as a file name
+  uint64_t offset = 0, size = 0;
+};
+
+// Regular members in archive order; links, devices and folders are left out.
+Result<std::vector<TarMember>> list_tar(const std::string& path);
+
+}  // namespace mpq::data
