@@ -13,6 +13,11 @@ constexpr int weight_bits(Elem e) { return e == Elem::s2 ? 2 : e == Elem::s4 ? 4
 
 std::span<const ConvKernel> conv_kernels() {
   static const ConvKernel kRows[] = {
+#if MPQ_HAVE_AVX512VNNI
+      conv_u8s2_14x64_avx512vnni,
+      conv_u8s4_14x64_avx512vnni,
+      conv_u8s8_14x64_avx512vnni,
+#endif
       conv_u8s8_ref,
   };
   return kRows;

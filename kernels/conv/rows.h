@@ -6,5 +6,7 @@
 namespace mpq::kernels {
 
 extern const ConvKernel conv_u8s8_ref;
+extern const ConvKernel conv_u8s8_14x64_avx512vnni, conv_u8s4_14x64_avx512vnni,
+    conv_u8s2_14x64_avx512vnni;
 
 }  // namespace mpq::kernels
