@@ -30,6 +30,12 @@ constexpr uint32_t channel_block(uint32_t channels) {
   return channels <= 4 ? 4 : channels <= 16 ? 16 : channels <= 32 ? 32 : 64;
 }
 
+// A share of a step's work: units [begin, end) of the count its family states. Any partition gives the
+// same bytes.
+struct WorkRange {
+  uint32_t begin = 0, end = 0;
+};
+
 // What a kernel may use besides its arguments.
 struct KernelContext {
   void* scratch = nullptr;  // 64-byte aligned, private to the thread, of the size the row asked for

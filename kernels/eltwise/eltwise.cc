@@ -1,0 +1,28 @@
+#include "kernels/eltwise/eltwise.h"
+
+#include "kernels/eltwise/rows.h"
+#include "kernels/isa_config.h"
+
+namespace mpq::kernels {
+
+std::span<const AddKernel> add_kernels() {
+  static const AddKernel kRows[] = {
+#if MPQ_HAVE_AVX512VNNI
+      add_u8_avx512vnni,
+#endif
+#if MPQ_HAVE_AVX2
+      add_u8_avx2,
+#endif
+      add_u8_ref,
+  };
+  return kRows;
+}
+
+const AddKernel& select_add(IsaMask isa) {
+  const std::span<const AddKernel> rows = add_kernels();
+  for (const AddKernel& row : rows)
+    if ((row.isa & ~isa) == 0) return row;
+  return rows.back();
+}
+
+}  // namespace mpq::kernels
