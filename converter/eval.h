@@ -11,7 +11,7 @@
 namespace mpq::convert {
 
 // Called after each node with its output (NCHW, batch first) for the current batch. Returning false
-// stops the evaluation.
+// stops the evaluation, which then returns no output.
 using Observer = std::function<bool(const Node& node, std::span<const float> output)>;
 
 // Prepared once per graph (oneDNN primitives, reordered weights), run many times. Not thread-safe;

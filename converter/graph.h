@@ -86,7 +86,8 @@ int producer(const Graph& graph, ValueId value);
 std::vector<uint32_t> consumers(const Graph& graph, ValueId value);
 const char* op_name(const Op& op);             // "conv", "fake_quant"
 std::string print(const Graph& graph);         // one line per node: for --dump-after
-Checked check(const Graph& graph);             // invariants: order, arity, shapes
+Result<Shape> infer_shape(const Graph& graph, const Node& node);  // of the output, from the inputs
+Checked check(const Graph& graph);             // invariants: order, arity, shapes, codes
 void remove_dead(Graph* graph);                // nodes whose outputs nobody reads
 
 }  // namespace mpq::convert
