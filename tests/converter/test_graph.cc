@@ -85,7 +85,9 @@ TEST_CASE("graph: check finds each broken invariant") {
     CHECK(contains(reason(graph), "stride"));
   }
   SUBCASE("weight codes") {
-    WeightQuant quant{.spec = {.bits = 2, .is_signed = true, .scale = {1.0F}, .lo = -2, .hi = 1}, .codes = std::vector<int8_t>(36, 1)};
+    WeightQuant quant;
+    quant.spec = {.bits = 2, .is_signed = true, .scale = {1.0F}, .lo = -2, .hi = 1};
+    quant.codes.assign(36, 1);
     graph.nodes[0].weight_quant = quant;
     CHECK(reason(graph).empty());
     graph.nodes[0].weight_quant->codes[5] = 2;
