@@ -41,10 +41,8 @@ struct Level {
   IsaMask isa;
 };
 // From low to high; each level contains the ones before it.
-constexpr Level kLevels[] = {{"scalar", kIsaScalar},
-                             {"avx2", kIsaAvx2},
-                             {"avx512vnni", kIsaAvx512Vnni},
-                             {"amx", kIsaAmx}};
+constexpr Level kLevels[] = {
+    {"scalar", kIsaScalar}, {"avx2", kIsaAvx2}, {"avx512vnni", kIsaAvx512Vnni}, {"amx", kIsaAmx}};
 
 }  // namespace
 

@@ -1,7 +1,7 @@
 #include "kernels/conv/conv.h"
 
-#include "kernels/isa_config.h"
 #include "kernels/conv/rows.h"
+#include "kernels/isa_config.h"
 
 namespace mpq::kernels {
 namespace {
@@ -14,11 +14,12 @@ constexpr int weight_bits(Elem e) { return e == Elem::s2 ? 2 : e == Elem::s4 ? 4
 std::span<const ConvKernel> conv_kernels() {
   static const ConvKernel kRows[] = {
 #if MPQ_HAVE_AVX512VNNI
-      conv_u8s2_14x64_avx512vnni,
-      conv_u8s4_14x64_avx512vnni,
-      conv_u8s8_14x64_avx512vnni,
+    conv_u4s4_winograd2_avx512vnni,
+    conv_u8s2_14x64_avx512vnni,
+    conv_u8s4_14x64_avx512vnni,
+    conv_u8s8_14x64_avx512vnni,
 #endif
-      conv_u8s8_ref,
+    conv_u8s8_ref,
   };
   return kRows;
 }

@@ -2,12 +2,13 @@
 // M "pixels" (H = 1, W = M, R = S = 1).
 //
 //   acc[n][y][x][o] = acc_bias[o] + sum over c, r, s of
-//                     X[n][y * stride_h + r * dilation_h][x * stride_w + s * dilation_w][c] * W[o][c][r][s]
+//                     X[n][y * stride_h + r * dilation_h][x * stride_w + s * dilation_w][c] *
+//                     W[o][c][r][s]
 //   Y = requant(acc, o, residual)
 //
 // X unsigned codes, W signed codes, sums exact in int32 (the planner has proved that they fit). The
-// epilogue belongs to the kernel: sums never go to memory. Single-threaded, re-entrant, no allocation;
-// bytes outside the stated extents are never touched.
+// epilogue belongs to the kernel: sums never go to memory. Single-threaded, re-entrant, no
+// allocation; bytes outside the stated extents are never touched.
 #pragma once
 
 #include <cstddef>
@@ -21,16 +22,17 @@
 namespace mpq::kernels {
 
 struct ConvShape {
-  uint32_t n = 1, c = 0, oh = 1, ow = 1, o = 0;  // images, input channels, output rows/columns/channels
-  uint32_t r = 1, s = 1;                         // kernel rows and columns
+  uint32_t n = 1, c = 0, oh = 1, ow = 1,
+           o = 0;         // images, input channels, output rows/columns/channels
+  uint32_t r = 1, s = 1;  // kernel rows and columns
   uint32_t stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1, groups = 1;
 };
 
 struct ConvArgs {
   ConvShape shape;
-  Planes x;             // data = the pixel under tap (0, 0) of output (0, 0), i.e. moved by -pad already
+  Planes x;  // data = the pixel under tap (0, 0) of output (0, 0), i.e. moved by -pad already
   const void* weights = nullptr;  // in the kernel's packed layout
-  Planes y;             // codes; unused for f32/s32 output
+  Planes y;                       // codes; unused for f32/s32 output
   void* dense = nullptr;          // f32/s32 output: [n][oh][ow][o] row-major, no padding
   Epilogue epilogue;
 };
@@ -42,18 +44,18 @@ struct ConvPart {
 };
 
 struct ConvKernel {
-  const char* name;       // "conv_u8s4_14x32_avx512vnni"
-  IsaMask isa;            // all bits needed
-  Elem weights;           // s8, s4 or s2; activations are codes of at most max_activation
-  int32_t max_activation; // largest x code the row is exact for: 255, 15 or 3
-  const char* layout;     // packed layout name with version: rows of one layout share packed weights
+  const char* name;        // "conv_u8s4_14x32_avx512vnni"
+  IsaMask isa;             // all bits needed
+  Elem weights;            // s8, s4 or s2; activations are codes of at most max_activation
+  int32_t max_activation;  // largest x code the row is exact for: 255, 15 or 3
+  const char* layout;  // packed layout name with version: rows of one layout share packed weights
 
-  bool (*fits)(const ConvShape&, uint32_t cb);              // shapes the row accepts
+  bool (*fits)(const ConvShape&, uint32_t cb);  // shapes the row accepts
   size_t (*packed_bytes)(const ConvShape&, uint32_t cb);
   // canonical: [o][c][r][s] codes, one int8 each, in range of `weights`.
   void (*pack)(const ConvShape&, uint32_t cb, const int8_t* canonical, void* packed);
   void (*units)(const ConvShape&, uint32_t* units, uint32_t* panels);
-  size_t (*scratch_bytes)(const ConvShape&, uint32_t cb);   // per thread
+  size_t (*scratch_bytes)(const ConvShape&, uint32_t cb);  // per thread
   void (*run)(const ConvArgs&, const ConvPart&, const KernelContext&);
   float (*cost)(const ConvShape&, uint32_t cb);  // measured, relative to a direct vector kernel = 1
 };

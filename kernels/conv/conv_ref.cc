@@ -1,5 +1,5 @@
-// The meaning of the family, in portable C++: any shape, any groups, any dilation, any channel blocks.
-// Weights stay as they come: [o][c / groups][r][s], one int8 a code ("oihw8_v1").
+// The meaning of the family, in portable C++: any shape, any groups, any dilation, any channel
+// blocks. Weights stay as they come: [o][c / groups][r][s], one int8 a code ("oihw8_v1").
 
 #include <cstring>
 
@@ -80,8 +80,8 @@ float cost(const ConvShape&, uint32_t) { return 1000.0F; }
 
 }  // namespace
 
-const ConvKernel conv_u8s8_ref = {"conv_u8s8_ref", kIsaScalar, Elem::s8,     255,
-                                  "oihw8_v1",      fits,       packed_bytes, pack,
-                                  units,           scratch_bytes, run,       cost};
+const ConvKernel conv_u8s8_ref = {"conv_u8s8_ref", kIsaScalar,    Elem::s8,     255,
+                                  "oihw8_v1",      fits,          packed_bytes, pack,
+                                  units,           scratch_bytes, run,          cost};
 
 }  // namespace mpq::kernels

@@ -1,9 +1,9 @@
 // requant.h for a block of pixels by 64 channels, equal to it bit for bit. For AVX-512 files only.
 //
 // Cheaper than the definition where equal: clamping is done on integers (vpackssdw and vpackuswb
-// saturate), after a conversion that gives INT_MIN for anything out of range; that is right below the
-// range and for NaN, and wrong only for v >= 2^31, so one float minimum is kept unless the panel's
-// multipliers prove that v stays below.
+// saturate), after a conversion that gives INT_MIN for anything out of range; that is right below
+// the range and for NaN, and wrong only for v >= 2^31, so one float minimum is kept unless the
+// panel's multipliers prove that v stays below.
 #pragma once
 
 #include <immintrin.h>
@@ -76,11 +76,13 @@ static bool is_bounded(const Epilogue& e, uint32_t channel) {
   for (uint32_t i = 0; i < 64; i += 16) {
     good &= _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(e.multiplier + channel + i)), quarter,
                                _CMP_LE_OQ);
-    good &= _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(e.bias + channel + i)), limit, _CMP_LT_OQ);
+    good &=
+        _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(e.bias + channel + i)), limit, _CMP_LT_OQ);
   }
   const int64_t zero = e.residual_zero_point;
-  const bool small = e.residual.data == nullptr ||
-                     (e.residual_scale > -65536.0F && e.residual_scale < 65536.0F && zero > -256 && zero < 512);
+  const bool small =
+      e.residual.data == nullptr ||
+      (e.residual_scale > -65536.0F && e.residual_scale < 65536.0F && zero > -256 && zero < 512);
   return good == 0xffff && small;
 }
 
@@ -114,7 +116,8 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
   }
   const __m512 residual_scale = _mm512_set1_ps(e.residual_scale);
   const __m512i residual_zero = _mm512_set1_epi32(e.residual_zero_point);
-  const __m512 second_scale = _mm512_set1_ps(e.second_scale), second_bias = _mm512_set1_ps(e.second_bias);
+  const __m512 second_scale = _mm512_set1_ps(e.second_scale),
+               second_bias = _mm512_set1_ps(e.second_bias);
   const uint8_t* residual = kResidual == ResidualForm::none ? nullptr : planes_at(e.residual, at);
   uint8_t* second = e.second.data == nullptr ? nullptr : planes_at(e.second, at);
   uint8_t* out = e.out == Elem::u8 ? planes_at(y, at) : nullptr;
@@ -129,8 +132,8 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
           gather_codes(residual + size_t{p} * e.residual.cb, e.residual, at.channels, gathered);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i)
-        code[i] = _mm512_cvtepu8_epi32(
-            _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + 16 * i)));
+        code[i] =
+            _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + 16 * i)));
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
@@ -147,8 +150,11 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
       store_codes(out + p * y.cb, y, at.channels, to_codes<kBounded>(v, e.lo, e.hi));
     } else {
       for (uint32_t i = 0; i < 4 && 16 * i < at.channels; ++i)
-        _mm512_mask_storeu_ps(real + p * at.dense_pixel + 16 * i,
-                              _cvtu32_mask16(at.channels - 16 * i >= 16 ? 0xffffU : (1U << (at.channels - 16 * i)) - 1U), v[i]);
+        _mm512_mask_storeu_ps(
+            real + p * at.dense_pixel + 16 * i,
+            _cvtu32_mask16(at.channels - 16 * i >= 16 ? 0xffffU
+                                                      : (1U << (at.channels - 16 * i)) - 1U),
+            v[i]);
     }
     if (second != nullptr) {
 #pragma GCC unroll 4
@@ -170,11 +176,11 @@ static void run_epilogue(const int32_t* sums, const Epilogue& e, const Planes& y
   if (e.out == Elem::s32)
     write_sums(sums, static_cast<int32_t*>(dense), at);
   else if (e.residual.data == nullptr)
-    (bounded ? write_block<ResidualForm::none, true> : write_block<ResidualForm::none, false>)(
-        sums, e, y, dense, at);
+    (bounded ? write_block<ResidualForm::none, true>
+             : write_block<ResidualForm::none, false>)(sums, e, y, dense, at);
   else if (e.residual_shift < 0)
-    (bounded ? write_block<ResidualForm::real, true> : write_block<ResidualForm::real, false>)(
-        sums, e, y, dense, at);
+    (bounded ? write_block<ResidualForm::real, true>
+             : write_block<ResidualForm::real, false>)(sums, e, y, dense, at);
   else
     write_block<ResidualForm::accumulator, false>(sums, e, y, dense, at);
 }

@@ -4,7 +4,9 @@
 
 namespace mpq::kernels {
 
-bool panels_fit(const ConvShape& s, uint32_t cb) { return s.groups == 1 && cb % 4 == 0 && cb <= 64; }
+bool panels_fit(const ConvShape& s, uint32_t cb) {
+  return s.groups == 1 && cb % 4 == 0 && cb <= 64;
+}
 
 size_t panels_bytes(const ConvShape& s, uint32_t cb, uint32_t bits) {
   return panel_count(s) * panel_groups(s, cb) * (256 / 8 * bits);
@@ -25,7 +27,8 @@ void pack_panels(const ConvShape& s, uint32_t cb, uint32_t bits, const int8_t* c
           uint8_t* group = static_cast<uint8_t*>(packed) + (o / 64 * groups + k / 4) * group_bytes;
           uint8_t* line = group + vector / fields * 64;
           const auto code = static_cast<uint8_t>(*canonical++);
-          line[o % 16 * 4 + k % 4] |= static_cast<uint8_t>((code & mask) << (vector % fields * bits));
+          line[o % 16 * 4 + k % 4] |=
+              static_cast<uint8_t>((code & mask) << (vector % fields * bits));
         }
 }
 

@@ -1,8 +1,9 @@
 // Packed weights of the AVX rows: panels of 64 output channels, k in the order in which the kernels
 // walk the activations. Layouts "panel64_s8_v1", "panel64_s4_v1", "panel64_s2_v1".
 //
-//   k order: input channel block, kernel row, kernel column, channel inside the block; channels that
-//   do not exist have weight 0, so whatever the padding channels of the activations hold is harmless.
+//   k order: input channel block, kernel row, kernel column, channel inside the block; channels
+//   that do not exist have weight 0, so whatever the padding channels of the activations hold is
+//   harmless.
 //
 //   A k-group is 4 consecutive k of 64 channels: [vector v 0..3][channel 0..15][k 0..3]
 //     s8: 256 bytes as they are
@@ -22,6 +23,7 @@ constexpr size_t panel_groups(const ConvShape& s, uint32_t cb) {
 
 bool panels_fit(const ConvShape&, uint32_t cb);
 size_t panels_bytes(const ConvShape&, uint32_t cb, uint32_t bits);
-void pack_panels(const ConvShape&, uint32_t cb, uint32_t bits, const int8_t* canonical, void* packed);
+void pack_panels(const ConvShape&, uint32_t cb, uint32_t bits, const int8_t* canonical,
+                 void* packed);
 
 }  // namespace mpq::kernels

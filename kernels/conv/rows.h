@@ -7,6 +7,6 @@ namespace mpq::kernels {
 
 extern const ConvKernel conv_u8s8_ref;
 extern const ConvKernel conv_u8s8_14x64_avx512vnni, conv_u8s4_14x64_avx512vnni,
-    conv_u8s2_14x64_avx512vnni;
+    conv_u8s2_14x64_avx512vnni, conv_u4s4_winograd2_avx512vnni;
 
 }  // namespace mpq::kernels
