@@ -1,0 +1,80 @@
+#include <algorithm>
+
+#include "converter/lower_internal.h"
+
+namespace mpq::convert::lowering {
+namespace {
+
+Error unsupported(const Node& node, const std::string& why) {
+  return {Status::kUnsupported, node.name + " (" + op_name(node.op) + "): " + why};
+}
+
+// The range of an inner clip seen through an outer one.
+void add_clip(Chain* chain, double lo, double hi) {
+  const double inner_lo = std::min(std::max(lo, chain->lo), chain->hi);
+  const double inner_hi = std::max(std::min(hi, chain->hi), chain->lo);
+  chain->lo = inner_lo;
+  chain->hi = inner_hi;
+}
+
+}  // namespace
+
+Result<Chain> trace_chain(const Graph& graph, ValueId value) {
+  Chain chain;
+  const bool of_codes = is_codes(graph, value);
+  for (ValueId at = value;;) {
+    const int p = producer(graph, at);
+    if (p < 0 || is_codes(graph, at)) {
+      if (chain.residual != kNoValue)
+        return Error{Status::kInternal, graph.values[at].name + ": a residual of a value"};
+      chain.value = at;
+      return chain;
+    }
+    const Node& node = graph.nodes[static_cast<size_t>(p)];
+    if (at != value && consumers(graph, at).size() != 1)
+      return unsupported(node, "its output is read by " +
+                                   std::to_string(consumers(graph, at).size()) +
+                                   " nodes before it is quantised; put a FakeQuant behind it");
+    if (std::holds_alternative<Relu>(node.op) || std::holds_alternative<Clip>(node.op)) {
+      if (chain.residual != kNoValue)
+        return unsupported(node, "an activation between a sum and its Add cannot be fused; put a "
+                                 "FakeQuant between them");
+      const auto* clip = std::get_if<Clip>(&node.op);
+      if (clip != nullptr && clip->lo > clip->hi) return unsupported(node, "clip range is empty");
+      add_clip(&chain, clip == nullptr ? 0.0 : clip->lo,
+               clip == nullptr ? std::numeric_limits<double>::infinity() : clip->hi);
+      at = node.inputs[0];
+    } else if (std::holds_alternative<Flatten>(node.op)) {
+      at = node.inputs[0];
+    } else if (std::holds_alternative<Add>(node.op)) {
+      const bool a = is_codes(graph, node.inputs[0]);
+      const bool b = is_codes(graph, node.inputs[1]);
+      if (chain.residual != kNoValue)
+        return unsupported(node, "two Adds in a row; put a FakeQuant between them");
+      if (a && b) {
+        chain.base = &node;
+        return chain;
+      }
+      if (!a && !b)
+        return unsupported(node, "neither input is quantised; put a FakeQuant behind one of them");
+      chain.residual = node.inputs[a ? 0 : 1];
+      at = node.inputs[a ? 1 : 0];
+    } else if (std::holds_alternative<Conv>(node.op) || std::holds_alternative<Linear>(node.op)) {
+      chain.base = &node;
+      return chain;
+    } else if (std::holds_alternative<AvgPool>(node.op)) {
+      if (chain.residual != kNoValue)
+        return unsupported(node, "an Add cannot be fused; put a FakeQuant behind the pool");
+      chain.base = &node;
+      return chain;
+    } else if (std::holds_alternative<BatchNorm>(node.op)) {
+      return unsupported(node, "not folded into a convolution; run fold_bn, or fold it by hand");
+    } else {
+      return unsupported(node, of_codes ? "cannot be read as codes"
+                                        : "reads values that are not quantised; put a FakeQuant "
+                                          "before it");
+    }
+  }
+}
+
+}  // namespace mpq::convert::lowering
