@@ -9,8 +9,8 @@
 //                 column, the error of a rounded weight is spread over the columns still to come by
 //                 the inverse of H = X X^T (OBQ/GPTQ). The target is the least-squares fit of the
 //                 float output on the quantised input, so errors of earlier layers are made good too
-//   output        per-channel bias (and optionally scale) so that mean (and deviation) of the
-//                 layer's output equal the float ones: bias correction, BatchNorm re-estimation
+//   output        per-channel bias and scale from the float and the quantised output: bias
+//                 correction, BatchNorm re-estimation
 //
 // First Conv and last Linear stay at 8 bit unless the map says otherwise, and so does the residual
 // stream; layers that read one tensor at one width share its step. Deterministic: the same bytes for
@@ -44,19 +44,20 @@ struct CalibrationData {
 
 enum class StepRule : uint8_t { kMse, kPercentile, kMinMax };
 enum class WeightRounding : uint8_t { kNearest, kCompensated };
-enum class OutputCorrection : uint8_t { kNone, kBias, kAffine };
+// Per output channel, on the calibration samples: mean as in float; mean and deviation as in float
+// (what re-estimating BatchNorm does); least-squares fit of the float output.
+enum class OutputCorrection : uint8_t { kNone, kBias, kMoments, kLeastSquares };
 
 struct PtqOptions {
   StepRule step = StepRule::kMse;
   double percentile = 99.99;  // of |x|, for kPercentile
   WeightRounding rounding = WeightRounding::kCompensated;
-  OutputCorrection correction = OutputCorrection::kBias;
+  OutputCorrection correction = OutputCorrection::kLeastSquares;
   double equalise = 0.5;      // 0: off; 1: every channel to the same range
   double damping = 0.01;      // of the mean diagonal of H
   double refit = 1.0;         // share of the least-squares refit of the weights; 0: off
   int residual_bits = 8;
   uint32_t batch = 32;        // samples evaluated together
-  uint32_t threads = 0;       // 0: all cores
   // Called when a layer is finished: how many of how many, its name. Returning false stops.
   std::function<bool(uint32_t done, uint32_t total, const std::string& layer)> progress;
 };

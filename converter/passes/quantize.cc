@@ -1,0 +1,461 @@
+#include "converter/passes/quantize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "converter/eval.h"
+#include "converter/passes/calibrate.h"
+#include "converter/passes/linear_algebra.h"
+#include "converter/passes/patches.h"
+#include "converter/passes/weights.h"
+#include "converter/parallel.h"
+#include "format/bits.h"
+
+namespace mpq::convert {
+namespace {
+
+bool is_weighted(const Node& node) {
+  return std::holds_alternative<Conv>(node.op) || std::holds_alternative<Linear>(node.op);
+}
+
+size_t elements(const Shape& shape) {
+  uint64_t n = 0;
+  return checked_elements(shape, &n) ? static_cast<size_t>(n) : 0;
+}
+
+// One value of all samples, in the float network and in the network quantised so far.
+struct Pair {
+  std::vector<float> real, quantised;
+};
+
+class Walk {
+ public:
+  Walk(const Graph& graph, const BitsMap& bits, const CalibrationData& data, const PtqOptions& options)
+      : graph_(graph), bits_(bits), data_(data), options_(options) {}
+
+  Checked run() {
+    MPQ_CHECK(prepare());
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) MPQ_CHECK(visit(i));
+    insert_fake_quants();
+    return Ok{};
+  }
+  Graph take_graph() { return std::move(graph_); }
+  PtqReport take_report() { return std::move(report_); }
+
+ private:
+  using GridKey = std::pair<ValueId, int>;  // value, bits
+  struct Reader {                           // an input of a node that reads codes
+    size_t node = 0, input = 0;
+    GridKey key;
+  };
+
+  Error error(const Node& node, const std::string& why) const {
+    return {Status::kUnsupported, node.name + " (" + op_name(node.op) + "): " + why};
+  }
+
+  Checked prepare() {
+    MPQ_CHECK(check(graph_));
+    if (graph_.inputs.size() != 1 || graph_.outputs.empty())
+      return Error{Status::kUnsupported, "quantisation needs one graph input and an output"};
+    const ValueId input = graph_.inputs[0];
+    const size_t want = data_.count * elements(graph_.values[input].shape);
+    if (data_.count == 0 || data_.samples.size() != want)
+      return Error{Status::kInvalidArgument,
+                   "calibration: " + std::to_string(data_.samples.size()) + " numbers for " +
+                       std::to_string(data_.count) + " samples of " +
+                       to_string(graph_.values[input].shape)};
+    if (options_.batch == 0) return Error{Status::kInvalidArgument, "calibration batch is 0"};
+    for (const Node& node : graph_.nodes) {
+      if (std::holds_alternative<FakeQuant>(node.op) || node.weight_quant)
+        return error(node, "the graph is already quantised; lower it as it is");
+      if (std::holds_alternative<BatchNorm>(node.op))
+        return error(node, "not folded; run fold_bn before quantising");
+      for (const ValueId value : node.inputs)
+        if (value != kNoValue) ++uses_[value];
+      total_ += is_weighted(node) ? 1 : 0;
+    }
+    for (const ValueId value : graph_.outputs) ++uses_[value];
+    for (const auto& [name, bits] : bits_) {
+      const auto node = std::find_if(graph_.nodes.begin(), graph_.nodes.end(),
+                                     [&name = name](const Node& n) { return n.name == name; });
+      if (node == graph_.nodes.end() || !is_weighted(*node))
+        return Error{Status::kNotFound, "precision map: no conv or linear node '" + name + "'"};
+      for (const int b : {bits.weight, bits.activation})
+        if (b != 8 && b != 4 && b != 2)
+          return Error{Status::kInvalidArgument,
+                       "precision map: " + name + ": " + std::to_string(b) + " bits not in {2,4,8}"};
+    }
+    live_[input].real.assign(data_.samples.begin(), data_.samples.end());
+    live_[input].quantised = live_[input].real;
+    return Ok{};
+  }
+
+  LayerBits bits_of(const Node& node) const {
+    const auto entry = bits_.find(node.name);
+    return entry == bits_.end() ? LayerBits{} : entry->second;
+  }
+
+  // The value as the node's own: moved out when nobody reads it afterwards.
+  Pair consume(ValueId value) {
+    if (--uses_[value] > 0) return live_.at(value);
+    Pair pair = std::move(live_.at(value));
+    live_.erase(value);
+    return pair;
+  }
+  void produce(ValueId value, Pair pair) {
+    if (uses_[value] > 0) live_[value] = std::move(pair);
+  }
+
+  // The grid of a value at a width: one for all its readers.
+  const QuantSpec& grid(const GridKey& key) {
+    const auto known = grids_.find(key);
+    if (known != grids_.end()) return known->second;
+    const Pair& pair = live_.at(key.first);
+    return grids_[key] = choose_grid(pair.quantised, pair.real, key.second, options_);
+  }
+
+  // One node on all samples. Weights and bias, when given, replace the graph's.
+  Result<std::vector<float>> evaluate(const Node& node, std::span<const float> x,
+                                      const std::vector<float>* weights, const std::vector<float>* bias) {
+    Graph single;
+    single.name = node.name;
+    Node copy = node;
+    copy.inputs.clear();
+    copy.weight_quant.reset();
+    Value in = graph_.values[node.inputs[0]];
+    in.data.clear();
+    copy.inputs.push_back(single.add_value(in));
+    single.inputs = copy.inputs;
+    if (weights != nullptr) {
+      Value w = graph_.values[node.inputs[1]];
+      w.data = *weights;
+      copy.inputs.push_back(single.add_value(std::move(w)));
+    }
+    if (bias != nullptr) {
+      const Shape shape{static_cast<int64_t>(bias->size())};
+      copy.inputs.push_back(single.add_value({node.name + ".bias", shape, *bias, true}));
+    }
+    copy.output = single.add_value(graph_.values[node.output]);
+    single.outputs = {copy.output};
+    single.nodes.push_back(std::move(copy));
+
+    const size_t in_size = elements(in.shape), out_size = elements(graph_.values[node.output].shape);
+    std::vector<float> y(data_.count * out_size);
+    uint32_t done = 0;
+    while (done < data_.count) {  // whole batches, then the rest
+      const uint32_t batch = std::min(options_.batch, data_.count - done);
+      MPQ_TRY(Evaluator evaluator, Evaluator::create(single, batch));
+      for (; data_.count - done >= batch; done += batch) {
+        MPQ_TRY(const std::vector<float> part, evaluator.run(x.subspan(done * in_size, batch * in_size)));
+        std::copy(part.begin(), part.end(), y.begin() + static_cast<ptrdiff_t>(done * out_size));
+      }
+    }
+    return y;
+  }
+
+  Checked visit(size_t i) {
+    Node& node = graph_.nodes[i];
+    if (is_weighted(node)) return layer(i);
+    if (std::holds_alternative<Add>(node.op)) return add(i);
+    if (std::holds_alternative<Relu>(node.op))
+      return elementwise(node, 0.0F, std::numeric_limits<float>::infinity());
+    if (const auto* clip = std::get_if<Clip>(&node.op)) return elementwise(node, clip->lo, clip->hi);
+    if (std::holds_alternative<Flatten>(node.op)) {
+      produce(node.output, consume(node.inputs[0]));  // NCHW: the same bytes
+      return Ok{};
+    }
+    if (std::holds_alternative<AvgPool>(node.op)) {
+      const GridKey key{node.inputs[0], options_.residual_bits};
+      const QuantSpec spec = grid(key);
+      readers_.push_back({i, 0, key});
+      Pair x = consume(node.inputs[0]);
+      apply_grid(spec, x.quantised);
+      return unary(node, x);
+    }
+    return unary(node, consume(node.inputs[0]));  // max pool
+  }
+
+  Checked unary(const Node& node, const Pair& x) {
+    Pair y;
+    MPQ_TRY(y.real, evaluate(node, x.real, nullptr, nullptr));
+    MPQ_TRY(y.quantised, evaluate(node, x.quantised, nullptr, nullptr));
+    produce(node.output, std::move(y));
+    return Ok{};
+  }
+
+  Checked elementwise(const Node& node, float lo, float hi) {
+    Pair x = consume(node.inputs[0]);
+    for (std::vector<float>* data : {&x.real, &x.quantised})
+      parallel_for(data->size(), size_t{1} << 16, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; ++i) (*data)[i] = std::min(std::max((*data)[i], lo), hi);
+      });
+    produce(node.output, std::move(x));
+    return Ok{};
+  }
+
+  // -1, or when the value is the sum of a Conv or Linear that only this Add reads: the position of
+  // the node that computes that layer's input. Such a sum can be added to without being rounded.
+  int fusable(ValueId value) const {
+    const int p = producer(graph_, value);
+    if (p < 0 || consumers(graph_, value).size() != 1) return -1;
+    const Node& node = graph_.nodes[static_cast<size_t>(p)];
+    return is_weighted(node) ? std::max(producer(graph_, node.inputs[0]), 0) : -1;
+  }
+
+  // The operand whose layer comes last in the branch stays a sum; the other one is a residual.
+  Checked add(size_t i) {
+    const Node& node = graph_.nodes[i];
+    const int depth[2] = {fusable(node.inputs[0]), fusable(node.inputs[1])};
+    const int kept = depth[0] < 0 && depth[1] < 0 ? -1 : depth[0] >= depth[1] ? 0 : 1;
+    QuantSpec specs[2];
+    for (int side = 0; side < 2; ++side) {
+      if (side == kept) continue;
+      const GridKey key{node.inputs[static_cast<size_t>(side)], options_.residual_bits};
+      specs[side] = grid(key);
+      readers_.push_back({i, static_cast<size_t>(side), key});
+    }
+    Pair operands[2] = {consume(node.inputs[0]), consume(node.inputs[1])};
+    for (int side = 0; side < 2; ++side)
+      if (side != kept) apply_grid(specs[side], operands[side].quantised);
+    for (auto part : {&Pair::real, &Pair::quantised}) {
+      std::vector<float>& a = operands[0].*part;
+      const std::vector<float>& b = operands[1].*part;
+      parallel_for(a.size(), size_t{1} << 16, [&](size_t begin, size_t end) {
+        for (size_t k = begin; k < end; ++k) a[k] += b[k];
+      });
+    }
+    produce(node.output, std::move(operands[0]));
+    return Ok{};
+  }
+
+  // Conv(1) -> Relu -> Conv(2), nobody else reading: channel c of (1) divided by s[c], the weights of
+  // (2) for it multiplied. The function is the same, the channels' ranges meet.
+  void equalise(const Node& node, std::vector<float>* weights, std::vector<float>* bias,
+                std::vector<float>* real) {
+    const std::vector<uint32_t> relu = consumers(graph_, node.output);
+    if (relu.size() != 1 || !std::holds_alternative<Relu>(graph_.nodes[relu[0]].op)) return;
+    const std::vector<uint32_t> next = consumers(graph_, graph_.nodes[relu[0]].output);
+    if (next.size() != 1 || uses_[graph_.nodes[relu[0]].output] != 1) return;
+    const Node& reader = graph_.nodes[next[0]];
+    const auto* conv = std::get_if<Conv>(&reader.op);
+    if (conv == nullptr || conv->groups != 1 || reader.inputs[0] != graph_.nodes[relu[0]].output) return;
+
+    const Shape& shape = graph_.values[node.output].shape;
+    if (shape.size() != 4) return;
+    const auto channels = static_cast<size_t>(shape[1]), plane = static_cast<size_t>(shape[2] * shape[3]);
+    std::vector<float> factor = channel_peaks(*real, channels, plane, 0.999);
+    const float top = *std::max_element(factor.begin(), factor.end());
+    if (!(top > 0.0F)) return;
+    double mean_log = 0.0;
+    for (float& f : factor) {
+      f = std::max(f, top * 1e-3F);
+      mean_log += std::log(f);
+    }
+    const double centre = std::exp(mean_log / static_cast<double>(channels));
+    for (float& f : factor)
+      f = static_cast<float>(std::clamp(std::pow(f / centre, options_.equalise), 0.05, 20.0));
+
+    const size_t k = weights->size() / channels;
+    for (size_t i = 0; i < weights->size(); ++i) (*weights)[i] /= factor[i / k];
+    for (size_t c = 0; c < channels; ++c) (*bias)[c] /= factor[c];
+    parallel_for(real->size() / plane, 64, [&](size_t begin, size_t end) {
+      for (size_t p = begin; p < end; ++p)
+        for (size_t i = p * plane; i < (p + 1) * plane; ++i) (*real)[i] /= factor[p % channels];
+    });
+    Value& w = own_constant(next[0], 1);
+    const size_t taps = elements(w.shape) / static_cast<size_t>(w.shape[0] * w.shape[1]);
+    for (size_t i = 0; i < w.data.size(); ++i) w.data[i] *= factor[i / taps % channels];
+  }
+
+  // A constant input of a node that may be written: a copy when others read it too.
+  Value& own_constant(size_t node, size_t input) {
+    const ValueId id = graph_.nodes[node].inputs[input];
+    if (consumers(graph_, id).size() == 1) return graph_.values[id];
+    Value copy = graph_.values[id];
+    copy.name += "." + graph_.nodes[node].name;
+    graph_.nodes[node].inputs[input] = graph_.add_value(std::move(copy));
+    return graph_.values.back();
+  }
+
+  Result<QuantisedWeights> fit_weights(const Node& node, const std::vector<float>& weights, int bits,
+                                       const Pair& x) {
+    const Shape& shape = graph_.values[node.inputs[1]].shape;
+    const auto channels = static_cast<size_t>(shape[0]);
+    if (bits == 8 || options_.rounding == WeightRounding::kNearest)
+      return quantise_weights(weights, channels, bits);
+    const auto* conv = std::get_if<Conv>(&node.op);
+    const uint32_t groups = conv == nullptr ? 1 : conv->groups;
+    const size_t k = weights.size() / channels, per_group = channels / groups;
+    const PatchSample sample{conv, graph_.values[node.inputs[0]].shape, shape,
+                             graph_.values[node.output].shape, data_.count,
+                             std::max<size_t>(20000, 6 * k), report_.layers.size()};
+    QuantisedWeights all;
+    for (uint32_t g = 0; g < groups; ++g) {
+      const std::span<const float> own = std::span(weights).subspan(g * per_group * k, per_group * k);
+      const std::vector<float> inputs = take_patches(sample, x.quantised, g);
+      std::vector<float> missing = take_patches(sample, x.real, g);
+      for (size_t i = 0; i < missing.size(); ++i) missing[i] -= inputs[i];
+      const size_t rows = inputs.size() / k;
+      const std::vector<float> errors = product_transposed(missing, own, rows, k, per_group);
+      missing = {};
+      MPQ_TRY(const QuantisedWeights part,
+              compensate_weights(own, per_group, bits, {inputs, errors, rows},
+                                 {options_.damping, options_.refit}));
+      all.scale.insert(all.scale.end(), part.scale.begin(), part.scale.end());
+      all.codes.insert(all.codes.end(), part.codes.begin(), part.codes.end());
+    }
+    return all;
+  }
+
+  Checked layer(size_t i) {
+    const Node node = graph_.nodes[i];
+    const LayerBits bits = bits_of(node);
+    const Shape shape = graph_.values[node.inputs[1]].shape;
+    const auto channels = static_cast<size_t>(shape[0]);
+    std::vector<float> weights = graph_.values[node.inputs[1]].data;
+    const bool has_bias = node.inputs.size() > 2 && node.inputs[2] != kNoValue;
+    std::vector<float> bias =
+        has_bias ? graph_.values[node.inputs[2]].data : std::vector<float>(channels, 0.0F);
+
+    LayerReport report{node.name, op_name(node.op), bits};
+    const GridKey key{node.inputs[0], bits.activation};
+    const QuantSpec input_grid = grid(key);
+    readers_.push_back({i, 0, key});
+    Pair x = consume(node.inputs[0]);
+    apply_grid(input_grid, x.quantised);
+    report.input_sqnr = sqnr(x.real, x.quantised);
+
+    Pair y;
+    MPQ_TRY(y.real, evaluate(node, x.real, &weights, &bias));
+    if (options_.equalise > 0.0) equalise(node, &weights, &bias, &y.real);
+    MPQ_TRY(const QuantisedWeights quantised, fit_weights(node, weights, bits.weight, x));
+
+    WeightQuant result;
+    result.spec = {bits.weight, true, quantised.scale, 0, -(1 << (bits.weight - 1)),
+                   (1 << (bits.weight - 1)) - 1};
+    result.codes = quantised.codes;
+    const size_t k = weights.size() / channels;
+    std::vector<float> rounded(weights.size());
+    for (size_t n = 0; n < rounded.size(); ++n)
+      rounded[n] = static_cast<float>(result.codes[n]) * result.spec.scale[n / k];
+    report.weight_sqnr = sqnr(weights, rounded);
+
+    MPQ_TRY(y.quantised, evaluate(node, x.quantised, &rounded, &bias));
+    const Shape& out = graph_.values[node.output].shape;
+    const size_t plane = elements(out) / channels;
+    if (options_.correction != OutputCorrection::kNone) {
+      const std::vector<ChannelMoments> moments =
+          channel_moments(y.real, y.quantised, channels, plane);
+      std::vector<ChannelFit> fits;
+      for (size_t c = 0; c < channels; ++c) {
+        fits.push_back(fit_channel(moments[c], options_.correction));
+        result.spec.scale[c] *= fits[c].scale;
+        bias[c] = bias[c] * fits[c].scale + fits[c].bias;
+      }
+      for (size_t n = 0; n < rounded.size(); ++n)
+        rounded[n] = static_cast<float>(result.codes[n]) * result.spec.scale[n / k];
+      parallel_for(y.quantised.size() / plane, 64, [&](size_t begin, size_t end) {
+        for (size_t p = begin; p < end; ++p)
+          for (size_t n = p * plane; n < (p + 1) * plane; ++n)
+            y.quantised[n] = y.quantised[n] * fits[p % channels].scale + fits[p % channels].bias;
+      });
+    }
+    report.output_sqnr = sqnr(y.real, y.quantised);
+    report.weights = weights.size();
+    report.weight_bytes = format::packed_bytes(weights.size(), bits.weight);
+    report.macs = weights.size() * plane;
+    report.input_step = input_grid.scale[0];
+    report.input_zero_point = input_grid.zero_point;
+    report_.layers.push_back(report);
+
+    own_constant(i, 1).data = std::move(rounded);
+    if (has_bias) {
+      own_constant(i, 2).data = std::move(bias);
+    } else {
+      const ValueId id = graph_.add_value(
+          {node.name + ".bias", {static_cast<int64_t>(channels)}, std::move(bias), true});
+      graph_.nodes[i].inputs.resize(2);
+      graph_.nodes[i].inputs.push_back(id);
+    }
+    graph_.nodes[i].weight_quant = std::move(result);
+    if (node.output == graph_.outputs[0]) finish_report(y, elements(out));
+    produce(node.output, std::move(y));
+    if (options_.progress &&
+        !options_.progress(static_cast<uint32_t>(report_.layers.size()), total_, node.name))
+      return Error{Status::kInvalidArgument, "stopped after " + node.name};
+    return Ok{};
+  }
+
+  void finish_report(const Pair& y, size_t classes) {
+    report_.output_sqnr = sqnr(y.real, y.quantised);
+    size_t same = 0;
+    for (size_t n = 0; n < data_.count; ++n) {
+      const auto best = [&](const std::vector<float>& v) {
+        const auto row = v.begin() + static_cast<ptrdiff_t>(n * classes);
+        return std::max_element(row, row + static_cast<ptrdiff_t>(classes)) - row;
+      };
+      same += best(y.real) == best(y.quantised) ? 1 : 0;
+    }
+    report_.top1_agreement = static_cast<double>(same) / static_cast<double>(data_.count);
+  }
+
+  // One FakeQuant node for each grid, behind the value's producer; its readers read that.
+  void insert_fake_quants() {
+    std::map<GridKey, ValueId> codes;
+    std::map<ValueId, std::vector<Node>> after;
+    for (const auto& [key, spec] : grids_) {
+      Value value = graph_.values[key.first];
+      value.name += ".q" + std::to_string(key.second);
+      const std::string name = value.name;
+      codes[key] = graph_.add_value(std::move(value));
+      after[key.first].push_back({name, FakeQuant{spec}, {key.first}, codes[key], {}});
+    }
+    for (const Reader& reader : readers_)
+      graph_.nodes[reader.node].inputs[reader.input] = codes.at(reader.key);
+    std::vector<Node> nodes = std::move(after[graph_.inputs[0]]);
+    for (Node& node : graph_.nodes) {
+      const ValueId output = node.output;
+      nodes.push_back(std::move(node));
+      for (Node& quant : after[output]) nodes.push_back(std::move(quant));
+    }
+    graph_.nodes = std::move(nodes);
+  }
+
+  Graph graph_;
+  const BitsMap& bits_;
+  const CalibrationData& data_;
+  const PtqOptions& options_;
+  PtqReport report_;
+  std::map<ValueId, Pair> live_;
+  std::map<ValueId, int> uses_;
+  std::map<GridKey, QuantSpec> grids_;
+  std::vector<Reader> readers_;
+  uint32_t total_ = 0;
+};
+
+}  // namespace
+
+BitsMap uniform_bits(const Graph& graph, int weight, int activation) {
+  BitsMap bits;
+  std::string first, last;
+  for (const Node& node : graph.nodes) {
+    if (!is_weighted(node)) continue;
+    if (first.empty()) first = node.name;
+    last = node.name;
+    bits[node.name] = {weight, activation};
+  }
+  if (!first.empty()) bits[first] = bits[last] = {};
+  return bits;
+}
+
+Result<PtqReport> quantize(Graph* graph, const BitsMap& bits, const CalibrationData& calibration,
+                           const PtqOptions& options) {
+  Walk walk(*graph, bits, calibration, options);
+  MPQ_CHECK(walk.run());
+  *graph = walk.take_graph();
+  return walk.take_report();
+}
+
+}  // namespace mpq::convert
