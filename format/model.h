@@ -46,6 +46,7 @@ enum class OpCode : uint8_t {
 };
 inline constexpr int kOpCodeCount = 7;
 const char* to_string(OpCode op);  // "conv2d"
+using mpq::to_string;
 
 // How an exact int32 sum becomes a code: numerics.md ("Requantise") to the last bit.
 //   v    = fma(float(acc), multiplier[c], bias[c])

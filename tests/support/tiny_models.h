@@ -1,0 +1,202 @@
+// Small models that together hold every operator, width and option, for tests of the format, the
+// runtime and the tools. Weights are pseudo-random from a fixed seed.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "format/bits.h"
+#include "format/model.h"
+
+namespace mpq::test {
+
+// A model and the bytes that its tensors borrow. Movable: a deque's elements keep their place.
+struct TinyModel {
+  format::Model model;
+  std::deque<std::vector<std::byte>> storage;
+  uint32_t random_state = 1;
+
+  // The high bits of a linear congruential generator: 0 .. 32767.
+  int32_t random() {
+    random_state = random_state * 1103515245U + 12345U;
+    return static_cast<int32_t>(random_state >> 17);
+  }
+
+  format::TensorId add(format::Tensor tensor) {
+    model.tensors.push_back(std::move(tensor));
+    return static_cast<format::TensorId>(model.tensors.size() - 1);
+  }
+  format::TensorId activation(const std::string& name, DType type, Shape shape, float scale = 0.0F,
+                              int32_t zero_point = 0) {
+    return add({name, type, std::move(shape), {scale, zero_point}, {}});
+  }
+  format::TensorId constant(const std::string& name, DType type, Shape shape,
+                            std::vector<std::byte> bytes) {
+    storage.push_back(std::move(bytes));
+    return add({name, type, std::move(shape), {}, storage.back()});
+  }
+  format::TensorId codes(const std::string& name, DType type, Shape shape,
+                         const std::vector<int32_t>& codes) {
+    std::vector<std::byte> bytes(format::packed_bytes(codes.size(), bits_of(type)));
+    for (size_t i = 0; i < codes.size(); ++i)
+      format::set_code(bytes, i, bits_of(type), codes[i]);
+    return constant(name, type, std::move(shape), std::move(bytes));
+  }
+  template <typename T>
+  format::TensorId values(const std::string& name, DType type, const std::vector<T>& values) {
+    std::vector<std::byte> bytes(values.size() * sizeof(T));
+    std::memcpy(bytes.data(), values.data(), bytes.size());
+    return constant(name, type, {static_cast<int64_t>(values.size())}, std::move(bytes));
+  }
+  format::TensorId random_weights(const std::string& name, DType type, Shape shape) {
+    uint64_t elements = 0;
+    checked_elements(shape, &elements);
+    std::vector<int32_t> codes(elements);
+    for (int32_t& code : codes) code = min_code(type) + random() % (1 << bits_of(type));
+    return this->codes(name, type, std::move(shape), codes);
+  }
+  // multiplier and bias: about what maps the sums of this layer onto the codes of its output.
+  std::pair<format::TensorId, format::TensorId> requant(const std::string& name, int channels,
+                                                        float multiplier, float bias) {
+    std::vector<float> m, b;
+    for (int c = 0; c < channels; ++c) {
+      m.push_back(multiplier * (1.0F + static_cast<float>(random() % 64) / 128.0F));
+      b.push_back(bias + static_cast<float>(random() % 64) / 32.0F);
+    }
+    return {values(name + ".multiplier", DType::kF32, m), values(name + ".bias", DType::kF32, b)};
+  }
+  void node(const std::string& name, format::Attrs attrs, std::vector<format::TensorId> inputs,
+            std::vector<format::TensorId> outputs) {
+    model.nodes.push_back({name, std::move(attrs), std::move(inputs), std::move(outputs)});
+  }
+};
+
+// image u8 [1,6,6,3] -> image_quantize -> conv1 (u8 x s8 -> u4) -> max pool -> conv2 (u4 x s4, float
+// residual, two outputs u8 and u4) -> conv3 (u4 x s2, two groups, residual in the accumulator
+// domain -> u2) -> add (u8 and u2 -> u8) -> global average pool -> u8 -> linear (u8 x s8 -> f32 [1,5]).
+inline TinyModel tiny_conv_net() {
+  using namespace format;
+  TinyModel t;
+  Model& m = t.model;
+  m.name = "tiny_conv_net";
+  m.producer = "mpq tests";
+
+  const TensorId image = t.activation("image", DType::kU8, {1, 6, 6, 3});
+  std::vector<int32_t> table;
+  for (int c = 0; c < 3; ++c)
+    for (int p = 0; p < 256; ++p) table.push_back(std::min(255, p * (8 - c) / 8 + 3 * c));
+  const TensorId lut = t.codes("image.table", DType::kU8, {3, 256}, table);
+  const TensorId x = t.activation("x", DType::kU8, {1, 3, 6, 6}, 0.02F, 7);
+  t.node("quantize", ImageQuantizeAttrs{}, {image, lut}, {x});
+
+  const TensorId w1 = t.random_weights("conv1.weight", DType::kS8, {8, 3, 3, 3});
+  const auto [m1, b1] = t.requant("conv1", 8, 0.0002F, 5.0F);
+  const TensorId a1 = t.values<int32_t>("conv1.acc_bias", DType::kS32,
+                                        {9, -8, 700, -600, 5000, 4, -3, 2});
+  const TensorId y1 = t.activation("conv1.out", DType::kU4, {1, 8, 6, 6}, 0.5F);
+  t.node("conv1",
+         Conv2dAttrs{.pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1,
+                     .requant = {.lo = 0, .hi = 15}},
+         {x, w1, m1, b1, a1}, {y1});
+
+  const TensorId p = t.activation("pool.out", DType::kU4, {1, 8, 3, 3}, 0.5F);
+  t.node("pool",
+         MaxPoolAttrs{.kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .pad_top = 1,
+                      .pad_left = 1},
+         {y1}, {p});
+
+  const TensorId w2 = t.random_weights("conv2.weight", DType::kS4, {8, 8, 1, 1});
+  const auto [m2, b2] = t.requant("conv2", 8, 0.5F, 100.0F);
+  const TensorId y2 = t.activation("conv2.out", DType::kU8, {1, 8, 3, 3}, 0.25F, 100);
+  const TensorId y2b = t.activation("conv2.low", DType::kU4, {1, 8, 3, 3}, 1.0F);
+  t.node("conv2",
+         Conv2dAttrs{.requant = {.lo = 0, .hi = 255, .residual_scale = 2.0F, .second_scale = 0.25F,
+                                 .second_bias = -20.0F, .second_lo = 0, .second_hi = 15}},
+         {p, w2, m2, b2, kNoTensor, p}, {y2, y2b});
+
+  const TensorId w3 = t.random_weights("conv3.weight", DType::kS2, {8, 4, 3, 3});
+  const auto [m3, b3] = t.requant("conv3", 8, 0.01F, 1.0F);
+  const TensorId f3 = t.values<int32_t>("conv3.factor", DType::kS32,
+                                        {70, 80, 90, -100, 110, 120, 0, 140});
+  const TensorId y3 = t.activation("conv3.out", DType::kU2, {1, 8, 3, 3}, 3.0F);
+  t.node("conv3",
+         Conv2dAttrs{.pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1, .groups = 2,
+                     .requant = {.lo = 0, .hi = 3, .residual_shift = 4}},
+         {y2b, w3, m3, b3, kNoTensor, y2, f3}, {y3});
+
+  const TensorId s = t.activation("add.out", DType::kU8, {1, 8, 3, 3}, 0.3F, 12);
+  t.node("add", AddAttrs{.scale_a = 0.8F, .scale_b = 10.0F, .bias = 12.0F, .lo = 12, .hi = 200},
+         {y2, y3}, {s});
+
+  const TensorId g = t.activation("avg.out", DType::kU8, {1, 8, 1, 1}, 0.3F);
+  t.node("avg", AvgPoolAttrs{.multiplier = 1.0F / 9.0F, .bias = 3.5F, .lo = 0, .hi = 127}, {s}, {g});
+
+  const TensorId w4 = t.random_weights("fc.weight", DType::kS8, {5, 8});
+  const auto [m4, b4] = t.requant("fc", 5, 0.001F, -1.0F);
+  const TensorId y4 = t.activation("logits", DType::kF32, {1, 5});
+  t.node("fc", LinearAttrs{}, {g, w4, m4, b4}, {y4});
+
+  m.inputs = {image};
+  m.outputs = {y4};
+  m.has_image_preprocess = true;
+  m.image.resize_shorter = 8;
+  m.image.crop_h = m.image.crop_w = 6;
+  m.image.mean = {0.485F, 0.456F, 0.406F};
+  m.image.stddev = {0.229F, 0.224F, 0.225F};
+  m.labels = {"cat", "dog", "caf\xC3\xA9", "crane", "crane"};
+  m.metadata = {{"source", "made by hand"}, {"note", "two\nlines"}};
+  m.map.method = "manual";
+  m.map.cost_model = "bmac";
+  m.map.solver = "none";
+  m.map.checkpoint = "imported";
+  m.map.budget = 0.75;
+  m.map.seed = 42;
+  m.map.layers = {{"conv1", 8, 8, 0}, {"conv2", 4, 4, 1}, {"conv3", 2, 4, 1}, {"fc", 8, 8, 0}};
+  m.map.groups = {{0, 0, 2, 2, true}, {0.5, 0.125, 9, 4, false}};
+  return t;
+}
+
+// x f32 [1,12] -> quantize (u8, zero point 128) -> linear (u8 x s4 -> u4) -> linear (u4 x s2 -> f32
+// [1,3]), and a second output of the graph: the accumulators (s32 [1,4]) of a third linear (u4 x s8).
+inline TinyModel tiny_linear_net() {
+  using namespace format;
+  TinyModel t;
+  t.model.name = "tiny_linear_net";
+  t.model.producer = "mpq tests";
+  const TensorId x = t.activation("x", DType::kF32, {1, 12});
+  const TensorId q = t.activation("x.codes", DType::kU8, {1, 12}, 0.03125F, 128);
+  t.node("quantize", QuantizeAttrs{}, {x}, {q});
+
+  const TensorId w1 = t.random_weights("fc1.weight", DType::kS4, {7, 12});
+  const auto [m1, b1] = t.requant("fc1", 7, 0.005F, 6.0F);
+  std::vector<int32_t> acc_bias;  // -zero point * sum of the weights of each row
+  for (int o = 0; o < 7; ++o) {
+    int32_t sum = 0;
+    for (int k = 0; k < 12; ++k)
+      sum += get_code(t.model.tensors[w1].data, static_cast<uint64_t>(o * 12 + k), 4, true);
+    acc_bias.push_back(-128 * sum);
+  }
+  const TensorId a1 = t.values("fc1.acc_bias", DType::kS32, acc_bias);
+  const TensorId h = t.activation("fc1.out", DType::kU4, {1, 7}, 0.125F);
+  t.node("fc1", LinearAttrs{{.lo = 0, .hi = 15}}, {q, w1, m1, b1, a1}, {h});
+
+  const TensorId w2 = t.random_weights("fc2.weight", DType::kS2, {3, 7});
+  const auto [m2, b2] = t.requant("fc2", 3, 0.25F, -0.5F);
+  const TensorId y = t.activation("y", DType::kF32, {1, 3});
+  t.node("fc2", LinearAttrs{}, {h, w2, m2, b2}, {y});
+
+  const TensorId w3 = t.random_weights("fc3.weight", DType::kS8, {4, 7});
+  const auto [m3, b3] = t.requant("fc3", 4, 0.25F, -0.5F);
+  const TensorId sums = t.activation("sums", DType::kS32, {1, 4});
+  t.node("fc3", LinearAttrs{}, {h, w3, m3, b3}, {sums});
+  t.model.inputs = {x};
+  t.model.outputs = {y, sums};
+  return t;
+}
+
+}  // namespace mpq::test
