@@ -239,8 +239,9 @@ typedef struct mpq_node_info {
   uint32_t input_bits, output_bits;
   uint32_t rank, reserved; /* of output 0, for a batch of 1 */
   int64_t shape[MPQ_MAX_RANK];
-  uint64_t weights; /* how many */
-  uint64_t macs;    /* multiply-accumulates for a batch of 1 */
+  uint64_t weights;   /* how many */
+  uint64_t macs;      /* multiply-accumulates for a batch of 1 */
+  const char* output; /* name of output 0 */
 } mpq_node_info;
 
 MPQ_API size_t mpq_model_node_count(const mpq_model* model);
@@ -365,7 +366,7 @@ typedef struct mpq_step_info {
   const char* op;     /* "conv2d" */
   const char* kernel; /* "conv_u8s4_14x32_avx512vnni" */
   uint32_t isa;       /* bits the kernel needs */
-  uint32_t fallback; /* 1: not written for the session's instruction set, slower than it could be */
+  uint32_t fallback;  /* 1: portable code although the session may use vectors */
   uint32_t input_bits, weight_bits, output_bits; /* weight_bits 0: no weights */
   uint32_t threads;                              /* parts that run at the same time */
   uint64_t macs;                                 /* for the session's batch */

@@ -1,0 +1,287 @@
+// The C API of sessions: unwrap, call, convert.
+
+#include "runtime/c_api.h"
+#include "runtime/isa_choice.h"
+
+namespace mpq::runtime {
+namespace {
+
+constexpr uint32_t kMaxBatch = 1U << 16, kMaxThreads = 1024;
+constexpr uint64_t kDefaultMemoryLimit = uint64_t{2} << 30;
+
+Result<SessionOptions> convert(const mpq_options& o) {
+  if (o.batch > kMaxBatch) return out_of_range("options.batch", o.batch, kMaxBatch);
+  if (o.threads > kMaxThreads) return out_of_range("options.threads", o.threads, kMaxThreads);
+  if (o.profile > 1 || o.keep_tensors > 1 || o.reserved != 0)
+    return invalid("options: profile and keep_tensors are 0 or 1, reserved is 0");
+  if ((o.allocate == nullptr) != (o.deallocate == nullptr))
+    return invalid("options: allocate and deallocate come together");
+  SessionOptions options;
+  options.batch = std::max(o.batch, 1U);
+  options.threads = o.threads != 0 ? o.threads : default_threads();
+  MPQ_TRY(options.isa, choose_isa(o.isa));
+  options.keep_tensors = o.keep_tensors != 0;
+  options.profile = o.profile != 0;
+  options.memory_limit = o.memory_limit != 0 ? o.memory_limit : kDefaultMemoryLimit;
+  options.parallel_for = o.parallel_for;
+  options.parallel_for_user = o.parallel_for_user;
+  options.allocator = {o.allocate, o.deallocate, o.allocator_user};
+  return options;
+}
+
+// Portable code although the session may use vectors.
+bool is_fallback(const Session& session, const Step& step) {
+  return step.kernel_isa == kernels::kIsaScalar && session.options().isa != kernels::kIsaScalar;
+}
+
+void report_fallbacks(const Session& session) {
+  for (const Step& step : session.plan().steps)
+    if (step.macs > 0 && is_fallback(session, step))
+      log_message(MPQ_LOG_WARNING, (step.name + ": no " + kernels::isa_name(session.options().isa) +
+                                    " kernel for this layer, " + step.kernel + " is slow")
+                                       .c_str());
+}
+
+Checked create(std::shared_ptr<const Model> model, const SessionOptions& options,
+               mpq_session** handle) {
+  auto entry = std::make_shared<SessionEntry>();
+  MPQ_TRY(entry->session, Session::create(std::move(model), options));
+  report_fallbacks(*entry->session);
+  *handle = reinterpret_cast<mpq_session*>(sessions().add(std::move(entry)));
+  return Ok{};
+}
+
+Checked write_tensor_info(const Session& session, format::TensorId id, mpq_tensor_info* info) {
+  MPQ_TRY(const mpq_tensor_info value,
+          tensor_info(session.model().graph(), id, session.options().batch));
+  write_info(value, info);
+  return Ok{};
+}
+
+Checked check_bytes(const char* what, size_t index, size_t bytes, size_t expected) {
+  if (bytes == expected) return Ok{};
+  return Error{Status::kInvalidArgument, std::string(what) + " " + std::to_string(index) + ": " +
+                                             std::to_string(bytes) + " bytes, expected " +
+                                             std::to_string(expected)};
+}
+
+Checked check_input(const Session& session, size_t index) {
+  const size_t count = session.model().graph().inputs.size();
+  if (index >= count) return out_of_range("input", index, count);
+  return Ok{};
+}
+
+Checked check_output(const Session& session, size_t index) {
+  const size_t count = session.model().graph().outputs.size();
+  if (index >= count) return out_of_range("output", index, count);
+  return Ok{};
+}
+
+// An activation by name.
+Result<format::TensorId> find_tensor(const Session& session, const char* name) {
+  if (name == nullptr) return invalid("tensor name is NULL");
+  if (!session.options().keep_tensors)
+    return Error{Status::kUnsupported, "tensors by name need options.keep_tensors"};
+  const auto& tensors = session.model().graph().tensors;
+  for (format::TensorId id = 0; id < tensors.size(); ++id)
+    if (tensors[id].name == name) {
+      if (tensors[id].is_constant())
+        return Error{Status::kUnsupported, tensors[id].name + ": a constant, not an activation"};
+      return id;
+    }
+  return Error{Status::kNotFound, "no tensor of that name"};
+}
+
+}  // namespace
+}  // namespace mpq::runtime
+
+using namespace mpq;           // NOLINT(google-build-using-namespace)
+using namespace mpq::runtime;  // NOLINT(google-build-using-namespace)
+
+extern "C" {
+
+mpq_status mpq_session_create(const mpq_model* model, const mpq_options* options,
+                              mpq_session** session) {
+  return with_model(model, [&](const std::shared_ptr<const Model>& m) -> Checked {
+    if (session == nullptr) return invalid("mpq_session_create: session is NULL");
+    MPQ_TRY(const mpq_options o, read_options(options, "options"));
+    MPQ_TRY(const SessionOptions converted, convert(o));
+    return create(m, converted, session);
+  });
+}
+
+mpq_status mpq_session_clone(const mpq_session* session, mpq_session** clone) {
+  return with_session(session, [&](const Session& s) -> Checked {
+    if (clone == nullptr) return invalid("mpq_session_clone: clone is NULL");
+    return create(s.shared_model(), s.options(), clone);
+  });
+}
+
+void mpq_session_destroy(mpq_session* session) {
+  guard([&]() -> Checked {
+    sessions().remove(reinterpret_cast<uintptr_t>(session));
+    return Ok{};
+  });
+}
+
+mpq_status mpq_session_input_info(const mpq_session* session, size_t index, mpq_tensor_info* info) {
+  return with_session(session, [&](const Session& s) -> Checked {
+    MPQ_CHECK(check_info(info));
+    MPQ_CHECK(check_input(s, index));
+    return write_tensor_info(s, s.model().graph().inputs[index], info);
+  });
+}
+
+mpq_status mpq_session_output_info(const mpq_session* session, size_t index,
+                                   mpq_tensor_info* info) {
+  return with_session(session, [&](const Session& s) -> Checked {
+    MPQ_CHECK(check_info(info));
+    MPQ_CHECK(check_output(s, index));
+    return write_tensor_info(s, s.model().graph().outputs[index], info);
+  });
+}
+
+mpq_status mpq_session_set_input(mpq_session* session, size_t index, const void* data,
+                                 size_t bytes) {
+  return with_session(session, [&](const Session& s) -> Checked {
+    if (data == nullptr) return invalid("mpq_session_set_input: data is NULL");
+    MPQ_CHECK(check_input(s, index));
+    const std::span<std::byte> input = s.input(index);
+    MPQ_CHECK(check_bytes("input", index, bytes, input.size()));
+    std::memcpy(input.data(), data, bytes);
+    return Ok{};
+  });
+}
+
+mpq_status mpq_session_input_buffer(mpq_session* session, size_t index, void** data,
+                                    size_t* bytes) {
+  return with_session(session, [&](const Session& s) -> Checked {
+    if (data == nullptr || bytes == nullptr)
+      return invalid("mpq_session_input_buffer: NULL argument");
+    MPQ_CHECK(check_input(s, index));
+    *data = s.input(index).data();
+    *bytes = s.input(index).size();
+    return Ok{};
+  });
+}
+
+mpq_status mpq_session_run(mpq_session* session) {
+  return with_session(session, [](Session& s) { return s.run(); });
+}
+
+mpq_status mpq_session_get_output(const mpq_session* session, size_t index, void* data,
+                                  size_t bytes) {
+  return with_session(session, [&](const Session& s) -> Checked {
+    if (data == nullptr) return invalid("mpq_session_get_output: data is NULL");
+    MPQ_CHECK(check_output(s, index));
+    const std::span<const std::byte> output = s.output(index);
+    MPQ_CHECK(check_bytes("output", index, bytes, output.size()));
+    std::memcpy(data, output.data(), bytes);
+    return Ok{};
+  });
+}
+
+mpq_status mpq_session_output_buffer(const mpq_session* session, size_t index, const void** data,
+                                     size_t* bytes) {
+  return with_session(session, [&](const Session& s) -> Checked {
+    if (data == nullptr || bytes == nullptr)
+      return invalid("mpq_session_output_buffer: NULL argument");
+    MPQ_CHECK(check_output(s, index));
+    *data = s.output(index).data();
+    *bytes = s.output(index).size();
+    return Ok{};
+  });
+}
+
+mpq_status mpq_session_tensor_info(const mpq_session* session, const char* name,
+                                   mpq_tensor_info* info) {
+  return with_session(session, [&](const Session& s) -> Checked {
+    MPQ_CHECK(check_info(info));
+    MPQ_TRY(const format::TensorId id, find_tensor(s, name));
+    return write_tensor_info(s, id, info);
+  });
+}
+
+mpq_status mpq_session_get_tensor(const mpq_session* session, const char* name, void* data,
+                                  size_t bytes) {
+  return with_session(session, [&](const Session& s) -> Checked {
+    if (data == nullptr) return invalid("mpq_session_get_tensor: data is NULL");
+    MPQ_TRY(const format::TensorId id, find_tensor(s, name));
+    MPQ_CHECK(check_bytes("tensor", id, bytes, s.tensor_bytes(id)));
+    s.read_tensor(id, {static_cast<std::byte*>(data), bytes});
+    return Ok{};
+  });
+}
+
+mpq_status mpq_session_memory_info(const mpq_session* session, mpq_memory_info* info) {
+  return with_session(session, [&](const Session& s) -> Checked {
+    MPQ_CHECK(check_info(info));
+    mpq_memory_info value;
+    MPQ_INIT(&value);
+    value.activations = s.arena_bytes();
+    value.scratch = s.scratch_bytes();
+    value.weights = s.plan().weight_bytes;
+    write_info(value, info);
+    return Ok{};
+  });
+}
+
+size_t mpq_session_memory(const mpq_session* session) {
+  return session_value<size_t>(session, 0, [](const Session& s) {
+    return s.arena_bytes() + s.scratch_bytes() + static_cast<size_t>(s.plan().weight_bytes);
+  });
+}
+
+uint32_t mpq_session_threads(const mpq_session* session) {
+  return session_value<uint32_t>(session, 0, [](const Session& s) { return s.options().threads; });
+}
+
+uint32_t mpq_session_batch(const mpq_session* session) {
+  return session_value<uint32_t>(session, 0, [](const Session& s) { return s.options().batch; });
+}
+
+uint32_t mpq_session_isa(const mpq_session* session) {
+  return session_value<uint32_t>(session, 0, [](const Session& s) { return s.options().isa; });
+}
+
+size_t mpq_session_step_count(const mpq_session* session) {
+  return session_value<size_t>(session, 0, [](const Session& s) { return s.plan().steps.size(); });
+}
+
+mpq_status mpq_session_step_info(const mpq_session* session, size_t index, mpq_step_info* info) {
+  return with_session(session, [&](const Session& s) -> Checked {
+    MPQ_CHECK(check_info(info));
+    const auto& steps = s.plan().steps;
+    if (index >= steps.size()) return out_of_range("step", index, steps.size());
+    const Step& step = steps[index];
+    mpq_step_info value;
+    MPQ_INIT(&value);
+    value.node = step.node;
+    value.name = step.name.c_str();
+    value.op = step.op;
+    value.kernel = step.kernel;
+    value.isa = step.kernel_isa;
+    value.fallback = is_fallback(s, step) ? 1 : 0;
+    value.input_bits = step.input_bits;
+    value.weight_bits = step.weight_bits;
+    value.output_bits = step.output_bits;
+    value.threads = static_cast<uint32_t>(step.parts.size());
+    value.macs = step.macs;
+    value.weight_bytes = step.weight_bytes;
+    value.activation_bytes = step.activation_bytes;
+    value.runs = s.time(index).runs;
+    value.last_ns = s.time(index).last_ns;
+    value.total_ns = s.time(index).total_ns;
+    write_info(value, info);
+    return Ok{};
+  });
+}
+
+mpq_status mpq_session_profile(mpq_session* session, int on) {
+  return with_session(session, [&](Session& s) -> Checked {
+    s.set_profile(on != 0);
+    return Ok{};
+  });
+}
+
+}  // extern "C"

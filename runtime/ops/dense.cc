@@ -1,0 +1,177 @@
+#include "runtime/ops/dense.h"
+
+#include <cstring>
+#include <limits>
+
+#include "runtime/aligned_block.h"
+#include "runtime/graph_info.h"
+#include "runtime/split.h"
+#include "runtime/unpack.h"
+
+namespace mpq::runtime {
+namespace {
+
+using format::TensorId;
+using kernels::ConvKernel;
+using kernels::ConvShape;
+using kernels::Elem;
+
+struct DenseStep {
+  kernels::ConvArgs args;
+  const ConvKernel* kernel = nullptr;
+};
+
+void run_dense(const void* args, const kernels::ConvPart& part,
+               const kernels::KernelContext& context) {
+  const auto& step = *static_cast<const DenseStep*>(args);
+  step.kernel->run(step.args, part, context);
+}
+
+TensorId input(const format::Node& node, size_t i) {
+  return i < node.inputs.size() ? node.inputs[i] : format::kNoTensor;
+}
+
+Elem weight_elem(DType type) {
+  return bits_of(type) == 8 ? Elem::s8 : bits_of(type) == 4 ? Elem::s4 : Elem::s2;
+}
+
+Elem output_elem(DType type) {
+  return type == DType::kF32 ? Elem::f32 : type == DType::kS32 ? Elem::s32 : Elem::u8;
+}
+
+// A convolution of 1x1 with stride 1 does not care where rows end: when no tensor has a halo, an
+// image is one row, and images of one pixel are one row together. Kernels then have long runs of
+// pixels.
+void flatten(const Planner& planner, const format::Node& node, ConvShape* shape) {
+  if (shape->r * shape->s * shape->stride_h * shape->stride_w != 1) return;
+  for (const TensorId id : {node.inputs[0], node.outputs[0], input(node, format::kResidual),
+                            node.outputs.size() > 1 ? node.outputs[1] : format::kNoTensor})
+    if (id != format::kNoTensor && !planner.halo(id).empty()) return;
+  const uint64_t pixels = uint64_t{shape->oh} * shape->ow;
+  if (pixels > std::numeric_limits<int32_t>::max()) return;
+  shape->ow = static_cast<uint32_t>(pixels);
+  shape->oh = 1;
+  if (pixels == 1) std::swap(shape->n, shape->ow);
+}
+
+// The epilogue's arrays, one after the other behind the weights, each padded to whole panels with
+// 0.
+struct Arrays {
+  static constexpr size_t kCount = 4;
+  TensorId tensors[kCount];  // multiplier, bias, acc_bias, residual_factor
+  size_t stride = 0;         // bytes from one to the next
+  explicit Arrays(const format::Node& node, uint32_t channels)
+      : tensors{input(node, format::kMultiplier), input(node, format::kBias),
+                input(node, format::kAccBias), input(node, format::kResidualFactor)},
+        stride((size_t{channels} + 63) / 64 * 64 * sizeof(float)) {}
+  size_t bytes() const { return kCount * stride; }
+};
+
+void copy_arrays(const format::Model& model, const Arrays& arrays, std::byte* destination) {
+  std::memset(destination, 0, arrays.bytes());
+  for (size_t i = 0; i < Arrays::kCount; ++i) {
+    if (arrays.tensors[i] == format::kNoTensor) continue;
+    const std::span<const std::byte> data = model.tensors[arrays.tensors[i]].data;
+    std::memcpy(destination + i * arrays.stride, data.data(), std::min(data.size(), arrays.stride));
+  }
+}
+
+// Weights the file already has in this kernel's layout.
+std::span<const std::byte> prepacked(const format::Model& model, uint32_t node, const char* layout,
+                                     size_t bytes) {
+  for (const format::Prepacked& p : model.prepacked)
+    if (p.node == node && p.layout == layout && p.data.size() == bytes) return p.data;
+  return {};
+}
+
+WeightsRequest weights_request(uint32_t node, const format::Node& n, const format::Tensor& weights,
+                               const ConvShape& shape, uint32_t cb, DenseStep* step) {
+  const ConvKernel* const kernel = step->kernel;
+  const Arrays arrays(n, shape.o);
+  const size_t packed = kernel->packed_bytes(shape, cb), arrays_at = align_up(packed);
+  const size_t count = size_t{shape.o} * (shape.c / shape.groups) * shape.r * shape.s;
+  WeightsRequest request;
+  request.node = node;
+  request.layout = kernel->layout;
+  request.bytes = arrays_at + arrays.bytes();
+  request.scratch_bytes = count;
+  request.pack = [=, type = weights.dtype, data = weights.data](
+                     const format::Model& model, std::byte* destination, std::byte* scratch) {
+    const auto ready = prepacked(model, node, kernel->layout, packed);
+    if (!ready.empty()) {
+      std::memcpy(destination, ready.data(), packed);
+    } else {
+      auto* codes = reinterpret_cast<int8_t*>(scratch);
+      unpack_codes(data, type, count, codes);
+      kernel->pack(shape, cb, codes, destination);
+    }
+    copy_arrays(model, arrays, destination + arrays_at);
+  };
+  request.bind = [=](const std::byte* memory) {
+    kernels::Epilogue& e = step->args.epilogue;
+    const std::byte* array = memory + arrays_at;
+    step->args.weights = memory;
+    e.multiplier = reinterpret_cast<const float*>(array);
+    e.bias = reinterpret_cast<const float*>(array + arrays.stride);
+    e.acc_bias = reinterpret_cast<const int32_t*>(array + 2 * arrays.stride);
+    e.residual_factor = reinterpret_cast<const int32_t*>(array + 3 * arrays.stride);
+  };
+  return request;
+}
+
+}  // namespace
+
+Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const format::Requant& requant,
+                   ptrdiff_t shift) {
+  const format::Node& n = planner.model().nodes[node];
+  const TensorId x = n.inputs[format::kX], y = n.outputs[0], residual = input(n, format::kResidual);
+  const format::Tensor& weights = planner.tensor(n.inputs[format::kWeights]);
+  MPQ_CHECK(planner.prepare_read(x, Form::kPlanes));
+  if (residual != format::kNoTensor) MPQ_CHECK(planner.prepare_read(residual, Form::kPlanes));
+
+  flatten(planner, n, &shape);
+  const uint32_t cb = planner.planes_of(x).cb;
+  const ConvKernel& kernel =
+      kernels::select_conv(shape, cb, weight_elem(weights.dtype), max_code(planner.tensor(x).dtype),
+                           planner.options().isa);
+
+  auto& step = planner.add_step<DenseStep>(node, kernel.name, kernel.isa, run_dense);
+  step.kernel = &kernel;
+  step.args.shape = shape;
+  planner.read(x, &step.args.x, shift);
+  kernels::Epilogue& e = step.args.epilogue;
+  e.out = output_elem(planner.tensor(y).dtype);
+  if (e.out == Elem::u8)
+    planner.write(y, &step.args.y);
+  else
+    planner.write(y, Form::kDense, &step.args.dense);
+  e.lo = requant.lo;
+  e.hi = requant.hi;
+  if (residual != format::kNoTensor) {
+    planner.read(residual, &e.residual);
+    e.residual_zero_point = planner.tensor(residual).quant.zero_point;
+    e.residual_scale = requant.residual_scale;
+    e.residual_shift = requant.residual_shift;
+  }
+  if (n.outputs.size() > 1 && n.outputs[1] != format::kNoTensor) {
+    planner.write(n.outputs[1], &e.second);
+    e.second_scale = requant.second_scale;
+    e.second_bias = requant.second_bias;
+    e.second_lo = requant.second_lo;
+    e.second_hi = requant.second_hi;
+  }
+  planner.add_weights(weights_request(node, n, weights, shape, cb, &step));
+
+  Step& s = planner.step();
+  s.scratch_bytes = kernel.scratch_bytes(shape, cb);
+  s.weight_bits = weight_bits(planner.model(), n);
+  s.macs = node_macs(planner.model(), n) * planner.options().batch;
+  Work work = {.macs = s.macs,
+               .unit_bytes = planner.dims(x).elements() + planner.dims(y).elements(),
+               .panel_bytes = s.weight_bytes};
+  kernel.units(shape, &work.units, &work.panels);
+  s.parts = split_work(work, planner.options().threads);
+  return Ok{};
+}
+
+}  // namespace mpq::runtime

@@ -1,0 +1,85 @@
+// One operator of the format as the planner sees it, and what an operator may ask of the planner.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "format/model.h"
+#include "format/status.h"
+#include "runtime/plan.h"
+
+namespace mpq::runtime {
+
+// Builds one plan. Steps are added in order of execution; a tensor is written before it is read.
+class Planner {
+ public:
+  Planner(const format::Model& model, const PlanOptions& options)
+      : model_(model), options_(options) {}
+  Result<Plan> plan();
+
+  const format::Model& model() const { return model_; }
+  const PlanOptions& options() const { return options_; }
+  const format::Tensor& tensor(format::TensorId id) const { return model_.tensors[id]; }
+  const Dims& dims(format::TensorId id) const { return plan_.tensors[id].dims; }
+  const Halo& halo(format::TensorId id) const { return plan_.tensors[id].halo; }
+  kernels::Planes planes_of(format::TensorId id) const;  // strides only
+
+  // Starts the step of a node. `run` will be called with the returned arguments; they keep their
+  // address.
+  template <typename Args>
+  Args& add_step(uint32_t node, const char* kernel, kernels::IsaMask isa, StepFn run) {
+    auto args = std::make_shared<Args>();
+    Args& reference = *args;
+    begin_step(node, kernel, isa, run, std::move(args));
+    return reference;
+  }
+  Step& step() { return plan_.steps.back(); }
+
+  // The step in progress reads or writes a tensor: fills strides, and the pointer once it is known.
+  // Reading in a form that the tensor does not have needs prepare_read before the step is started.
+  void read(format::TensorId id, kernels::Planes* planes, ptrdiff_t shift = 0);
+  void write(format::TensorId id, kernels::Planes* planes);
+  void read(format::TensorId id, Form form, void* field);
+  void write(format::TensorId id, Form form, void* field);
+  // Adds a step that converts, if needed.
+  Checked prepare_read(format::TensorId id, Form form);
+
+  void add_weights(WeightsRequest request);
+
+ private:
+  Checked plan_dims();
+  void plan_halos();
+  void begin_step(uint32_t node, const char* kernel, kernels::IsaMask isa, StepFn run,
+                  std::shared_ptr<void> args);
+  uint32_t use(format::TensorId id, Form form, bool writes);
+  Checked check_bytes() const;
+
+  const format::Model& model_;
+  const PlanOptions& options_;
+  Plan plan_;
+  std::vector<Lifetime> lifetimes_;  // of buffers
+};
+
+struct OpDef {
+  format::OpCode code;
+  Checked (*plan)(Planner&, uint32_t node);
+  // Pixels that the node reads around input 0; null: none.
+  Halo (*halo)(const format::Model&, const format::Node&, const Dims& x, const Dims& y);
+};
+
+const OpDef& op_def(format::OpCode code);
+
+// One per file of this folder.
+Checked plan_image_quantize(Planner&, uint32_t node);
+Checked plan_quantize(Planner&, uint32_t node);
+Checked plan_conv2d(Planner&, uint32_t node);
+Checked plan_linear(Planner&, uint32_t node);
+Checked plan_max_pool(Planner&, uint32_t node);
+Checked plan_avg_pool(Planner&, uint32_t node);
+Checked plan_add(Planner&, uint32_t node);
+Halo conv2d_halo(const format::Model&, const format::Node&, const Dims& x, const Dims& y);
+
+}  // namespace mpq::runtime

@@ -1,0 +1,36 @@
+// Steps of families whose work is a range of units.
+#pragma once
+
+#include "runtime/ops/op.h"
+#include "runtime/split.h"
+
+namespace mpq::runtime {
+
+// Arguments and the kernel's own entry point.
+template <typename Args>
+struct RangeStep {
+  Args args;
+  void (*run)(const Args&, const kernels::WorkRange&) = nullptr;
+};
+
+template <typename Args>
+void run_range(const void* args, const kernels::ConvPart& part, const kernels::KernelContext&) {
+  const auto& step = *static_cast<const RangeStep<Args>*>(args);
+  step.run(step.args, {part.unit_begin, part.unit_end});
+}
+
+template <typename Args, typename Kernel>
+Args& add_range_step(Planner& planner, uint32_t node, const Kernel& kernel) {
+  auto& step = planner.add_step<RangeStep<Args>>(node, kernel.name, kernel.isa, run_range<Args>);
+  step.run = kernel.run;
+  return step.args;
+}
+
+// Cuts the step in progress into parts, by the bytes it reads and writes.
+inline void split_range(Planner& planner, uint32_t units) {
+  Step& step = planner.step();
+  step.parts =
+      split_work({.units = units, .unit_bytes = step.activation_bytes}, planner.options().threads);
+}
+
+}  // namespace mpq::runtime

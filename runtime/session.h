@@ -1,0 +1,80 @@
+// A plan with memory and threads: one run at a time. After creation nothing allocates.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "format/status.h"
+#include "runtime/aligned_block.h"
+#include "runtime/model.h"
+#include "runtime/plan.h"
+#include "runtime/thread_pool.h"
+
+namespace mpq::runtime {
+
+// Runs task(arg, i) for i in [0, tasks) on threads of the host.
+using ParallelForFn = void (*)(void* user, size_t tasks, void (*task)(void* arg, size_t index),
+                               void* arg);
+
+struct SessionOptions {
+  uint32_t batch = 1;
+  uint32_t threads = 1;
+  kernels::IsaMask isa = kernels::kIsaScalar;
+  bool keep_tensors = false;
+  bool profile = false;
+  uint64_t memory_limit = uint64_t{2} << 30;
+  ParallelForFn parallel_for = nullptr;
+  void* parallel_for_user = nullptr;
+  Allocator allocator;
+};
+
+struct StepTime {
+  uint64_t runs = 0, last_ns = 0, total_ns = 0;
+};
+
+class Session {
+ public:
+  static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Model> model,
+                                                 const SessionOptions& options);
+  // Fails only in the child of a fork that lost the workers.
+  Checked run();
+
+  const Model& model() const { return *model_; }
+  const std::shared_ptr<const Model>& shared_model() const { return model_; }
+  const SessionOptions& options() const { return options_; }
+  const Plan& plan() const { return plan_; }
+
+  // In the caller's order; inputs and outputs of the graph always, others after a run with
+  // keep_tensors.
+  std::span<std::byte> input(size_t i) const { return canonical(model_->graph().inputs[i]); }
+  std::span<std::byte> output(size_t i) const { return canonical(model_->graph().outputs[i]); }
+  void read_tensor(format::TensorId id, std::span<std::byte> destination) const;
+  // Bytes of a tensor in the caller's order.
+  size_t tensor_bytes(format::TensorId id) const;
+
+  size_t arena_bytes() const { return plan_.arena.bytes; }
+  size_t scratch_bytes() const { return plan_.scratch_bytes * options_.threads; }
+  const StepTime& time(size_t step) const { return times_[step]; }
+  void set_profile(bool on);
+
+ private:
+  Session() = default;
+  Checked allocate();
+  void run_step(const Step& step, ThreadPool::Team* team);
+  std::span<std::byte> canonical(format::TensorId id) const;
+
+  std::shared_ptr<const Model> model_;
+  std::shared_ptr<ThreadPool>
+      pool_;  // shared by the process; null when this session has one thread
+  SessionOptions options_;
+  Plan plan_;
+  AlignedBlock memory_;  // arena, then scratch of every thread
+  std::vector<kernels::KernelContext> contexts_;
+  std::vector<StepTime> times_;
+  int process_ = 0;
+};
+
+}  // namespace mpq::runtime

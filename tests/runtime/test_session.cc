@@ -1,0 +1,219 @@
+#include <cstring>
+
+#include "tests/runtime/support.h"
+#include "tests/support/naive_model.h"
+
+namespace mpq::test {
+namespace {
+
+using runtime::Session;
+using runtime::SessionOptions;
+
+// One model, some images, and what they give by the naive interpreter.
+struct Case {
+  explicit Case(void (*make)(ModelMaker*), uint32_t seed) : maker(seed) {
+    make(&maker);
+    file = file_of(maker.model);
+    model = open_model(file);
+    const format::Model& graph = model->graph();
+    for (int image = 0; image < kImages; ++image) {
+      std::vector<std::vector<std::byte>> inputs;
+      for (const format::TensorId id : graph.inputs)
+        inputs.push_back(random_input(&maker, graph.tensors[id]));
+      const std::vector<NaiveTensor> values = naive_run(graph, inputs);
+      std::vector<std::vector<std::byte>> expected;
+      for (format::TensorId id = 0; id < graph.tensors.size(); ++id)
+        expected.push_back(api_bytes(graph.tensors[id], values[id]));
+      images.push_back(std::move(inputs));
+      tensors.push_back(std::move(expected));
+    }
+  }
+
+  static constexpr int kImages = 8;
+  ModelMaker maker;
+  format::AlignedBytes file;
+  std::shared_ptr<const runtime::Model> model;
+  std::vector<std::vector<std::vector<std::byte>>> images;   // [image][input]
+  std::vector<std::vector<std::vector<std::byte>>> tensors;  // [image][tensor]
+};
+
+// Puts images first, first + 1, ... into the batch.
+void set_inputs(const Case& c, const Session& session, uint32_t first) {
+  for (size_t i = 0; i < c.model->graph().inputs.size(); ++i) {
+    std::byte* to = session.input(i).data();
+    for (uint32_t b = 0; b < session.options().batch; ++b) {
+      const std::vector<std::byte>& from = c.images[(first + b) % Case::kImages][i];
+      std::memcpy(to + b * from.size(), from.data(), from.size());
+    }
+  }
+}
+
+// Counts images of the batch whose bytes differ from the expected ones.
+int wrong_images(const Case& c, format::TensorId id, std::span<const std::byte> actual,
+                 uint32_t batch, uint32_t first) {
+  int wrong = 0;
+  for (uint32_t b = 0; b < batch; ++b) {
+    const std::vector<std::byte>& expected = c.tensors[(first + b) % Case::kImages][id];
+    REQUIRE(actual.size() == expected.size() * batch);
+    wrong +=
+        std::memcmp(actual.data() + b * expected.size(), expected.data(), expected.size()) != 0;
+  }
+  return wrong;
+}
+
+void check_everywhere(void (*make)(ModelMaker*), uint32_t seed) {
+  const Case c(make, seed);
+  const auto& outputs = c.model->graph().outputs;
+  for (const kernels::IsaMask isa : machine_levels())
+    for (const uint32_t threads : {1U, 2U, 3U, 4U, 7U})
+      for (const uint32_t batch : {1U, 2U, 3U, 5U, 8U}) {
+        const auto session =
+            make_session(c.model, {.batch = batch, .threads = threads, .isa = isa});
+        for (uint32_t first = 0; first < 3; ++first) {
+          set_inputs(c, *session, first);
+          REQUIRE(session->run().ok());
+          for (size_t i = 0; i < outputs.size(); ++i) {
+            CAPTURE(kernels::isa_name(isa));
+            CAPTURE(threads);
+            CAPTURE(batch);
+            CAPTURE(c.model->graph().tensors[outputs[i]].name);
+            CHECK(wrong_images(c, outputs[i], session->output(i), batch, first) == 0);
+          }
+        }
+      }
+}
+
+}  // namespace
+
+TEST_CASE("session: every operator gives the naive bytes on every ISA, thread count and batch") {
+  check_everywhere(make_everything, 1);
+  check_everywhere(make_everything, 2);
+}
+
+TEST_CASE("session: matrices give the naive bytes on every ISA, thread count and batch") {
+  check_everywhere(make_matrix, 3);
+}
+
+TEST_CASE("session: codes in and floats out give the naive bytes everywhere") {
+  check_everywhere(make_codes, 4);
+}
+
+TEST_CASE("session: with keep_tensors every tensor can be read after the run") {
+  const Case c(make_everything, 5);
+  for (const kernels::IsaMask isa : machine_levels()) {
+    const auto session =
+        make_session(c.model, {.batch = 2, .threads = 2, .isa = isa, .keep_tensors = true});
+    set_inputs(c, *session, 0);
+    REQUIRE(session->run().ok());
+    for (format::TensorId id = 0; id < c.model->graph().tensors.size(); ++id) {
+      if (c.model->graph().tensors[id].is_constant()) continue;
+      std::vector<std::byte> bytes(session->tensor_bytes(id));
+      session->read_tensor(id, bytes);
+      CAPTURE(c.model->graph().tensors[id].name);
+      CHECK(wrong_images(c, id, bytes, 2, 0) == 0);
+    }
+  }
+}
+
+TEST_CASE("session: the comparison sees a single wrong byte") {
+  const Case c(make_matrix, 6);
+  const auto session = make_session(c.model, {});
+  set_inputs(c, *session, 0);
+  REQUIRE(session->run().ok());
+  const std::span<std::byte> output = session->output(0);
+  const format::TensorId id = c.model->graph().outputs[0];
+  CHECK(wrong_images(c, id, output, 1, 0) == 0);
+  output.back() ^= std::byte{1};
+  CHECK(wrong_images(c, id, output, 1, 0) == 1);
+}
+
+TEST_CASE("session: codes above the range count as the highest") {
+  ModelMaker maker(7);
+  make_codes(&maker);
+  const format::AlignedBytes file = file_of(maker.model);
+  const auto model = open_model(file);
+  const auto session = make_session(model, {});
+  const size_t count = session->input(0).size();
+  std::memset(session->input(0).data(), 15, count);
+  REQUIRE(session->run().ok());
+  const std::vector<std::byte> highest(session->output(0).begin(), session->output(0).end());
+  std::memset(session->input(0).data(), 200, count);
+  REQUIRE(session->run().ok());
+  CHECK(std::memcmp(highest.data(), session->output(0).data(), highest.size()) == 0);
+}
+
+TEST_CASE("session: an input keeps its value over runs, so a second run repeats the first") {
+  const Case c(make_everything, 8);
+  const auto session =
+      make_session(c.model, {.batch = 3, .threads = 2, .isa = runtime::available_isa()});
+  set_inputs(c, *session, 0);
+  for (int run = 0; run < 3; ++run) {
+    REQUIRE(session->run().ok());
+    CHECK(wrong_images(c, c.model->graph().outputs[0], session->output(0), 3, 0) == 0);
+  }
+}
+
+TEST_CASE("session: a memory limit is an error before anything is allocated") {
+  ModelMaker maker(9);
+  make_everything(&maker);
+  const format::AlignedBytes file = file_of(maker.model);
+  const auto model = open_model(file);
+  struct Count {
+    int calls = 0;
+    static void* allocate(void* user, size_t bytes, size_t align) {
+      ++static_cast<Count*>(user)->calls;
+      return std::aligned_alloc(align, (bytes + align - 1) / align * align);
+    }
+    static void deallocate(void*, void* memory) { std::free(memory); }
+  } count;
+  SessionOptions options = {.allocator = {Count::allocate, Count::deallocate, &count}};
+  const auto plan = runtime::make_plan(model->graph(), {});
+  REQUIRE(plan.ok());
+  const uint64_t need = plan->arena.bytes + plan->scratch_bytes + plan->weight_bytes;
+  options.memory_limit = need - 1;
+  const auto refused = Session::create(model, options);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().code == Status::kLimit);
+  CHECK(count.calls == 0);
+  options.memory_limit = need;
+  CHECK(Session::create(model, options).ok());
+  CHECK(count.calls == 1);
+}
+
+TEST_CASE("session: sessions of one kernel layout share packed weights") {
+  ModelMaker maker(10);
+  make_everything(&maker);
+  const format::AlignedBytes file = file_of(maker.model);
+  const auto model = open_model(file);
+  const auto first = make_session(model, {.isa = runtime::available_isa()});
+  CHECK(model->missing_weight_bytes(first->plan()) == 0);
+  const auto scalar = runtime::make_plan(model->graph(), {});
+  REQUIRE(scalar.ok());
+  if (runtime::available_isa() != kernels::kIsaScalar)
+    CHECK(model->missing_weight_bytes(*scalar) > 0);
+  const auto second = make_session(model, {.batch = 2, .isa = runtime::available_isa()});
+  CHECK(model->missing_weight_bytes(second->plan()) == 0);
+}
+
+TEST_CASE("session: a host's parallel_for runs every part and gives the same bytes") {
+  const Case c(make_everything, 11);
+  struct Host {
+    size_t calls = 0;
+    // Backwards, to differ from the library's own order.
+    static void parallel_for(void* user, size_t tasks, void (*task)(void*, size_t), void* arg) {
+      ++static_cast<Host*>(user)->calls;
+      for (size_t i = tasks; i > 0; --i) task(arg, i - 1);
+    }
+  } host;
+  const auto session = make_session(c.model, {.batch = 8,
+                                              .threads = 5,
+                                              .isa = runtime::available_isa(),
+                                              .parallel_for = Host::parallel_for,
+                                              .parallel_for_user = &host});
+  set_inputs(c, *session, 0);
+  REQUIRE(session->run().ok());
+  CHECK(wrong_images(c, c.model->graph().outputs[0], session->output(0), 8, 0) == 0);
+  CHECK(host.calls > 0);
+}
+
+}  // namespace mpq::test

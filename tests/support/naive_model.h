@@ -1,0 +1,25 @@
+// What a model means, written a second time: plain loops over row-major tensors, from the numerics
+// page and format/model.h alone. Shares no code with the kernels or the planner.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "format/model.h"
+
+namespace mpq::test {
+
+// Row-major; codes and sums in ints, floats in reals.
+struct NaiveTensor {
+  std::vector<int64_t> ints;
+  std::vector<float> reals;
+};
+
+// Every tensor of the model for a batch of 1. Inputs as at the API: f32, or one byte a code.
+std::vector<NaiveTensor> naive_run(const format::Model& model,
+                                   const std::vector<std::vector<std::byte>>& inputs);
+
+// A tensor as at the API.
+std::vector<std::byte> api_bytes(const format::Tensor& tensor, const NaiveTensor& value);
+
+}  // namespace mpq::test
