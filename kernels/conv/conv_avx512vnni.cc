@@ -47,7 +47,7 @@ Unit unit_at(const ConvShape& s, uint32_t unit) {
   return {row / s.oh, row % s.oh, i * width + (i < extra ? i : extra), width + (i < extra ? 1 : 0)};
 }
 
-void run_unit(const ConvArgs& a, TileArgs tile, const Unit& u, uint32_t panel, bool bounded) {
+void run_unit(const ConvArgs& a, TileArgs tile, const Unit& u, uint32_t panel, PanelForm form) {
   const ConvShape& s = a.shape;
   const uint32_t channel = panel * kPanelChannels;
   alignas(64) int32_t sums[kMaxPixels * kPanelChannels];
@@ -70,7 +70,7 @@ void run_unit(const ConvArgs& a, TileArgs tile, const Unit& u, uint32_t panel, b
       .channels = s.o - channel < kPanelChannels ? s.o - channel : kPanelChannels,
       .dense_at = ((size_t{u.image} * s.oh + u.y) * s.ow + u.x) * s.o + channel,
       .dense_pixel = s.o};
-  run_epilogue(sums, a.epilogue, a.y, a.dense, at, bounded);
+  run_epilogue(sums, a.epilogue, a.y, a.dense, at, form);
 }
 
 // Where the 4 bytes of each k-group lie, in the order of the packed weights.
@@ -83,10 +83,6 @@ void fill_offsets(const ConvArgs& a, ptrdiff_t* offsets) {
         for (uint32_t i = 0; i < cb; i += 4)
           *offsets++ = c / cb * a.x.plane + static_cast<ptrdiff_t>(r) * s.dilation_h * a.x.row +
                        static_cast<ptrdiff_t>(q) * s.dilation_w * cb + i;
-}
-
-bool bounded_panel(const Epilogue& e, uint32_t panel) {
-  return e.out == Elem::u8 && is_bounded(e, panel * kPanelChannels);
 }
 
 template <uint32_t kBits>
@@ -106,9 +102,9 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
                    .prefetch_step = 0};
 
   if (all_resident(s, a.x.cb)) {
-    bool bounded = true;
+    PanelForm form = panel_form(a.epilogue, part.panel_begin * kPanelChannels);
     for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
-      bounded = bounded && bounded_panel(a.epilogue, p);
+      form = weaker(form, panel_form(a.epilogue, p * kPanelChannels));
       if constexpr (kBits < 8)
         widen_panel<kBits>(packed + p * packed_bytes, groups,
                            wide + (p - part.panel_begin) * wide_bytes);
@@ -118,7 +114,7 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
       for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
         tile.w = kBits == 8 ? reinterpret_cast<const int8_t*>(packed + p * packed_bytes)
                             : wide + (p - part.panel_begin) * wide_bytes;
-        run_unit(a, tile, u, p, bounded);
+        run_unit(a, tile, u, p, form);
       }
     }
     return;
@@ -130,7 +126,7 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
       widen_panel<kBits>(packed + p * packed_bytes, groups, wide);
       tile.w = wide;
     }
-    const bool bounded = bounded_panel(a.epilogue, p);
+    const PanelForm form = panel_form(a.epilogue, p * kPanelChannels);
     const uint8_t* next = packed + (p + 1) * packed_bytes;
     const uint8_t* next_end = next + (p + 1 < part.panel_end ? packed_bytes : 0);
     for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
@@ -138,7 +134,7 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
       tile.prefetch_step = next < next_end ? 64 : 0;
       tile.prefetch = tile.prefetch_step != 0 ? reinterpret_cast<const int8_t*>(next) : wide;
       next += 64 * groups * (u.pixels > 7 ? 2 : 1);
-      run_unit(a, tile, u, p, bounded);
+      run_unit(a, tile, u, p, form);
     }
   }
 }

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/conv/panels.h"
 #include "kernels/requant/requant.h"
 
 namespace mpq::kernels {
@@ -48,8 +49,64 @@ static void store_codes(uint8_t* at, const Planes& p, uint32_t channels, __m512i
     for (uint32_t i = 0; i < p.cb; i += 4) __builtin_memcpy(at + i, codes + c + i, 4);
 }
 
+enum class ResidualForm {
+  none,
+  real,               // added to v
+  real_from_zero,     // the same with zero point 0
+  accumulator,        // added to the accumulator: 64-bit products
+  accumulator_small,  // products and their halves below 2^24: exact in binary32
+};
+
+// What the constants of a panel allow.
+struct PanelForm {
+  ResidualForm residual;
+  bool fast;  // |v| < 2^31 whatever the accumulator, and lo = 0
+};
+
+static inline __mmask16 not_above(const float* values, float limit) {
+  return _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(values)), _mm512_set1_ps(limit),
+                            _CMP_LE_OQ);
+}
+
+static PanelForm panel_form(const Epilogue& e, uint32_t channel) {
+  PanelForm form = {ResidualForm::none, false};
+  if (e.out == Elem::s32) return form;
+  const int64_t zero = e.residual_zero_point;
+  const bool code_range = zero >= 0 && zero <= 255;  // |code - zero| <= 255
+  // |acc * m| <= 2^29 and |b| <= 2^29 and |residual * r| < 2^29
+  __mmask16 bounded = 0xffff;
+  for (uint32_t i = 0; i < 64; i += 16) {
+    bounded &= not_above(e.multiplier + channel + i, 0.25F);
+    bounded &= not_above(e.bias + channel + i, 0x1p29F);
+  }
+  form.fast = bounded == 0xffff && e.lo == 0;
+  if (e.residual.data == nullptr) return form;
+  if (e.residual_shift < 0) {
+    form.residual = zero == 0 ? ResidualForm::real_from_zero : ResidualForm::real;
+    form.fast =
+        form.fast && code_range && e.residual_scale >= -0x1p20F && e.residual_scale <= 0x1p20F;
+    return form;
+  }
+  form.residual = ResidualForm::accumulator;
+  if (code_range && e.residual_shift <= 20) {
+    const int32_t half = (1 << e.residual_shift) >> 1;
+    const __m512i limit = _mm512_set1_epi32(((1 << 24) - 1 - half) / 255);
+    __mmask16 small = 0xffff;
+    for (uint32_t i = 0; i < 64; i += 16)
+      small &= _mm512_cmple_epu32_mask(
+          _mm512_abs_epi32(_mm512_loadu_si512(e.residual_factor + channel + i)), limit);
+    if (small == 0xffff) form.residual = ResidualForm::accumulator_small;
+  }
+  return form;
+}
+
+// What serves both panels.
+[[maybe_unused]] static PanelForm weaker(PanelForm a, PanelForm b) {
+  return {a.residual < b.residual ? a.residual : b.residual, a.fast && b.fast};
+}
+
 // scaled_residual of 16 lanes: 64-bit products of even and odd lanes.
-static __m512i scaled_residual_x16(__m512i code, __m512i factor, int32_t shift) {
+static inline __m512i scaled_residual_x16(__m512i code, __m512i factor, int32_t shift) {
   const __m512i half = _mm512_set1_epi64((int64_t{1} << shift) >> 1);
   const __m128i count = _mm_cvtsi32_si128(shift);
   __m512i part[2] = {_mm512_mul_epi32(code, factor),
@@ -62,105 +119,119 @@ static __m512i scaled_residual_x16(__m512i code, __m512i factor, int32_t shift) 
   return _mm512_mask_blend_epi32(0xaaaa, part[0], _mm512_slli_epi64(part[1], 32));
 }
 
-enum class ResidualForm { none, real, accumulator };
-
-struct EpilogueConstants {
-  __m512 multiplier[4], bias[4];
-  __m512i factor[4];
-};
-
-// |v| < 2^31 for every int32 accumulator: |m| <= 1/4 and the other terms below 2^29.
-static bool is_bounded(const Epilogue& e, uint32_t channel) {
-  const __m512 quarter = _mm512_set1_ps(0.25F), limit = _mm512_set1_ps(0x1p29F);
-  __mmask16 good = 0xffff;
-  for (uint32_t i = 0; i < 64; i += 16) {
-    good &= _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(e.multiplier + channel + i)), quarter,
-                               _CMP_LE_OQ);
-    good &=
-        _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(e.bias + channel + i)), limit, _CMP_LT_OQ);
-  }
-  const int64_t zero = e.residual_zero_point;
-  const bool small =
-      e.residual.data == nullptr ||
-      (e.residual_scale > -65536.0F && e.residual_scale < 65536.0F && zero > -256 && zero < 512);
-  return good == 0xffff && small;
+// The same where every intermediate is a multiple of 2^-shift below 2^24 of them: half away from
+// zero is a truncation of x + copysign(1/2, x).
+static inline __m512i scaled_residual_small_x16(__m512i code, __m512 factor, __m512 half) {
+  const __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(code), factor);
+  const __m512i sign = _mm512_set1_epi32(INT32_MIN);
+  const __m512i signed_half =  // (x & sign) | half
+      _mm512_ternarylogic_epi32(_mm512_castps_si512(x), sign, _mm512_castps_si512(half), 0xea);
+  return _mm512_cvttps_epi32(_mm512_add_ps(x, _mm512_castsi512_ps(signed_half)));
 }
 
+struct CodeRange {
+  __m512 float_hi;
+  __m512i lo, hi;
+  CodeRange(int32_t l, int32_t h)
+      : float_hi(_mm512_set1_ps(static_cast<float>(h))),
+        lo(_mm512_set1_epi8(static_cast<char>(l))),
+        hi(_mm512_set1_epi8(static_cast<char>(h))) {}
+};
+
 // v to codes of 64 channels in channel order.
-template <bool kBounded>
-static __m512i to_codes(const __m512 v[4], int32_t lo, int32_t hi) {
-  const __m512 fhi = _mm512_set1_ps(static_cast<float>(hi));
+template <bool kFast>
+static inline __m512i to_codes(const __m512 v[4], const CodeRange& range) {
   __m512i q[4];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i)  // minimum gives its second operand for NaN
-    q[i] = _mm512_cvtps_epi32(kBounded ? v[i] : _mm512_min_ps(fhi, v[i]));
+    q[i] = _mm512_cvtps_epi32(kFast ? v[i] : _mm512_min_ps(range.float_hi, v[i]));
   const __m512i words01 = _mm512_packs_epi32(q[0], q[1]), words23 = _mm512_packs_epi32(q[2], q[3]);
-  __m512i codes = _mm512_packus_epi16(words01, words23);
-  codes = _mm512_min_epu8(codes, _mm512_set1_epi8(static_cast<char>(hi)));
-  codes = _mm512_max_epu8(codes, _mm512_set1_epi8(static_cast<char>(lo)));
+  __m512i codes = _mm512_min_epu8(_mm512_packus_epi16(words01, words23), range.hi);
+  if (!kFast) codes = _mm512_max_epu8(codes, range.lo);
   // The packs work in 128-bit lanes: dword 4 * lane + i came from vector i.
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm512_permutexvar_epi32(order, codes);
 }
 
-template <ResidualForm kResidual, bool kBounded>
+static inline void store_real(float* out, uint32_t channels, const __m512 v[4]) {
+  const uint64_t mask = ~uint64_t{0} >> (64 - channels);
+  for (uint32_t i = 0; i < 4; ++i)
+    _mm512_mask_storeu_ps(out + 16 * i, static_cast<__mmask16>(mask >> (16 * i)), v[i]);
+}
+
+template <ResidualForm kResidual, bool kFast>
 static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y, void* dense,
                         const EpilogueBlock& at) {
-  EpilogueConstants k;
+  constexpr bool kHasResidual = kResidual != ResidualForm::none;
+  constexpr bool kReal =
+      kResidual == ResidualForm::real || kResidual == ResidualForm::real_from_zero;
+  __m512 multiplier[4], bias[4], small_factor[4];
+  __m512i factor[4];
+  const __m512 unit = _mm512_set1_ps(
+      kReal || !kHasResidual ? 0.0F : 1.0F / static_cast<float>(int64_t{1} << e.residual_shift));
+  const __m512 half = _mm512_set1_ps(e.residual_shift > 0 ? 0.5F : 0.0F);
 #pragma GCC unroll 4
   for (uint32_t i = 0; i < 4; ++i) {
-    k.multiplier[i] = _mm512_loadu_ps(e.multiplier + at.channel + 16 * i);
-    k.bias[i] = _mm512_loadu_ps(e.bias + at.channel + 16 * i);
-    if (kResidual == ResidualForm::accumulator)
-      k.factor[i] = _mm512_loadu_si512(e.residual_factor + at.channel + 16 * i);
+    multiplier[i] = _mm512_loadu_ps(e.multiplier + at.channel + 16 * i);
+    bias[i] = _mm512_loadu_ps(e.bias + at.channel + 16 * i);
+    if (kHasResidual && !kReal) {
+      factor[i] = _mm512_loadu_si512(e.residual_factor + at.channel + 16 * i);
+      small_factor[i] = _mm512_mul_ps(_mm512_cvtepi32_ps(factor[i]), unit);
+    }
   }
   const __m512 residual_scale = _mm512_set1_ps(e.residual_scale);
   const __m512i residual_zero = _mm512_set1_epi32(e.residual_zero_point);
+  const int32_t residual_shift = e.residual_shift;
+  const CodeRange range(e.lo, e.hi);
   const __m512 second_scale = _mm512_set1_ps(e.second_scale),
                second_bias = _mm512_set1_ps(e.second_bias);
-  const uint8_t* residual = kResidual == ResidualForm::none ? nullptr : planes_at(e.residual, at);
-  uint8_t* second = e.second.data == nullptr ? nullptr : planes_at(e.second, at);
-  uint8_t* out = e.out == Elem::u8 ? planes_at(y, at) : nullptr;
-  float* real = static_cast<float*>(dense) + at.dense_at;
+  const CodeRange second_range(e.second_lo, e.second_hi);
 
+  const Planes residual_planes = e.residual, second_planes = e.second, out_planes = y;
+  const uint8_t* residual = kHasResidual ? planes_at(residual_planes, at) : nullptr;
+  uint8_t* second = second_planes.data == nullptr ? nullptr : planes_at(second_planes, at);
+  uint8_t* out = e.out == Elem::u8 ? planes_at(out_planes, at) : nullptr;
+  float* real = static_cast<float*>(dense) + at.dense_at;
+  const size_t real_step = at.dense_pixel;
+  const uint32_t pixels = at.pixels, channels = at.channels;
   alignas(64) uint8_t gathered[64] = {};
-  for (uint32_t p = 0; p < at.pixels; ++p) {
+
+#pragma GCC unroll 1
+  for (uint32_t p = 0; p < pixels; ++p, sums += kPanelChannels) {
     __m512 v[4];
-    __m512i code[4];
-    if (kResidual != ResidualForm::none) {
-      const uint8_t* codes =
-          gather_codes(residual + size_t{p} * e.residual.cb, e.residual, at.channels, gathered);
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i)
-        code[i] =
-            _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + 16 * i)));
+    const uint8_t* codes = nullptr;
+    if (kHasResidual) {
+      codes = gather_codes(residual, residual_planes, channels, gathered);
+      residual += residual_planes.cb;
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      __m512i acc = _mm512_loadu_si512(sums + p * 64 + 16 * i);
+      __m512i acc = _mm512_loadu_si512(sums + 16 * i);
+      __m512i code = _mm512_setzero_si512();
+      if (kHasResidual)
+        code =
+            _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + 16 * i)));
+      if (kHasResidual && kResidual != ResidualForm::real_from_zero)
+        code = _mm512_sub_epi32(code, residual_zero);
       if (kResidual == ResidualForm::accumulator)
-        acc = _mm512_add_epi32(acc, scaled_residual_x16(_mm512_sub_epi32(code[i], residual_zero),
-                                                        k.factor[i], e.residual_shift));
-      v[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), k.multiplier[i], k.bias[i]);
-      if (kResidual == ResidualForm::real)
-        v[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(code[i], residual_zero)),
-                               residual_scale, v[i]);
+        acc = _mm512_add_epi32(acc, scaled_residual_x16(code, factor[i], residual_shift));
+      if (kResidual == ResidualForm::accumulator_small)
+        acc = _mm512_add_epi32(acc, scaled_residual_small_x16(code, small_factor[i], half));
+      v[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), multiplier[i], bias[i]);
+      if (kReal) v[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(code), residual_scale, v[i]);
     }
     if (out != nullptr) {
-      store_codes(out + p * y.cb, y, at.channels, to_codes<kBounded>(v, e.lo, e.hi));
+      store_codes(out, out_planes, channels, to_codes<kFast>(v, range));
+      out += out_planes.cb;
     } else {
-      for (uint32_t i = 0; i < 4 && 16 * i < at.channels; ++i)
-        _mm512_mask_storeu_ps(
-            real + p * at.dense_pixel + 16 * i,
-            _cvtu32_mask16(at.channels - 16 * i >= 16 ? 0xffffU
-                                                      : (1U << (at.channels - 16 * i)) - 1U),
-            v[i]);
+      store_real(real, channels, v);
+      real += real_step;
     }
     if (second != nullptr) {
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) v[i] = _mm512_fmadd_ps(v[i], second_scale, second_bias);
-      store_codes(second + p * e.second.cb, e.second, at.channels,
-                  to_codes<false>(v, e.second_lo, e.second_hi));
+      store_codes(second, second_planes, channels, to_codes<false>(v, second_range));
+      second += second_planes.cb;
     }
   }
 }
@@ -171,18 +242,24 @@ static void write_sums(const int32_t* sums, int32_t* dense, const EpilogueBlock&
       dense[at.dense_at + p * at.dense_pixel + c] = sums[p * 64 + c];
 }
 
+using WriteFn = void (*)(const int32_t*, const Epilogue&, const Planes&, void*,
+                         const EpilogueBlock&);
+
 static void run_epilogue(const int32_t* sums, const Epilogue& e, const Planes& y, void* dense,
-                         const EpilogueBlock& at, bool bounded) {
+                         const EpilogueBlock& at, PanelForm form) {
+  using R = ResidualForm;
+  static constexpr WriteFn kWrite[][2] = {
+      // [residual form][fast]
+      {write_block<R::none, false>, write_block<R::none, true>},
+      {write_block<R::real, false>, write_block<R::real, true>},
+      {write_block<R::real_from_zero, false>, write_block<R::real_from_zero, true>},
+      {write_block<R::accumulator, false>, write_block<R::accumulator, true>},
+      {write_block<R::accumulator_small, false>, write_block<R::accumulator_small, true>},
+  };
   if (e.out == Elem::s32)
     write_sums(sums, static_cast<int32_t*>(dense), at);
-  else if (e.residual.data == nullptr)
-    (bounded ? write_block<ResidualForm::none, true>
-             : write_block<ResidualForm::none, false>)(sums, e, y, dense, at);
-  else if (e.residual_shift < 0)
-    (bounded ? write_block<ResidualForm::real, true>
-             : write_block<ResidualForm::real, false>)(sums, e, y, dense, at);
   else
-    write_block<ResidualForm::accumulator, false>(sums, e, y, dense, at);
+    kWrite[static_cast<int>(form.residual)][form.fast](sums, e, y, dense, at);
 }
 
 }  // namespace mpq::kernels

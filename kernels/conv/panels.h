@@ -16,7 +16,8 @@
 
 namespace mpq::kernels {
 
-constexpr uint32_t panel_count(const ConvShape& s) { return (s.o + 63) / 64; }
+constexpr uint32_t kPanelChannels = 64;  // four vectors of int32
+constexpr uint32_t panel_count(const ConvShape& s) { return (s.o + 63) / kPanelChannels; }
 constexpr size_t panel_groups(const ConvShape& s, uint32_t cb) {
   return size_t{(s.c + cb - 1) / cb} * s.r * s.s * (cb / 4);
 }

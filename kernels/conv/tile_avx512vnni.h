@@ -16,11 +16,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/conv/panels.h"
+
 namespace mpq::kernels {
 
-constexpr uint32_t kPanelChannels = 64;  // channels of a weight panel: four vectors of int32
-constexpr uint32_t kMaxPixels = 14;      // pixels of a block
-constexpr uint32_t kGroupBytes = 256;    // one k-group (4 k) of a panel
+constexpr uint32_t kMaxPixels = 14;    // pixels of a block
+constexpr uint32_t kGroupBytes = 256;  // one k-group (4 k) of a panel
 
 struct TileArgs {
   const uint8_t* x;          // first pixel's input

@@ -178,7 +178,7 @@ struct PanelWork {
   const int32_t* start;  // [16][64]
   const int8_t* next;    // packed weights to prefetch, up to next_end
   const int8_t* next_end;
-  bool bounded;
+  PanelForm form;
 };
 
 void write_unit(const ConvArgs& a, const Tiling& tiling, const Unit& u, const PanelWork& w,
@@ -202,7 +202,7 @@ void write_unit(const ConvArgs& a, const Tiling& tiling, const Unit& u, const Pa
           .dense_at = ((size_t{u.image} * s.oh + y) * s.ow + x) * s.o + channel,
           .dense_pixel = s.o};
       run_epilogue(pixels + (row * 2 * kMaxPixels + 2 * first) * kPanelChannels, a.epilogue, a.y,
-                   a.dense, at, w.bounded);
+                   a.dense, at, w.form);
     }
     first += tiles;
   }
@@ -236,11 +236,10 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
       int8_t* wide = weights + (plan.resident ? (p - part.panel_begin) * plan.panel_weights : 0);
       if (!plan.resident || chunk == part.unit_begin)
         transform_weights(packed + kWinogradStartBytes, plan.groups, plan.position_weights, wide);
-      PanelWork w = {
-          .panel = p,
-          .start = reinterpret_cast<const int32_t*>(packed),
-          .next = reinterpret_cast<const int8_t*>(packed + packed_bytes),
-          .bounded = a.epilogue.out == Elem::u8 && is_bounded(a.epilogue, p * kPanelChannels)};
+      PanelWork w = {.panel = p,
+                     .start = reinterpret_cast<const int32_t*>(packed),
+                     .next = reinterpret_cast<const int8_t*>(packed + packed_bytes),
+                     .form = panel_form(a.epilogue, p * kPanelChannels)};
       w.next_end = w.next + (plan.resident || p + 1 == part.panel_end ? 0 : packed_bytes);
       const int32_t* bias =
           a.epilogue.acc_bias != nullptr ? a.epilogue.acc_bias + p * kPanelChannels : kNoBias;

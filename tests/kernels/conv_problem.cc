@@ -1,0 +1,276 @@
+#include "tests/kernels/conv_problem.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "tests/kernels/planes_operand.h"
+
+namespace mpq::test {
+
+using kernels::ConvArgs;
+using kernels::ConvKernel;
+using kernels::ConvPart;
+using kernels::ConvShape;
+using kernels::Elem;
+
+int32_t lowest(Elem weights) { return weights == Elem::s2 ? -2 : weights == Elem::s4 ? -8 : -128; }
+int32_t highest(Elem weights) { return -1 - lowest(weights); }
+
+DenseCodes plain_convolution(const ConvShape& s, const DenseCodes& x,
+                             const std::vector<int8_t>& weights) {
+  DenseCodes sums = {s.n, s.o, s.oh, s.ow, std::vector<int32_t>(size_t{s.n} * s.o * s.oh * s.ow)};
+  const uint32_t group_c = s.c / s.groups, group_o = s.o / s.groups;
+  size_t i = 0;
+  for (uint32_t n = 0; n < s.n; ++n)
+    for (uint32_t o = 0; o < s.o; ++o)
+      for (uint32_t y = 0; y < s.oh; ++y)
+        for (uint32_t z = 0; z < s.ow; ++z, ++i)
+          for (uint32_t r = 0; r < s.r; ++r)
+            for (uint32_t q = 0; q < s.s; ++q)
+              for (uint32_t c = 0; c < group_c; ++c)
+                sums.values[i] += weights[((size_t{o} * group_c + c) * s.r + r) * s.s + q] *
+                                  x.at(n, o / group_o * group_c + c, y * s.stride_h + r * s.dilation_h,
+                                       z * s.stride_w + q * s.dilation_w);
+  return sums;
+}
+
+namespace {
+
+// Per-channel arrays of the epilogue, padded to a multiple of 64 entries with 0.
+struct EpilogueArrays {
+  std::vector<float> multiplier, bias;
+  std::vector<int32_t> acc_bias, residual_factor;
+};
+
+void fill_data(const ConvKernel& row, const ConvCase& c, Rng& rng, ConvProblem* p) {
+  const ConvShape& s = c.shape;
+  p->x = {s.n, s.c, (s.oh - 1) * s.stride_h + (s.r - 1) * s.dilation_h + 1,
+          (s.ow - 1) * s.stride_w + (s.s - 1) * s.dilation_w + 1, {}};
+  p->x.values.resize(size_t{p->x.n} * p->x.c * p->x.h * p->x.w);
+  p->weights.resize(size_t{s.o} * (s.c / s.groups) * s.r * s.s);
+  const int32_t lo = lowest(row.weights), hi = highest(row.weights), max = row.max_activation;
+  if (c.data == ConvData::kCorners) {
+    const int32_t x = rng.chance(4) ? 0 : max;
+    const auto w = static_cast<int8_t>(rng.chance(2) ? lo : hi);
+    std::fill(p->x.values.begin(), p->x.values.end(), x);
+    std::fill(p->weights.begin(), p->weights.end(), w);
+  } else if (c.data == ConvData::kRamps) {
+    for (size_t i = 0; i < p->x.values.size(); ++i)
+      p->x.values[i] = static_cast<int32_t>(i % (static_cast<size_t>(max) + 1));
+    for (size_t i = 0; i < p->weights.size(); ++i)
+      p->weights[i] = static_cast<int8_t>(lo + static_cast<int32_t>(i % static_cast<size_t>(hi - lo + 1)));
+  } else {
+    for (int32_t& x : p->x.values) x = rng.between(0, max);
+    for (int8_t& w : p->weights) w = static_cast<int8_t>(rng.between(lo, hi));
+  }
+}
+
+// Scales that spread each channel's sums over the codes, or the special values that `data` asks for.
+EpilogueArrays fill_epilogue(const ConvCase& c, const DenseCodes& sums, Rng& rng) {
+  const size_t padded = (c.shape.o + 63) / 64 * 64;
+  EpilogueArrays e = {std::vector<float>(padded), std::vector<float>(padded),
+                      std::vector<int32_t>(padded), std::vector<int32_t>(padded)};
+  const size_t pixels = size_t{sums.h} * sums.w;
+  for (uint32_t o = 0; o < c.shape.o; ++o) {
+    int64_t lowest_sum = INT32_MAX, highest_sum = INT32_MIN, some_sum = 0;
+    for (uint32_t n = 0; n < sums.n; ++n)
+      for (size_t i = 0; i < pixels; ++i) {
+        const int64_t sum = sums.values[(size_t{n} * sums.c + o) * pixels + i];
+        lowest_sum = std::min(lowest_sum, sum);
+        highest_sum = std::max(highest_sum, sum);
+        if (rng.chance(static_cast<uint32_t>(i) + 1)) some_sum = sum;
+      }
+    if (c.acc_bias) e.acc_bias[o] = rng.between(-100000, 100000);
+    const auto acc = static_cast<float>(some_sum + e.acc_bias[o]);
+    const auto codes = static_cast<float>(c.hi - c.lo);
+    const auto spread = static_cast<float>(highest_sum - lowest_sum + 1);
+    const auto middle = static_cast<float>((c.lo + c.hi) / 2);
+    float m = codes / spread * rng.uniform(0.5F, 2.0F), b = middle - acc * m;
+    if (c.data == ConvData::kTies) {
+      m = 0.5F;
+      b = middle - std::floor(acc * 0.5F);
+    } else if (c.data == ConvData::kFma && acc != 0) {
+      // b is exact, so a product rounded before the addition lands on code + 1/2.
+      m = rng.uniform(1000.0F, 4000.0F) / acc;
+      b = static_cast<float>(rng.between(c.lo, c.hi)) + 0.5F - acc * m;
+    } else if (c.data == ConvData::kHuge) {
+      m = rng.pick({1e38F, -1e38F, 3e38F, 1e30F});
+      b = rng.pick({0.0F, 1e38F, -3e38F});
+    }
+    e.multiplier[o] = m;
+    e.bias[o] = b;
+  }
+  return e;
+}
+
+// Rectangles that cover all the work.
+std::vector<ConvPart> random_parts(uint32_t units, uint32_t panels, Rng& rng) {
+  std::vector<ConvPart> parts;
+  for (const auto& [u0, u1] : random_cuts(units, rng))
+    for (const auto& [p0, p1] : random_cuts(panels, rng)) parts.push_back({u0, u1, p0, p1});
+  shuffle(&parts, rng);
+  return parts;
+}
+
+std::string describe(const ConvCase& c) {
+  const ConvShape& s = c.shape;
+  const char* const kData[] = {"random", "corners", "ramps", "ties", "fma", "huge"};
+  const char* const kResidual[] = {"none", "float", "integer"};
+  const auto number = [](auto value) { return std::to_string(value) + " "; };
+  return "n " + number(s.n) + "c " + number(s.c) + "o " + number(s.o) + "oh " + number(s.oh) + "ow " +
+         number(s.ow) + "r " + number(s.r) + "s " + number(s.s) + "stride " + number(s.stride_h) +
+         number(s.stride_w) + "dilation " + number(s.dilation_h) + number(s.dilation_w) + "groups " +
+         number(s.groups) + "x_cb " + number(c.x_cb) + "y_cb " + number(c.y_cb) + "out " +
+         (c.out == Elem::u8 ? "u8" : c.out == Elem::f32 ? "f32" : "s32") + " codes " + number(c.lo) +
+         number(c.hi) + "second " + number(c.second) + "residual " +
+         kResidual[static_cast<int>(c.residual)] + " data " + kData[static_cast<int>(c.data)];
+}
+
+}  // namespace
+
+ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
+  const ConvShape& s = c.shape;
+  ConvProblem result;
+  fill_data(row, c, rng, &result);
+  result.sums = plain_convolution(s, result.x, result.weights);
+  EpilogueArrays arrays = fill_epilogue(c, result.sums, rng);
+  if (c.acc_bias) result.acc_bias = arrays.acc_bias;
+
+  Problem& p = result.problem;
+  p.text = describe(c);
+  const DenseCodes& x = result.x;
+  const PlanesOperand x_planes = add_planes(
+      &p, "x", with_random_gaps({x.n, x.c, x.h, x.w, c.x_cb}, rng), Role::kInput,
+      [&](uint32_t n, uint32_t channel, uint32_t i, uint32_t j) { return x.at(n, channel, i, j); });
+
+  const ConvKernel& reference = kernels::conv_kernels().back();
+  std::vector<uint8_t> packed(row.packed_bytes(s, c.x_cb)), plain(reference.packed_bytes(s, c.x_cb));
+  row.pack(s, c.x_cb, result.weights.data(), packed.data());
+  reference.pack(s, c.x_cb, result.weights.data(), plain.data());
+  const size_t packed_at = p.add("packed weights", packed, Role::kInput);
+  const size_t plain_at = p.add("plain weights", plain, Role::kInput);
+  const size_t multiplier_at = p.add("multiplier", arrays.multiplier, Role::kInput);
+  const size_t bias_at = p.add("bias", arrays.bias, Role::kInput);
+  const size_t acc_bias_at = c.acc_bias ? p.add("acc_bias", arrays.acc_bias, Role::kInput) : 0;
+
+  kernels::Epilogue e;
+  e.out = c.out;
+  e.lo = c.lo;
+  e.hi = c.hi;
+  const PlanesSpec y_spec = {s.n, s.o, s.oh, s.ow, c.y_cb};
+  PlanesOperand y, second, residual;
+  if (c.out == Elem::u8) {
+    PlanesSpec spec = with_random_gaps(y_spec, rng);
+    spec.halo = rng.below(3);
+    y = add_output_planes(&p, "y", spec);
+    result.y = y.index;
+  } else {
+    result.dense = p.add("dense y", std::vector<float>(size_t{s.n} * s.oh * s.ow * s.o), Role::kOutput);
+  }
+  size_t factor_at = 0;
+  if (c.residual != ConvResidual::kNone) {
+    PlanesSpec spec = with_random_gaps(y_spec, rng);
+    spec.halo = rng.below(2);
+    residual = add_planes(&p, "residual", spec, Role::kInput,
+                          [&](uint32_t, uint32_t, uint32_t, uint32_t) { return rng.between(0, 255); });
+    e.residual_zero_point = rng.pick({0, 1, 8, 128, 255});
+    if (c.residual == ConvResidual::kFloat) {
+      e.residual_scale = c.data == ConvData::kTies ? 0.5F : rng.uniform(-1.0F, 2.0F);
+    } else {
+      e.residual_shift = rng.pick({0, 1, 2, 7, 15, 16, 24, 31});
+      const int32_t bound = 1 << std::min(e.residual_shift + 3, 30);
+      for (uint32_t o = 0; o < s.o; ++o) arrays.residual_factor[o] = rng.between(-bound, bound);
+      factor_at = p.add("residual_factor", arrays.residual_factor, Role::kInput);
+    }
+  }
+  if (c.second) {
+    PlanesSpec spec = with_random_gaps(y_spec, rng);
+    spec.halo = rng.below(2);
+    second = add_output_planes(&p, "second y", spec);
+    e.second_scale = rng.uniform(0.02F, 1.5F);
+    e.second_bias = rng.chance(2) ? 0.0F : rng.uniform(-4.0F, 4.0F);
+    e.second_lo = rng.chance(2) ? 0 : 2;
+    e.second_hi = rng.pick({3, 15, 255});
+  }
+  const size_t scratch_bytes = row.scratch_bytes(s, c.x_cb);
+  const size_t scratch_at =
+      p.add("scratch", std::vector<uint8_t>(scratch_bytes), Role::kScratch, 64);
+
+  const auto bind = [=](Pointers at, bool is_reference) {
+    ConvArgs a = {.shape = s, .x = x_planes.at(at), .weights = at[is_reference ? plain_at : packed_at],
+                  .epilogue = e};
+    if (a.epilogue.out == Elem::u8)
+      a.y = y.at(at);
+    else
+      a.dense = at[result.dense];
+    a.epilogue.multiplier = reinterpret_cast<const float*>(at[multiplier_at]);
+    a.epilogue.bias = reinterpret_cast<const float*>(at[bias_at]);
+    if (c.acc_bias) a.epilogue.acc_bias = reinterpret_cast<const int32_t*>(at[acc_bias_at]);
+    if (c.residual != ConvResidual::kNone) a.epilogue.residual = residual.at(at);
+    if (c.residual == ConvResidual::kInteger)
+      a.epilogue.residual_factor = reinterpret_cast<const int32_t*>(at[factor_at]);
+    if (c.second) a.epilogue.second = second.at(at);
+    return a;
+  };
+  const auto run = [bind, s, scratch_at, scratch_bytes](const ConvKernel& kernel, Pointers at,
+                                                        bool is_reference, Rng* parts_rng) {
+    const ConvArgs a = bind(at, is_reference);
+    uint32_t units = 0, panels = 0;
+    kernel.units(s, &units, &panels);
+    if (parts_rng == nullptr)
+      return kernel.run(a, {0, units, 0, panels}, {at[scratch_at], scratch_bytes});
+    for (const ConvPart& part : random_parts(units, panels, *parts_rng))
+      kernel.run(a, part, {at[scratch_at], scratch_bytes});
+  };
+  p.reference = [run, &reference](Pointers at) { run(reference, at, true, nullptr); };
+  p.kernel = [run, row](Pointers at, Rng* parts_rng) { run(row, at, false, parts_rng); };
+  return result;
+}
+
+namespace {
+
+Verdict check_pack(const ConvKernel& row, const ConvCase& c, const std::vector<int8_t>& weights,
+                   Rng& rng) {
+  Problem p;
+  p.text = "pack " + describe(c);
+  p.add("canonical weights", weights, Role::kInput);
+  p.add("packed weights", std::vector<uint8_t>(row.packed_bytes(c.shape, c.x_cb)), Role::kOutput);
+  p.reference = [&](Pointers at) {
+    row.pack(c.shape, c.x_cb, reinterpret_cast<const int8_t*>(at[0]), at[1]);
+  };
+  p.kernel = [&](Pointers at, Rng*) { p.reference(at); };
+  return check(p, rng);  // 'bytes' here: pack() left some unwritten
+}
+
+}  // namespace
+
+Verdict check_conv(const ConvKernel& row, const ConvCase& c, Rng& rng) {
+  const ConvProblem p = conv_problem(row, c, rng);
+  if (Verdict packing = check_pack(row, c, p.weights, rng); !packing.ok()) return packing;
+  return check(p.problem, rng);
+}
+
+void require_conv(const ConvKernel& row, const ConvCase& c, Rng& rng) {
+  const ConvProblem p = conv_problem(row, c, rng);
+  require_ok(row.name, p.problem, check_pack(row, c, p.weights, rng));
+  require_ok(row.name, p.problem, check(p.problem, rng));
+}
+
+ConvCase random_conv_case(const ConvShape& shape, Rng& rng) {
+  ConvCase c = {.shape = shape};
+  c.x_cb = rng.chance(3) ? rng.pick({4U, 16U, 32U, 64U}) : kernels::channel_block(shape.c);
+  c.y_cb = rng.chance(3) ? rng.pick({4U, 16U, 32U, 64U}) : kernels::channel_block(shape.o);
+  c.out = rng.pick({Elem::u8, Elem::u8, Elem::u8, Elem::u8, Elem::f32, Elem::s32});
+  c.hi = rng.pick({3, 15, 255, 127, 11});
+  c.lo = rng.chance(3) ? rng.pick({1, 2, 3}) : 0;
+  c.acc_bias = !rng.chance(4);
+  c.data = rng.pick({ConvData::kRandom, ConvData::kRandom, ConvData::kCorners, ConvData::kRamps,
+                     ConvData::kTies, ConvData::kFma, ConvData::kHuge});
+  if (c.out != Elem::s32) {
+    c.residual = rng.pick({ConvResidual::kNone, ConvResidual::kFloat, ConvResidual::kInteger});
+    c.second = rng.chance(3);
+  }
+  return c;
+}
+
+}  // namespace mpq::test

@@ -1,0 +1,161 @@
+#include <cstring>
+
+#include <doctest/doctest.h>
+
+#include "tests/kernels/conv_problem.h"
+
+namespace mpq::test {
+namespace {
+
+using kernels::conv_kernels;
+using kernels::ConvKernel;
+using kernels::ConvShape;
+using kernels::Elem;
+
+// The block of a row, found where its work counts step: pixels of a unit, channels of a panel.
+struct Block {
+  uint32_t pixels = 4, channels = 64;
+};
+Block block_of(const ConvKernel& row) {
+  Block block;
+  uint32_t units = 0, panels = 0;
+  for (uint32_t i = 1; i <= 256; ++i) {
+    row.units({.c = 64, .ow = i, .o = 64}, &units, &panels);
+    if (units > 1) {
+      block.pixels = i - 1;
+      break;
+    }
+  }
+  for (uint32_t i = 1; i <= 256; ++i) {
+    row.units({.c = 64, .o = i}, &units, &panels);
+    if (panels > 1) {
+      block.channels = i - 1;
+      break;
+    }
+  }
+  return block;
+}
+
+bool accepts(const ConvKernel& row, const ConvCase& c) { return row.fits(c.shape, c.x_cb); }
+
+TEST_CASE("conv: every kernel equals the reference at the edges of its block") {
+  for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
+    const Block b = block_of(row);
+    uint32_t run = 0;
+    for (const uint32_t ow : {1U, b.pixels - 1, b.pixels, b.pixels + 1, 2 * b.pixels + 1})
+      for (const uint32_t o : {1U, b.channels - 1, b.channels, b.channels + 1, 2 * b.channels + 1}) {
+        const ConvCase c = random_conv_case({.c = 33, .oh = 2, .ow = ow, .o = o}, rng);
+        if (ow == 0 || !accepts(row, c)) continue;
+        require_conv(row, c, rng);
+        ++run;
+      }
+    CHECK(run > 0);
+  });
+}
+
+TEST_CASE("conv: every kernel equals the reference for every number of channels") {
+  for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
+    uint32_t run = 0;
+    for (uint32_t channels = 1; channels <= 130; ++channels) {
+      ConvCase c = random_conv_case({.c = channels, .oh = 1, .ow = 3, .o = 5}, rng);
+      if (accepts(row, c)) require_conv(row, c, rng), ++run;
+      c = random_conv_case({.c = 7, .oh = 1, .ow = 2, .o = channels}, rng);
+      if (accepts(row, c)) require_conv(row, c, rng), ++run;
+    }
+    CHECK(run > 0);
+  });
+}
+
+ConvShape random_shape(Rng& rng, const Block& b) {
+  ConvShape s;
+  s.n = 1 + rng.below(3);
+  s.c = rng.pick({1U, 3U, 4U, 16U, 31U, 64U, 65U, 128U});
+  s.o = 1 + rng.below(b.channels + 3);
+  s.r = rng.pick({1U, 1U, 2U, 3U, 3U, 5U, 7U});
+  s.s = rng.chance(4) ? rng.pick({1U, 2U, 3U, 7U}) : s.r;
+  s.oh = 1 + rng.below(5);
+  s.ow = 1 + rng.below(2 * b.pixels + 2);
+  s.stride_h = 1 + rng.below(2);
+  s.stride_w = rng.chance(4) ? 1 + rng.below(3) : s.stride_h;
+  if (rng.chance(3)) {
+    s.dilation_h = 1 + rng.below(3);
+    s.dilation_w = 1 + rng.below(3);
+  }
+  if (rng.chance(6)) {
+    s.groups = 2;
+    s.c = (s.c + 1) / 2 * 2;
+    s.o = (s.o + 1) / 2 * 2;
+  }
+  return s;
+}
+
+TEST_CASE("conv: every kernel equals the reference on random geometry") {
+  for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
+    const Block b = block_of(row);
+    const uint32_t wanted = long_tests() ? 20000 : 120;
+    uint32_t run = 0;
+    for (uint32_t tries = 0; run < wanted && tries < 20 * wanted; ++tries) {
+      const ConvCase c = random_conv_case(random_shape(rng, b), rng);
+      if (!accepts(row, c)) continue;
+      require_conv(row, c, rng);
+      ++run;
+    }
+    CHECK(run == wanted);
+  });
+}
+
+TEST_CASE("conv: every kernel is exact at the extremes of a long sum") {
+  for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
+    for (int corner = 0; corner < 8; ++corner) {
+      ConvCase c = random_conv_case({.c = 2048, .oh = 1, .ow = 2, .o = 17, .r = 3, .s = 3}, rng);
+      c.x_cb = 64;
+      c.out = corner % 2 == 0 ? Elem::s32 : Elem::u8;
+      c.residual = ConvResidual::kNone;
+      c.second = false;
+      c.data = ConvData::kCorners;
+      if (accepts(row, c)) require_conv(row, c, rng);
+    }
+  });
+}
+
+TEST_CASE("conv: every kernel equals the reference on ResNet-50's first layer and its last") {
+  for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
+    ConvCase c = random_conv_case(
+        {.c = 3, .oh = 4, .ow = 112, .o = 64, .r = 7, .s = 7, .stride_h = 2, .stride_w = 2}, rng);
+    c.x_cb = 4;
+    if (accepts(row, c)) require_conv(row, c, rng);
+    c = random_conv_case({.c = 2048, .ow = 3, .o = 1000}, rng);
+    c.out = Elem::f32;
+    if (accepts(row, c)) require_conv(row, c, rng);
+  });
+}
+
+TEST_CASE("conv: the reference's sums are the definition's") {
+  Rng rng(test_seed());
+  const ConvKernel& row = conv_kernels().back();
+  for (int i = 0; i < 60; ++i) {
+    ConvCase c = random_conv_case(random_shape(rng, {}), rng);
+    c.out = Elem::s32;
+    c.residual = ConvResidual::kNone;
+    c.second = false;
+    const ConvProblem p = conv_problem(row, c, rng);
+    std::vector<std::vector<uint8_t>> memory;
+    std::vector<uint8_t*> at;
+    for (const Operand& o : p.problem.operands) memory.push_back(o.bytes);
+    for (std::vector<uint8_t>& bytes : memory) at.push_back(bytes.data());
+    p.problem.reference(at);
+    const ConvShape& s = c.shape;
+    size_t element = 0;
+    for (uint32_t n = 0; n < s.n; ++n)
+      for (uint32_t y = 0; y < s.oh; ++y)
+        for (uint32_t x = 0; x < s.ow; ++x)
+          for (uint32_t o = 0; o < s.o; ++o, ++element) {
+            int32_t got;
+            std::memcpy(&got, at[p.dense] + element * 4, 4);
+            REQUIRE(got == p.sums.at(n, o, y, x) + (p.acc_bias.empty() ? 0 : p.acc_bias[o]));
+          }
+  }
+}
+
+}  // namespace
+}  // namespace mpq::test
