@@ -1,5 +1,6 @@
 // mpqconvert: trained networks in, model files out. Verbs live in converter/cli.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -26,17 +27,28 @@ constexpr char kExamples[] =
     "  mpqconvert resnet50_w4a4_nvidia/ -o w4a4.fb\n";
 
 bool is_verb(const std::string& word) {
-  for (const Verb& verb : kVerbs)
-    if (word == verb.name) return true;
-  return false;
+  return std::any_of(std::begin(kVerbs), std::end(kVerbs),
+                     [&](const Verb& verb) { return word == verb.name; });
+}
+
+// "mpqconvert IN -o OUT" means "mpqconvert convert IN -o OUT"; options may precede a verb.
+void put_verb_first(std::vector<std::string>* words) {
+  if (words->empty() || words->front() == "-h" || words->front() == "--help" ||
+      words->front() == "--version")
+    return;
+  const auto first = std::find_if(words->begin(), words->end(),
+                                  [](const std::string& word) { return !word.starts_with('-'); });
+  if (first != words->end() && is_verb(*first))
+    std::rotate(words->begin(), first, first + 1);
+  else
+    words->insert(words->begin(), "convert");
 }
 
 int finish(Exit code) { return static_cast<int>(code); }
 
 int run(int argc, char** argv) {
   std::vector<std::string> words(argv + 1, argv + argc);
-  if (!words.empty() && words[0].front() != '-' && !is_verb(words[0]))
-    words.insert(words.begin(), "convert");
+  put_verb_first(&words);
 
   CLI::App app{"Converts trained networks to mixed-precision model files.", "mpqconvert"};
   app.footer(kExamples);
