@@ -1,0 +1,217 @@
+// mpqrun MODEL --bench: latency and throughput over batches, threads and instruction sets.
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+
+#include "runtime/cli/inputs.h"
+#include "runtime/cli/report.h"
+#include "runtime/cli/terminal.h"
+#include "runtime/cli/text.h"
+#include "runtime/cli/verbs.h"
+
+namespace mpq::cli {
+
+namespace {
+
+struct Limits {
+  double warmup = 0.5, duration = 3.0;
+  uint64_t iterations = 0;  // 0: as long as `duration`, at least kMinRuns
+};
+constexpr size_t kMinRuns = 10, kWarmupRuns = 3;
+constexpr double kNoisy = 0.05;
+
+struct Row {
+  SessionSpec asked;
+  uint32_t batch = 0, threads = 0;
+  std::string isa;
+  double create_seconds = 0.0, first_run_seconds = 0.0;
+  uint64_t memory_bytes = 0;
+  Stats compute, with_copies;  // seconds of a run; and with inputs copied in and outputs copied out
+  double change = NAN;         // of the compute median against the baseline
+};
+
+// One configuration. Each run takes the next inputs in rotation, so that no run finds its data where
+// the last one left it; both latencies come from the same runs.
+Result<Row> measure(const Model& model, const SessionSpec& spec, const std::vector<Sample>& samples, const Limits& limits, const Args& args) {
+  Row row;
+  row.asked = spec;
+  MPQ_TRY(Session session, Session::create(model, spec, args));
+  row.batch = session.batch();
+  row.threads = session.threads();
+  row.isa = session.isa();
+  row.create_seconds = session.create_seconds();
+  row.memory_bytes = mpq_session_memory(session.get());
+
+  // Whole batches, made before the clock starts: copying in is one call, as a program would do it.
+  const size_t batches = std::max<size_t>(samples.size() / session.batch(), std::min<size_t>(samples.size(), 2));
+  std::vector<std::vector<std::vector<std::byte>>> inputs(batches);
+  for (size_t b = 0; b < batches; ++b)
+    for (size_t i = 0; i < session.inputs().size(); ++i) {
+      std::vector<std::byte> bytes;
+      for (size_t p = 0; p < session.batch(); ++p) {
+        const std::vector<std::byte>& one = samples[(b * session.batch() + p) % samples.size()].inputs[i];
+        bytes.insert(bytes.end(), one.begin(), one.end());
+      }
+      inputs[b].push_back(std::move(bytes));
+    }
+  std::vector<std::vector<std::byte>> outputs;
+  for (const TensorInfo& info : session.outputs()) outputs.emplace_back(info.bytes);
+
+  size_t turn = 0;
+  std::vector<double> compute, with_copies;
+  const auto once = [&]() -> Checked {
+    const auto& input = inputs[turn++ % batches];
+    const Clock::time_point start = Clock::now();
+    for (size_t i = 0; i < input.size(); ++i) MPQ_CHECK(session.set_input(i, input[i].data(), input[i].size()));
+    const Clock::time_point ready = Clock::now();
+    MPQ_CHECK(session.run());
+    compute.push_back(seconds_since(ready));
+    for (size_t o = 0; o < outputs.size(); ++o)
+      MPQ_CHECK(check(mpq_session_get_output(session.get(), o, outputs[o].data(), outputs[o].size()), session.where()));
+    with_copies.push_back(seconds_since(start));
+    return Ok{};
+  };
+  const Clock::time_point warm = Clock::now();
+  while (!interrupted() && (compute.size() < kWarmupRuns || seconds_since(warm) < limits.warmup)) MPQ_CHECK(once());
+  if (compute.empty()) return row;
+  row.first_run_seconds = compute.front();
+  compute.clear();
+  with_copies.clear();
+  Progress progress(args, format("batch %u, %u threads, %s", row.batch, row.threads, row.isa.c_str()), limits.iterations);
+  const Clock::time_point start = Clock::now();
+  while (!interrupted() && (limits.iterations != 0 ? compute.size() < limits.iterations
+                                                   : compute.size() < kMinRuns || seconds_since(start) < limits.duration)) {
+    MPQ_CHECK(once());
+    if (limits.iterations != 0) progress.update(compute.size());
+  }
+  row.compute = summarise(std::move(compute));
+  row.with_copies = summarise(std::move(with_copies));
+  return row;
+}
+
+std::string ms(double seconds) { return format("%.3f", seconds * 1e3); }
+double images_per_second(const Row& row) { return row.with_copies.mean > 0 ? row.batch / row.with_copies.mean : 0.0; }
+
+Table table_of(const std::vector<Row>& rows, bool baseline) {
+  Table table{{{"batch"}, {"threads"}, {"isa", false}, {"runs"}, {"min ms"}, {"median"}, {"mean"}, {"p90"}, {"p99"}, {"sd %"}, {"+copies"}, {"images/s"}}, {}};
+  if (baseline) table.columns.push_back({"change"});
+  for (const Row& row : rows) {
+    const auto percentile = [&row](double p) { return row.compute.supports(p) ? ms(row.compute.percentile(p)) : "-"; };
+    table.rows.push_back({std::to_string(row.batch), std::to_string(row.threads), row.isa, std::to_string(row.compute.n), ms(row.compute.min),
+                          ms(row.compute.median), ms(row.compute.mean), percentile(90), percentile(99),
+                          format("%.1f", row.compute.variation() * 100), ms(row.with_copies.median), format("%.1f", images_per_second(row))});
+    if (baseline) table.rows.back().push_back(std::isnan(row.change) ? "-" : format("%+.1f %%", row.change * 100));
+  }
+  return table;
+}
+
+Json json_of(const Row& row, bool samples) {
+  Json json = {{"batch", row.batch}, {"threads", row.threads}, {"isa", row.isa},
+               {"compute_ns", json_of(row.compute, samples)}, {"with_copies_ns", json_of(row.with_copies, samples)},
+               {"coefficient_of_variation", row.compute.variation()}, {"images_per_second", images_per_second(row)},
+               {"session_create_ns", std::llround(row.create_seconds * 1e9)}, {"first_run_ns", std::llround(row.first_run_seconds * 1e9)},
+               {"session_memory_bytes", row.memory_bytes}};
+  if (!std::isnan(row.change)) json["change_from_baseline"] = row.change;
+  return json;
+}
+
+// Rows of an earlier JSON document by batch, threads and instruction set.
+Result<Json> load_baseline(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return Error{Status::kIo, path + ": cannot be read"};
+  Json document = Json::parse(file, nullptr, false);
+  if (document.is_discarded() || !document.is_object() || !document.contains("results") || !document["results"].is_array())
+    return Error{Status::kCorrupt, path + ": not the JSON of mpqrun bench"};
+  return document["results"];
+}
+
+double change_from(const Json& baseline, const Row& row) {
+  for (const Json& old : baseline) {
+    if (old.value("batch", 0U) != row.batch || old.value("threads", 0U) != row.threads || old.value("isa", "") != row.isa) continue;
+    const double median = old.value(Json::json_pointer("/compute_ns/median"), 0.0);
+    if (median > 0.0) return row.compute.median * 1e9 / median - 1.0;
+  }
+  return NAN;
+}
+
+Result<std::vector<SessionSpec>> sweep(const Args& args) {
+  MPQ_TRY(const std::vector<uint32_t> batches, args.list("batch"));
+  MPQ_TRY(const std::vector<uint32_t> threads, args.list("threads"));
+  std::vector<SessionSpec> specs;
+  for (const std::string& isa : split(args.text("isa"), ','))
+    for (const uint32_t batch : batches)
+      for (const uint32_t t : threads) specs.push_back({batch, t, isa});
+  return specs;
+}
+
+constexpr const char* kDefinitions =
+    "\ntimes in ms of one run of a whole batch, after the warm-up; p: nearest rank; sd %: standard deviation over mean;\n"
+    "+copies: median with inputs copied in and outputs copied out; images/s: from the mean of that\n";
+
+}  // namespace
+
+Result<ExitCode> run_bench(const Args& args) {
+  MPQ_TRY(const Report report, Report::create(args, {Output::kText, Output::kJson, Output::kJsonLines, Output::kCsv, Output::kMarkdown}));
+  MPQ_TRY(const std::string path, model_path(args));
+  MPQ_TRY(const std::vector<SessionSpec> specs, sweep(args));
+  Limits limits;
+  MPQ_TRY(limits.warmup, args.real("warmup"));
+  MPQ_TRY(limits.duration, args.real("duration"));
+  MPQ_TRY(limits.iterations, args.whole("iterations"));
+  MPQ_TRY(const uint64_t distinct, args.whole("distinct"));
+  const bool compares = args.has("baseline"), gated = args.has("fail-above");
+  if (gated && !compares) return Error{Status::kInvalidArgument, "--fail-above: needs --baseline FILE"};
+  Json baseline;
+  if (compares) {
+    MPQ_TRY(baseline, load_baseline(args.text("baseline")));
+  }
+  double allowed = INFINITY;
+  if (gated) {
+    MPQ_TRY(allowed, args.percent("fail-above"));
+  }
+
+  const Host host = inspect_host();
+  MPQ_TRY(const Model model, Model::open(path, args));
+  uint32_t largest_batch = 1;
+  for (const SessionSpec& spec : specs) largest_batch = std::max(largest_batch, spec.batch);
+  MPQ_TRY(const std::vector<Sample> samples, gather_samples(model, args, std::max<size_t>(distinct, size_t{largest_batch} * 2)));
+
+  std::vector<Row> rows;
+  std::vector<std::string> warnings;
+  uint32_t most_threads = 0;
+  bool slower = false;
+  report.print(format("%s: %s, %s, loaded in %.1f ms\n%s, %s, %u CPUs\n\n", model.path().c_str(), mpq_model_name(model.get()),
+                      bytes_text(mpq_model_bytes(model.get())).c_str(), model.load_seconds() * 1e3, host.cpu.c_str(), host.kernel.c_str(), host.usable));
+  for (const SessionSpec& spec : specs) {
+    if (interrupted()) break;
+    MPQ_TRY(Row row, measure(model, spec, samples, limits, args));
+    if (row.compute.n == 0) break;
+    row.change = compares ? change_from(baseline, row) : NAN;
+    slower = slower || row.change > allowed;
+    most_threads = std::max(most_threads, row.threads);
+    if (row.compute.variation() > kNoisy)
+      warnings.push_back(format("batch %u, %u threads, %s: noisy, standard deviation %.1f %% of the mean; trust the minimum",
+                                row.batch, row.threads, row.isa.c_str(), row.compute.variation() * 100));
+    if (gated && std::isnan(row.change))
+      warnings.push_back(format("batch %u, %u threads, %s: not in the baseline", row.batch, row.threads, row.isa.c_str()));
+    report.print_line(json_of(row, args.has("samples")));
+    rows.push_back(std::move(row));
+  }
+  for (const std::string& warning : host_warnings(host, most_threads)) warnings.push_back(warning);
+
+  report.print(table_of(rows, compares));
+  report.print(kDefinitions);
+  for (const std::string& warning : warnings) warn(warning);
+  Json document = json_head(args, &model);
+  document["load_ns"] = std::llround(model.load_seconds() * 1e9);
+  document["configuration"] = {{"warmup_s", limits.warmup}, {"duration_s", limits.duration}, {"iterations", limits.iterations}, {"distinct_inputs", samples.size()}};
+  document["results"] = Json::array();
+  for (const Row& row : rows) document["results"].push_back(json_of(row, args.has("samples")));
+  document["peak_rss_bytes"] = peak_rss_bytes();
+  document["warnings"] = warnings;
+  MPQ_CHECK(report.finish(document));
+  if (slower) complain(format("slower than %s by more than %.3g %%", args.text("baseline").c_str(), allowed * 100));
+  return slower ? kExitSpeed : kExitOk;
+}
+
+}  // namespace mpq::cli

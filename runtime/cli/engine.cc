@@ -1,0 +1,160 @@
+#include "runtime/cli/engine.h"
+
+#include <cstring>
+
+#include "runtime/cli/terminal.h"
+#include "runtime/cli/text.h"
+
+namespace mpq::cli {
+
+namespace {
+
+TensorInfo convert(const mpq_tensor_info& info) {
+  return {info.name == nullptr ? "" : info.name, static_cast<mpq_dtype>(info.dtype),
+          std::vector<int64_t>(info.shape, info.shape + info.rank), info.elements, info.bytes,
+          info.scale, info.zero_point};
+}
+
+template <typename Handle>
+std::vector<TensorInfo> list(const Handle* handle, size_t count,
+                             mpq_status (*get)(const Handle*, size_t, mpq_tensor_info*)) {
+  std::vector<TensorInfo> infos;
+  for (size_t i = 0; i < count; ++i) {
+    mpq_tensor_info info;
+    MPQ_INIT(&info);
+    if (get(handle, i, &info) == MPQ_OK) infos.push_back(convert(info));
+  }
+  return infos;
+}
+
+}  // namespace
+
+Checked check(mpq_status status, const std::string& where) {
+  if (status == MPQ_OK) return Ok{};
+  std::string detail = mpq_last_error();
+  if (detail.empty()) detail = mpq_status_string(status);
+  const bool named = detail.starts_with(where);
+  return Error{static_cast<Status>(status), named ? detail : where + ": " + detail};
+}
+
+std::string to_string(const TensorInfo& info) {
+  return info.name + " " + mpq_dtype_string(info.dtype) + " " + shape_text(info.shape.data(), static_cast<uint32_t>(info.shape.size()));
+}
+
+Result<Model> Model::open(const std::string& path, const Args& args) {
+  const std::string level = args.text("verify");
+  if (level != "full" && level != "header")
+    return Error{Status::kInvalidArgument, "--verify=" + level + ": full or header"};
+  mpq_model_options options;
+  MPQ_INIT(&options);
+  options.skip_segment_digests = level == "header" ? 1 : 0;
+  options.map_file = args.has("mmap") ? 1 : 0;
+  Model model;
+  model.path_ = path;
+  const Clock::time_point start = Clock::now();
+  mpq_model* handle = nullptr;
+  MPQ_CHECK(check(mpq_model_open(path.c_str(), &options, &handle), path));
+  model.load_seconds_ = seconds_since(start);
+  model.model_.reset(handle);
+  note(format("%s: loaded in %.1f ms", path.c_str(), model.load_seconds_ * 1e3));
+  return model;
+}
+
+std::string Model::sha256() const {
+  char hex[65] = "";
+  return mpq_model_sha256(get(), hex) == MPQ_OK ? hex : "";
+}
+
+std::vector<TensorInfo> Model::inputs() const {
+  return list<mpq_model>(get(), mpq_model_input_count(get()), mpq_model_input_info);
+}
+std::vector<TensorInfo> Model::outputs() const {
+  return list<mpq_model>(get(), mpq_model_output_count(get()), mpq_model_output_info);
+}
+
+std::vector<mpq_node_info> Model::nodes() const {
+  std::vector<mpq_node_info> nodes(mpq_model_node_count(get()));
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    MPQ_INIT(&nodes[i]);
+    if (mpq_model_node_info(get(), i, &nodes[i]) != MPQ_OK) return {};
+  }
+  return nodes;
+}
+
+std::vector<std::string> Model::labels() const {
+  std::vector<std::string> labels;
+  for (size_t i = 0; i < mpq_model_label_count(get()); ++i) labels.push_back(label(i));
+  return labels;
+}
+
+std::string Model::label(size_t index) const {
+  const char* const text = mpq_model_label(get(), index);
+  return text == nullptr ? "" : text;
+}
+
+Result<Session> Session::create(const Model& model, const SessionSpec& spec, const Args& args) {
+  MPQ_TRY(const uint64_t limit_mb, args.whole("memory-limit"));
+  mpq_options options;
+  MPQ_INIT(&options);
+  options.batch = spec.batch;
+  options.threads = spec.threads;
+  options.isa = spec.isa == "auto" ? nullptr : spec.isa.c_str();
+  options.profile = spec.profile ? 1 : 0;
+  options.keep_tensors = spec.keep_tensors ? 1 : 0;
+  options.memory_limit = limit_mb * 1000000;
+  Session session;
+  session.where_ = model.path();
+  const Clock::time_point start = Clock::now();
+  mpq_session* handle = nullptr;
+  MPQ_CHECK(check(mpq_session_create(model.get(), &options, &handle), model.path()));
+  session.create_seconds_ = seconds_since(start);
+  session.session_.reset(handle);
+  session.inputs_ = list<mpq_session>(handle, mpq_model_input_count(model.get()), mpq_session_input_info);
+  session.outputs_ = list<mpq_session>(handle, mpq_model_output_count(model.get()), mpq_session_output_info);
+  note(format("%s: session of batch %u, %u threads, %s, %s in %.1f ms", model.path().c_str(), session.batch(),
+              session.threads(), session.isa().c_str(), bytes_text(mpq_session_memory(handle)).c_str(),
+              session.create_seconds_ * 1e3));
+  return session;
+}
+
+std::vector<mpq_step_info> Session::steps() const {
+  std::vector<mpq_step_info> steps(mpq_session_step_count(get()));
+  for (size_t i = 0; i < steps.size(); ++i) {
+    MPQ_INIT(&steps[i]);
+    if (mpq_session_step_info(get(), i, &steps[i]) != MPQ_OK) return {};
+  }
+  return steps;
+}
+
+mpq_memory_info Session::memory() const {
+  mpq_memory_info info;
+  MPQ_INIT(&info);
+  if (mpq_session_memory_info(get(), &info) != MPQ_OK) MPQ_INIT(&info);
+  return info;
+}
+
+Checked Session::set_input(size_t index, const void* data, size_t bytes) {
+  return check(mpq_session_set_input(get(), index, data, bytes), where_);
+}
+
+Checked Session::set_sample(size_t index, uint32_t position, const std::vector<std::byte>& bytes) {
+  void* buffer = nullptr;
+  size_t size = 0;
+  MPQ_CHECK(check(mpq_session_input_buffer(get(), index, &buffer, &size), where_));
+  if (bytes.size() != size / batch() || position >= batch())
+    return Error{Status::kInvalidArgument, format("%s: input %s takes %zu bytes an image, not %zu", where_.c_str(),
+                                                  inputs_[index].name.c_str(), size / batch(), bytes.size())};
+  std::memcpy(static_cast<std::byte*>(buffer) + position * bytes.size(), bytes.data(), bytes.size());
+  return Ok{};
+}
+
+Checked Session::run() { return check(mpq_session_run(get()), where_); }
+
+Result<const std::byte*> Session::output(size_t index) const {
+  const void* data = nullptr;
+  size_t bytes = 0;
+  MPQ_CHECK(check(mpq_session_output_buffer(get(), index, &data, &bytes), where_));
+  return static_cast<const std::byte*>(data);
+}
+
+}  // namespace mpq::cli

@@ -1,0 +1,42 @@
+// The tables behind args.cc.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "runtime/cli/args.h"
+
+namespace mpq::cli {
+
+using ModeMask = uint32_t;
+constexpr ModeMask bit(Mode mode) { return 1U << static_cast<int>(mode); }
+inline constexpr ModeMask kAllModes = (1U << kModeCount) - 1;
+
+struct Verb {
+  Mode mode;
+  const char* name;
+  const char* summary;
+  const char* example;
+};
+
+struct Option {
+  const char* name;      // without dashes
+  char letter;           // 0: none
+  const char* value;     // placeholder; nullptr: a switch; "[FILE]": an optional value, only with =
+  const char* fallback;  // default, shown in help; nullptr: none
+  ModeMask modes;
+  bool advanced;         // in --help-all only
+  const char* help;
+};
+
+// How the users of other tools spell it.
+struct Alias {
+  const char* spelling;
+  const char* ours;
+};
+
+std::span<const Verb> verbs();  // in Mode order
+std::span<const Option> options();
+std::span<const Alias> aliases();
+
+}  // namespace mpq::cli
