@@ -1,6 +1,7 @@
 #include "format/read_tables.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "format/checks.h"
@@ -306,7 +307,9 @@ Checked check_version(const fb::Model& metadata) {
 }
 
 bool all_zero(std::span<const std::byte> bytes) {
-  return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
+  // The first is 0 and each equals the one before it.
+  return bytes.empty() || (bytes[0] == std::byte{0} &&
+                           std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
 }
 
 Result<Model> read_tables(const fb::Model& metadata, uint64_t metadata_size,
