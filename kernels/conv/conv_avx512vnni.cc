@@ -50,6 +50,16 @@ Unit unit_at(const ConvShape& s, uint32_t unit) {
 void run_unit(const ConvArgs& a, TileArgs tile, const Unit& u, uint32_t panel, PanelForm form) {
   const ConvShape& s = a.shape;
   const uint32_t channel = panel * kPanelChannels;
+  const EpilogueBlock at = {
+      .image = u.image,
+      .y = u.y,
+      .x = u.x,
+      .channel = channel,
+      .pixels = u.pixels,
+      .channels = s.o - channel < kPanelChannels ? s.o - channel : kPanelChannels,
+      .dense_at = ((size_t{u.image} * s.oh + u.y) * s.ow + u.x) * s.o + channel,
+      .dense_pixel = s.o};
+  prefetch_block(a.epilogue, a.y, at);
   alignas(64) int32_t sums[kMaxPixels * kPanelChannels];
   tile.x = a.x.data + u.image * a.x.image + static_cast<ptrdiff_t>(u.y) * s.stride_h * a.x.row +
            static_cast<ptrdiff_t>(u.x) * tile.pixel;
@@ -61,15 +71,6 @@ void run_unit(const ConvArgs& a, TileArgs tile, const Unit& u, uint32_t panel, P
     tile.start += pass_channels(u.pixels);
     tile.prefetch += tile.groups * tile.prefetch_step;
   }
-  const EpilogueBlock at = {
-      .image = u.image,
-      .y = u.y,
-      .x = u.x,
-      .channel = channel,
-      .pixels = u.pixels,
-      .channels = s.o - channel < kPanelChannels ? s.o - channel : kPanelChannels,
-      .dense_at = ((size_t{u.image} * s.oh + u.y) * s.ow + u.x) * s.o + channel,
-      .dense_pixel = s.o};
   run_epilogue(sums, a.epilogue, a.y, a.dense, at, form);
 }
 

@@ -83,11 +83,12 @@ static void multiply_tile(const TileArgs& t) {
     }
   }
 
+  int32_t* sums = t.sums;
+  const size_t sums_step = t.sums_step;
 #pragma GCC unroll 14
-  for (int p = 0; p < kPixels; ++p)
+  for (int p = 0; p < kPixels; ++p, sums += sums_step)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v)
-      _mm512_storeu_si512(t.sums + p * t.sums_step + 16 * v, acc[p][v]);
+    for (int v = 0; v < kVectors; ++v) _mm512_storeu_si512(sums + 16 * v, acc[p][v]);
 }
 
 // One GFNI affine map takes a field of every byte and sign-extends it. Row i of the matrix, from

@@ -6,7 +6,7 @@
 //
 //   x --B^T d B + 30--> V [16][tile][c]                                 (u8)
 //   w ---G g G^T------> U [16][k-group][64][4]                          (s8)
-//   sums [16][tile][32 or 64] = start + V * U --A^T m A / 4--> [2 rows][28 pixels][64] --> epilogue
+//   start + V * U --> sums --A^T m A / 4--> pixels [2 rows][28][64] --> epilogue
 
 #include "kernels/conv/epilogue_avx512.h"
 #include "kernels/conv/rows.h"
@@ -19,7 +19,8 @@ namespace {
 constexpr size_t kResidentBytes = 512 * 1024;  // transformed weights, or inputs, kept in L2
 constexpr uint32_t kPositions = 16, kTaps = 9;
 constexpr size_t kSkew = 5 * 64;  // keeps the 16 positions out of each other's cache sets
-constexpr size_t kUnitSums = kPositions * kMaxPixels * 32;  // int32
+constexpr size_t kPassSums = kMaxPixels * 32;  // int32 of a position: 14 x 32 or 7 x 64
+constexpr size_t kUnitSums = (4 + 8) * kPassSums;
 constexpr size_t kPixelSums = 2 * 2 * kMaxPixels * kPanelChannels;
 
 struct Tiling {
@@ -144,33 +145,38 @@ void transform_weights(const uint8_t* packed, size_t groups, size_t position_ste
     }
 }
 
-// Sums of one pass (32 or 64 channels) to pixel sums: [row 0..1][2 * tile + column][64].
-void transform_output(const int32_t* sums, uint32_t tiles, uint32_t channels, const int32_t* bias,
+// The output transform in two steps, so that the first finds its sums in L1: along the columns
+// after every four positions, along the rows at the end.
+//
+//   sums [4 columns][tile][channels] -> halves [2][tile][channels]
+void transform_output_row(const int32_t* sums, size_t elements, int32_t* halves) {
+  for (size_t i = 0; i < elements; i += 16) {
+    const __m512i m0 = _mm512_load_si512(sums + i), m1 = _mm512_load_si512(sums + kPassSums + i),
+                  m2 = _mm512_load_si512(sums + 2 * kPassSums + i),
+                  m3 = _mm512_load_si512(sums + 3 * kPassSums + i);
+    _mm512_store_si512(halves + i, _mm512_add_epi32(_mm512_add_epi32(m0, m1), m2));
+    _mm512_store_si512(halves + kPassSums + i, _mm512_sub_epi32(_mm512_sub_epi32(m1, m2), m3));
+  }
+}
+
+//   halves [4 rows][2][tile][channels] -> pixels [2 rows][2 * tile + column][64]
+void transform_output(const int32_t* halves, uint32_t tiles, uint32_t channels, const int32_t* bias,
                       int32_t* pixels) {
-  const size_t position_step = size_t{kMaxPixels} * 32;
-  for (uint32_t t = 0; t < tiles; ++t)
-    for (uint32_t c = 0; c < channels; c += 16) {
-      const __m512i start = _mm512_loadu_si512(bias + c);
-      __m512i p[4][2];
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        const int32_t* m = sums + i * 4 * position_step + t * channels + c;
-        const __m512i m0 = _mm512_load_si512(m), m1 = _mm512_load_si512(m + position_step),
-                      m2 = _mm512_load_si512(m + 2 * position_step),
-                      m3 = _mm512_load_si512(m + 3 * position_step);
-        p[i][0] = _mm512_add_epi32(_mm512_add_epi32(m0, m1), m2);
-        p[i][1] = _mm512_sub_epi32(_mm512_sub_epi32(m1, m2), m3);
-      }
-#pragma GCC unroll 2
-      for (int j = 0; j < 2; ++j) {
-        const __m512i y0 = _mm512_add_epi32(_mm512_add_epi32(p[0][j], p[1][j]), p[2][j]);
-        const __m512i y1 = _mm512_sub_epi32(_mm512_sub_epi32(p[1][j], p[2][j]), p[3][j]);
+  for (uint32_t j = 0; j < 2; ++j, halves += kPassSums)
+    for (uint32_t t = 0; t < tiles; ++t)
+      for (uint32_t c = 0; c < channels; c += 16) {
+        const int32_t* p = halves + t * channels + c;
+        const __m512i start = _mm512_loadu_si512(bias + c);
+        const __m512i p0 = _mm512_load_si512(p), p1 = _mm512_load_si512(p + 2 * kPassSums),
+                      p2 = _mm512_load_si512(p + 4 * kPassSums),
+                      p3 = _mm512_load_si512(p + 6 * kPassSums);
+        const __m512i y0 = _mm512_add_epi32(_mm512_add_epi32(p0, p1), p2);
+        const __m512i y1 = _mm512_sub_epi32(_mm512_sub_epi32(p1, p2), p3);
         int32_t* out = pixels + (2 * t + j) * kPanelChannels + c;
         _mm512_store_si512(out, _mm512_add_epi32(_mm512_srai_epi32(y0, 2), start));
         _mm512_store_si512(out + 2 * kMaxPixels * kPanelChannels,
                            _mm512_add_epi32(_mm512_srai_epi32(y1, 2), start));
       }
-    }
 }
 
 struct PanelWork {
@@ -216,6 +222,7 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
   auto* offsets = reinterpret_cast<ptrdiff_t*>(scratch + plan.offsets_at);
   auto* weights = reinterpret_cast<int8_t*>(scratch + plan.weights_at);
   auto* sums = reinterpret_cast<int32_t*>(scratch + plan.sums_at);
+  auto* halves = sums + 4 * kPassSums;
   auto* pixels = reinterpret_cast<int32_t*>(scratch + plan.pixels_at);
   uint8_t* input = scratch + plan.input_at;
   for (size_t g = 0; g < plan.groups; ++g) offsets[g] = static_cast<ptrdiff_t>(4 * g);
@@ -246,23 +253,29 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
       for (uint32_t i = 0; i < units; ++i) {
         const Unit u = unit_at(tiling, chunk + i);
         const uint32_t channels = pass_channels(u.tiles);
+        const TileFn multiply = kTiles[u.tiles];
+        const uint8_t* unit_input = input + i * plan.unit_input;
+        TileArgs tile = {.pixel = static_cast<ptrdiff_t>(plan.channels),
+                         .offsets = offsets,
+                         .groups = plan.groups,
+                         .sums_step = channels};
         for (uint32_t c = 0; c < kPanelChannels; c += channels) {
-          for (uint32_t position = 0; position < kPositions; ++position) {
-            const bool fetch = w.next < w.next_end;
-            kTiles[u.tiles](
-                {.x = input + i * plan.unit_input + position * kMaxPixels * plan.channels,
-                 .pixel = static_cast<ptrdiff_t>(plan.channels),
-                 .offsets = offsets,
-                 .groups = plan.groups,
-                 .w = wide + position * plan.position_weights + 4 * c,
-                 .start = w.start + position * kPanelChannels + c,
-                 .sums = sums + size_t{position} * kMaxPixels * 32,
-                 .sums_step = channels,
-                 .prefetch = fetch ? w.next : wide,
-                 .prefetch_step = fetch ? 64U : 0U});
-            w.next += 64 * plan.groups;
+          for (uint32_t row = 0; row < 4; ++row) {
+            for (uint32_t column = 0; column < 4; ++column) {
+              const uint32_t position = row * 4 + column;
+              const bool fetch = w.next < w.next_end;
+              tile.x = unit_input + position * kMaxPixels * plan.channels;
+              tile.w = wide + position * plan.position_weights + 4 * c;
+              tile.start = w.start + position * kPanelChannels + c;
+              tile.sums = sums + column * kPassSums;
+              tile.prefetch = fetch ? w.next : wide;
+              tile.prefetch_step = fetch ? 64 : 0;
+              multiply(tile);
+              w.next += 64 * plan.groups;
+            }
+            transform_output_row(sums, size_t{u.tiles} * channels, halves + row * 2 * kPassSums);
           }
-          transform_output(sums, u.tiles, channels, bias + c, pixels + c);
+          transform_output(halves, u.tiles, channels, bias + c, pixels + c);
         }
         write_unit(a, tiling, u, w, pixels);
       }

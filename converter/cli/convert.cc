@@ -1,0 +1,97 @@
+#include "converter/cli/convert.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "converter/cli/input.h"
+#include "converter/cli/output.h"
+#include "format/writer.h"
+
+namespace mpq::convert::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// One row per kind of input.
+using Convert = Result<Converted> (*)(const ConvertRequest&, Json*);
+struct FrontDoor {
+  InputKind kind;
+  const char* name;
+  Convert convert;
+};
+constexpr FrontDoor kFrontDoors[] = {
+    {InputKind::kNvidia, "nvidia", convert_nvidia},
+};
+
+struct Histogram {
+  std::array<uint64_t, 3> weights = {};  // of 8, 4, 2 bit
+  uint64_t bytes = 0;
+};
+
+Histogram weight_histogram(const format::Model& model) {
+  Histogram histogram;
+  for (const format::Tensor& tensor : model.tensors) {
+    if (!tensor.is_constant()) continue;
+    histogram.bytes += tensor.data.size();
+    uint64_t elements = 0;
+    if (!is_signed_code(tensor.dtype) || !checked_elements(tensor.shape, &elements)) continue;
+    const int bits = bits_of(tensor.dtype);
+    histogram.weights[bits == 8 ? 0 : bits == 4 ? 1 : 2] += elements;
+  }
+  return histogram;
+}
+
+Checked run_convert(const ConvertRequest& request, const Global& global) {
+  MPQ_TRY(const InputKind kind, recognise(request.input));
+  const FrontDoor* door = nullptr;
+  for (const FrontDoor& candidate : kFrontDoors)
+    if (candidate.kind == kind) door = &candidate;
+  if (door == nullptr)
+    return Error{Status::kUnsupported, request.input + ": this build cannot read it"};
+
+  Json report;
+  report["schema_version"] = 1;
+  report["input"] = request.input;
+  report["kind"] = door->name;
+  MPQ_TRY(Converted converted, door->convert(request, &report));
+  format::Model& model = converted.lowered.model;
+  model.producer = "mpqconvert " MPQ_VERSION;
+  MPQ_TRY(const std::vector<std::byte> bytes, format::write(model));
+  MPQ_CHECK(write_file(request.output, bytes));
+
+  const Histogram histogram = weight_histogram(model);
+  report["output"] = request.output;
+  report["bytes"] = bytes.size();
+  report["weights"] = {
+      {"8", histogram.weights[0]}, {"4", histogram.weights[1]}, {"2", histogram.weights[2]}};
+  if (global.json) return write_text("-", report.dump(2) + "\n");
+  if (global.quiet) return Ok{};
+  for (const std::string& line : converted.summary) fmt::print("{}\n", line);
+  fmt::print("{}: {} nodes, {} weights (8 bit {}, 4 bit {}, 2 bit {}), {:.2f} MiB\n",
+             request.output, model.nodes.size(),
+             histogram.weights[0] + histogram.weights[1] + histogram.weights[2],
+             histogram.weights[0], histogram.weights[1], histogram.weights[2],
+             static_cast<double>(bytes.size()) / (1 << 20));
+  return Ok{};
+}
+
+}  // namespace
+
+Run add_convert(CLI::App* app, const Global* global) {
+  auto request = std::make_shared<ConvertRequest>();  // shared by the option table and the action
+  app->add_option("input", request->input, "ONNX file, or folder of NVIDIA's integer ResNet")
+      ->required();
+  app->add_option("-o,--output", request->output, "model file to write")->required();
+  app->add_option("--labels", request->labels,
+                  "class names: a line each, or an image set that carries them");
+  app->add_flag("--accumulators", request->accumulators,
+                "the classifier writes its exact s32 sums");
+  return [request, global] { return run_convert(*request, *global); };
+}
+
+}  // namespace mpq::convert::cli

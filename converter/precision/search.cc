@@ -1,0 +1,296 @@
+#include "converter/precision/search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <regex>
+
+#include "converter/precision/names.h"
+
+namespace mpq::convert::precision {
+namespace {
+
+Error invalid(const std::string& what) { return Error{Status::kInvalidArgument, what}; }
+
+// One group of the search: what it may be and what that costs.
+struct Unit {
+  uint32_t group = 0;
+  std::vector<int> bits;     // descending
+  std::vector<double> cost;  // per entry of bits
+  std::vector<double> gain;  // per entry of bits; the lowest precision gains 0
+};
+
+// What a method sees.
+struct Problem {
+  const Graph& graph;
+  const SearchOptions& options;
+  const Selection& selection;
+  std::vector<Unit> units;  // the selectable groups
+  double budget = 0.0;      // for them
+  bool trained_codes = true;
+  std::vector<double> layer_entropy;
+};
+
+using Selected = std::vector<uint8_t>;  // per unit: index into its bits
+
+// ---- methods that give gains to a knapsack
+
+Checked eagl_gains(Problem* problem) {
+  const std::vector<int>& bits = problem->options.bits;
+  for (size_t b = 0; b + 1 < bits.size(); ++b) {
+    MPQ_TRY(const EaglScores scores,
+            eagl(problem->graph, problem->selection, bits[b], bits.back(), problem->options.eagl));
+    problem->trained_codes = problem->trained_codes && scores.trained_codes;
+    if (b == 0) problem->layer_entropy = scores.layer_entropy;
+    for (Unit& unit : problem->units) unit.gain[b] = scores.gain[unit.group];
+  }
+  return Ok{};
+}
+
+Checked constant_gains(Problem* problem) {
+  for (Unit& unit : problem->units)
+    for (size_t b = 0; b + 1 < unit.bits.size(); ++b)
+      unit.gain[b] = unit.bits[b] - unit.bits.back();
+  return Ok{};
+}
+
+// ---- methods that lower groups in some order until the budget holds
+
+std::vector<size_t> first_to_last(const Problem& problem) {
+  std::vector<size_t> order(problem.units.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  return order;
+}
+
+std::vector<size_t> last_to_first(const Problem& problem) {
+  std::vector<size_t> order = first_to_last(problem);
+  std::reverse(order.begin(), order.end());
+  return order;
+}
+
+// SplitMix64: the same order on every platform.
+uint64_t next_random(uint64_t* state) {
+  uint64_t z = (*state += 0x9E3779B97F4A7C15ULL);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+  return z ^ (z >> 31);
+}
+
+std::vector<size_t> random_order(const Problem& problem) {
+  std::vector<size_t> order = first_to_last(problem);
+  uint64_t state = problem.options.seed;
+  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[next_random(&state) % i]);
+  return order;
+}
+
+struct Method {
+  const char* name;
+  Checked (*gains)(Problem*);                    // a knapsack over these gains, or
+  std::vector<size_t> (*order)(const Problem&);  // groups lowered in this order
+};
+constexpr Method kMethods[] = {
+    {"eagl", eagl_gains, nullptr},
+    {"constant", constant_gains, nullptr},  // every group the same gain: cheapest groups stay high
+    {"first-to-last", nullptr, first_to_last},
+    {"last-to-first", nullptr, last_to_first},
+    {"random", nullptr, random_order},
+};
+
+double total_cost(const std::vector<Unit>& units, const Selected& selected) {
+  double sum = 0.0;
+  for (size_t i = 0; i < units.size(); ++i) sum += units[i].cost[selected[i]];
+  return sum;
+}
+
+Selected lower_in_order(const Problem& problem, const std::vector<size_t>& order) {
+  Selected selected(problem.units.size(), 0);
+  for (uint8_t step = 1; step < problem.options.bits.size(); ++step)
+    for (const size_t unit : order) {
+      if (total_cost(problem.units, selected) <= problem.budget) return selected;
+      if (step < problem.units[unit].bits.size()) selected[unit] = step;
+    }
+  return selected;
+}
+
+std::vector<Item> items_of(const std::vector<Unit>& units) {
+  std::vector<Item> items;
+  for (const Unit& unit : units) {
+    Item item;
+    for (size_t b = 0; b < unit.bits.size(); ++b) item.push_back({unit.cost[b], unit.gain[b]});
+    items.push_back(std::move(item));
+  }
+  return items;
+}
+
+// ---- setting up
+
+Result<double> group_cost(const Problem& problem, const Group& group, int bits) {
+  double sum = 0.0;
+  for (const uint32_t layer : group.layers) {
+    MPQ_TRY(const double cost, layer_cost(problem.selection.layers[layer], {bits, bits},
+                                          problem.options.cost, problem.options.table));
+    sum += cost;
+  }
+  return sum;
+}
+
+Checked check_options(const SearchOptions& options) {
+  if (options.bits.empty()) return invalid("no precisions to choose from");
+  for (size_t i = 0; i < options.bits.size(); ++i) {
+    const int bits = options.bits[i];
+    if (bits != 2 && bits != 4 && bits != 8)
+      return invalid(std::to_string(bits) + " bits, expected 8, 4 or 2");
+    if (i > 0 && bits >= options.bits[i - 1])
+      return invalid("precisions must descend, as in 8,4,2");
+  }
+  if (!std::isfinite(options.budget) || options.budget < 0.0)
+    return invalid("the budget is no number of at least 0");
+  return Ok{};
+}
+
+// Bits of each group that is no matter of choice, or 0.
+Result<std::vector<int>> pinned_bits(const Selection& selection, const SearchOptions& options) {
+  std::vector<int> pinned;
+  for (const Group& group : selection.groups)
+    pinned.push_back(group.fixed ? options.fixed_bits : 0);
+  std::vector<std::string> names;
+  for (const Layer& layer : selection.layers) names.push_back(layer.name);
+  for (const auto& [pattern, bits] : options.pins) {
+    const bool is_regex = pattern.starts_with("re:");
+    std::regex regex;
+    try {  // the only way to learn that a pattern is malformed
+      if (is_regex) regex.assign(pattern.substr(3));
+    } catch (const std::regex_error& error) {
+      return invalid("pin '" + pattern + "': " + error.what());
+    }
+    bool found = false;
+    for (const Layer& layer : selection.layers) {
+      if (is_regex ? !std::regex_match(layer.name, regex) : layer.name != pattern) continue;
+      pinned[layer.group] = bits;
+      found = true;
+    }
+    if (!found)
+      return invalid("pin: no layer matches '" + pattern + "'" + suggestion(pattern, names));
+  }
+  return pinned;
+}
+
+}  // namespace
+
+std::vector<std::string> search_methods() {
+  std::vector<std::string> names;
+  for (const Method& method : kMethods) names.emplace_back(method.name);
+  return names;
+}
+
+Result<SearchResult> search(const Graph& graph, const SearchOptions& options) {
+  const auto* const method =
+      std::find_if(std::begin(kMethods), std::end(kMethods),
+                   [&](const Method& row) { return options.method == row.name; });
+  if (method == std::end(kMethods))
+    return invalid("unknown method '" + options.method + "'" +
+                   suggestion(options.method, search_methods()));
+  MPQ_CHECK(check_options(options));
+  SearchResult result;
+  MPQ_TRY(result.selection, Selection::of(graph));
+  const Selection& selection = result.selection;
+  MPQ_TRY(const std::vector<int> pinned, pinned_bits(selection, options));
+
+  Problem problem{graph, options, selection, {}, 0.0, true, {}};
+  double fixed_cost = 0.0;
+  std::vector<int> bits = pinned;  // per group: the answer
+  result.map.groups.resize(selection.groups.size());
+  for (uint32_t g = 0; g < selection.groups.size(); ++g) {
+    const Group& group = selection.groups[g];
+    format::MapGroup& row = result.map.groups[g];
+    row.fixed = pinned[g] != 0;
+    if (row.fixed) {
+      // Fixed layers need no entry in a measured table unless they are counted.
+      if (!options.count_fixed) continue;
+      MPQ_TRY(const double cost, group_cost(problem, group, pinned[g]));
+      row.cost_high = row.cost_low = cost;
+      fixed_cost += cost;
+      continue;
+    }
+    Unit unit{.group = g,
+              .bits = options.bits,
+              .cost = {},
+              .gain = std::vector<double>(options.bits.size())};
+    for (const int choice : options.bits) {
+      MPQ_TRY(const double cost, group_cost(problem, group, choice));
+      unit.cost.push_back(cost);
+    }
+    row.cost_high = unit.cost.front();
+    row.cost_low = unit.cost.back();
+    result.cost_high += row.cost_high;
+    result.cost_low += row.cost_low;
+    problem.units.push_back(std::move(unit));
+  }
+  result.cost_high += fixed_cost;
+  result.cost_low += fixed_cost;
+  const double allowed =
+      options.form == BudgetForm::kFraction ? options.budget * result.cost_high
+      : options.form == BudgetForm::kInterpolate
+          ? result.cost_low + options.budget * (result.cost_high - result.cost_low)
+          : options.budget;
+  // Half a part in 10^12 of slack: 0.75 * C is no exact number.
+  problem.budget = allowed * (1.0 + 0.5e-12) - fixed_cost;
+
+  Selected selected;
+  result.map.solver = "in-order";
+  if (method->gains != nullptr) {
+    MPQ_CHECK(method->gains(&problem));
+    const std::vector<Item> items = items_of(problem.units);
+    MPQ_TRY(const Frontier frontier, Frontier::solve(items));
+    for (size_t point = 0; point < frontier.size(); ++point) {
+      FrontierPoint& row = result.frontier.emplace_back();
+      row.cost = frontier.cost(point) + fixed_cost;
+      row.budget = result.cost_high > 0.0 ? row.cost / result.cost_high : 1.0;
+      row.gain = frontier.gain(point);
+      row.bound = linear_bound(items, frontier.cost(point));
+      for (const int group_bits : pinned) row.bits.push_back(static_cast<uint8_t>(group_bits));
+      const std::vector<uint8_t> choices = frontier.choices(point);
+      for (size_t i = 0; i < problem.units.size(); ++i)
+        row.bits[problem.units[i].group] = static_cast<uint8_t>(problem.units[i].bits[choices[i]]);
+    }
+    const ptrdiff_t best = frontier.best(problem.budget);
+    if (best >= 0) {
+      selected = frontier.choices(static_cast<size_t>(best));
+      result.map.value = frontier.gain(static_cast<size_t>(best));
+    }
+    result.map.bound = linear_bound(items, problem.budget);
+    result.map.solver = "pareto-dp";
+  } else {
+    selected = lower_in_order(problem, method->order(problem));
+    if (total_cost(problem.units, selected) > problem.budget) selected.clear();
+  }
+  if (selected.empty() && !problem.units.empty())
+    return Error{
+        Status::kInvalidArgument,
+        "no selection fits: the budget is " + std::to_string(allowed) + " " +
+            to_string(options.cost) + ", the lowest precision everywhere costs " +
+            std::to_string(result.cost_low) + " (" +
+            std::to_string(result.cost_high > 0 ? result.cost_low / result.cost_high : 1.0) +
+            " of the highest)"};
+
+  result.cost = fixed_cost;
+  for (size_t i = 0; i < problem.units.size(); ++i) {
+    const Unit& unit = problem.units[i];
+    bits[unit.group] = unit.bits[selected[i]];
+    result.cost += unit.cost[selected[i]];
+    result.map.groups[unit.group].gain = unit.gain.front();
+  }
+  result.map.method = options.method;
+  result.map.cost_model = to_string(options.cost);
+  result.map.checkpoint = problem.trained_codes ? "trained" : "ptq";
+  result.map.budget = result.cost_high > 0.0 ? allowed / result.cost_high : 1.0;
+  result.map.seed = options.seed;
+  for (const Layer& layer : selection.layers) {
+    const auto layer_bits = static_cast<uint8_t>(bits[layer.group]);
+    result.map.layers.push_back({layer.name, layer_bits, layer_bits, layer.group});
+  }
+  result.layer_entropy = std::move(problem.layer_entropy);
+  return result;
+}
+
+}  // namespace mpq::convert::precision
