@@ -22,6 +22,18 @@ constexpr size_t panel_groups(const ConvShape& s, uint32_t cb) {
   return size_t{(s.c + cb - 1) / cb} * s.r * s.s * (cb / 4);
 }
 
+// Where the k-group of 4 input channels (a quad) and a kernel tap lies: quads of a block together, then
+// taps, then blocks.
+struct PanelOrder {
+  uint32_t taps, block;  // block: quads of a channel block
+  size_t group(uint32_t quad, uint32_t tap) const {
+    return (size_t{quad / block} * taps + tap) * block + quad % block;
+  }
+};
+// All k-groups of real channels, 256 / 8 * bits bytes each; panels panel_stride bytes apart.
+void pack_groups(const ConvShape&, const PanelOrder&, uint32_t bits, const int8_t* canonical,
+                 void* packed, size_t panel_stride);
+
 bool panels_fit(const ConvShape&, uint32_t cb);
 size_t panels_bytes(const ConvShape&, uint32_t cb, uint32_t bits);
 void pack_panels(const ConvShape&, uint32_t cb, uint32_t bits, const int8_t* canonical,

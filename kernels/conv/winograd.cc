@@ -20,23 +20,23 @@ size_t winograd_bytes(const ConvShape& s, uint32_t cb) {
 }
 
 void pack_winograd(const ConvShape& s, uint32_t cb, const int8_t* canonical, void* packed) {
+  auto* bytes = static_cast<uint8_t*>(packed);
+  const size_t stride = winograd_panel_bytes(s, cb);
   std::memset(packed, 0, winograd_bytes(s, cb));
+  pack_groups(s, {.taps = 9, .block = 1}, 4, canonical, bytes + kWinogradStartBytes, stride);
   for (uint32_t o = 0; o < s.o; ++o) {
-    uint8_t* panel = static_cast<uint8_t*>(packed) + o / 64 * winograd_panel_bytes(s, cb);
-    int32_t start[16] = {};
-    const uint32_t vector = o % 64 / 16;
-    for (uint32_t c = 0; c < s.c; ++c, canonical += 9) {
-      for (uint32_t tap = 0; tap < 9; ++tap) {
-        uint8_t* line = panel + kWinogradStartBytes + (c / 4 * 9 + tap) * 128 + vector / 2 * 64;
-        line[o % 16 * 4 + c % 4] |=
-            static_cast<uint8_t>((static_cast<uint8_t>(canonical[tap]) & 15) << (vector % 2 * 4));
-        for (uint32_t i = 0; i < 4; ++i)
-          for (uint32_t j = 0; j < 4; ++j)
-            start[i * 4 + j] -= kWinogradOffset * canonical[tap] * kG[i][tap / 3] * kG[j][tap % 3];
+    // The sum over channels of U is the transform of the sum of g.
+    int32_t sum[9] = {};
+    for (uint32_t c = 0; c < s.c; ++c, canonical += 9)
+      for (uint32_t tap = 0; tap < 9; ++tap) sum[tap] += canonical[tap];
+    for (uint32_t i = 0; i < 4; ++i)
+      for (uint32_t j = 0; j < 4; ++j) {
+        int32_t start = 0;
+        for (uint32_t tap = 0; tap < 9; ++tap)
+          start -= kWinogradOffset * sum[tap] * kG[i][tap / 3] * kG[j][tap % 3];
+        std::memcpy(bytes + o / 64 * stride + ((i * 4 + j) * 64 + o % 64) * sizeof start, &start,
+                    sizeof start);
       }
-    }
-    for (uint32_t i = 0; i < 16; ++i)
-      std::memcpy(panel + (i * 64 + o % 64) * sizeof(int32_t), &start[i], sizeof(int32_t));
   }
 }
 
