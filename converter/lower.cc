@@ -80,13 +80,15 @@ class Lowering {
     return id;
   }
 
-  TensorId add_codes(ValueId value, const Grid& grid) {
-    const Value& v = graph_.values[value];
-    const TensorId id = add_tensor(v.name, grid.type, v.shape,
+  // shape: of the operator's output; the value itself may be it, flattened.
+  TensorId add_codes(ValueId value, const Grid& grid, const Shape& shape) {
+    const TensorId id = add_tensor(graph_.values[value].name, grid.type, shape,
                                    {static_cast<float>(grid.scale), grid.zero_point});
     codes_[value] = {id, grid};
     return id;
   }
+
+  const Shape& shape_of(ValueId value) const { return graph_.values[value].shape; }
 
   void add_node(const std::string& name, format::Attrs attrs, std::vector<TensorId> inputs,
                 std::vector<TensorId> outputs) {
@@ -128,7 +130,7 @@ class Lowering {
       return error(node.name, "max pool reads values that are not quantised; put a FakeQuant before it");
     const auto& p = std::get<MaxPool>(node.op);
     const Codes in = x->second;
-    const TensorId y = add_codes(node.output, in.grid);
+    const TensorId y = add_codes(node.output, in.grid, shape_of(node.output));
     add_node(node.name,
              format::MaxPoolAttrs{p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.pad_top, p.pad_left,
                                   p.pad_bottom, p.pad_right},
@@ -140,12 +142,7 @@ class Lowering {
   Checked flatten(const Node& node) {
     const auto x = codes_.find(node.inputs[0]);
     if (x == codes_.end()) return Ok{};
-    const Shape& shape = graph_.values[node.inputs[0]].shape;
-    uint64_t spatial = 1;
-    for (size_t i = 2; i < shape.size(); ++i) spatial *= static_cast<uint64_t>(shape[i]);
-    if (spatial != 1)
-      return error(node.name, "flattens " + to_string(shape) + ", only 1x1 planes can be; write the "
-                              "linear layer behind it as a convolution over the whole plane");
+    MPQ_CHECK(lowering::check_flatten(graph_, node));
     codes_[node.output] = x->second;
     return Ok{};
   }
@@ -192,34 +189,34 @@ class Lowering {
     for (const auto& [quant, grid] : grids) {
       const auto [lo, hi] = clipped(grid, chain);
       if (x == inputs_.end()) {
-        MPQ_CHECK(requantise_codes(*quant, chain.value, grid, lo, hi));
+        const auto codes = codes_.find(chain.value);
+        if (codes == codes_.end())
+          return error(quant->name, "reads a value that is neither codes nor an input");
+        requantise(*quant, Codes(codes->second), grid, lo, hi);
       } else if (options_.image_input) {
         MPQ_CHECK(image_table(*quant, x->second, grid, lo, hi));
       } else {
-        if (lo != 0 || hi != max_code(grid.type))
-          return error(quant->name, "codes " + std::to_string(lo) + ".." + std::to_string(hi) +
-                                    " of a float input cannot be narrower than the type; use the "
-                                    "full range");
-        const TensorId y = add_codes(quant->output, grid);
+        const bool narrow = lo != 0 || hi != max_code(grid.type);
+        const Shape& shape = shape_of(chain.value);
+        const QuantParams params{static_cast<float>(grid.scale), grid.zero_point};
+        const TensorId y = narrow ? add_tensor(quant->name + ".wide", grid.type, shape, params)
+                                  : add_codes(quant->output, grid, shape);
         add_node(quant->name, format::QuantizeAttrs{}, {x->second}, {y});
+        if (narrow) requantise(*quant, {y, grid}, grid, lo, hi);
       }
     }
     return Ok{};
   }
 
-  // As an addition of nothing: v = (code - zero) * (s_in / s_out) + zero point.
-  Checked requantise_codes(const Node& quant, ValueId value, const Grid& grid, int32_t lo, int32_t hi) {
-    const auto x = codes_.find(value);
-    if (x == codes_.end()) return error(quant.name, "reads a value that is neither codes nor input");
-    const Codes in = x->second;
+  // As an addition of two halves: v = (code - zero) * (s_in / s_out) + zero point.
+  void requantise(const Node& quant, const Codes& in, const Grid& grid, int32_t lo, int32_t hi) {
     format::AddAttrs a;
-    a.scale_a = static_cast<float>(in.grid.scale / grid.scale);
+    a.scale_a = a.scale_b = static_cast<float>(0.5 * in.grid.scale / grid.scale);
     a.bias = static_cast<float>(grid.zero_point);
     a.lo = lo;
     a.hi = hi;
-    const TensorId y = add_codes(quant.output, grid);
+    const TensorId y = add_codes(quant.output, grid, out_.model.tensors[in.tensor].shape);
     add_node(quant.name, a, {in.tensor, in.tensor}, {y});
-    return Ok{};
   }
 
   // code = table[channel][pixel], by the preprocessing in binary32 and then the grid.
@@ -233,7 +230,7 @@ class Lowering {
         table.push_back(static_cast<uint8_t>(
             std::clamp(code, static_cast<float>(lo), static_cast<float>(hi))));
       }
-    const TensorId y = add_codes(quant.output, grid);
+    const TensorId y = add_codes(quant.output, grid, shape_of(graph_.inputs[0]));
     const TensorId t = add_constant(quant.name + ".table", DType::kU8, {3, 256}, table);
     add_node(quant.name, format::ImageQuantizeAttrs{}, {pixels, t}, {y});
     return Ok{};
@@ -266,9 +263,10 @@ class Lowering {
     std::tie(r->second_lo, r->second_hi) = clipped(second, chain);
   }
 
-  std::vector<TensorId> output_tensors(const Grids& grids) {
+  std::vector<TensorId> output_tensors(const Node& base, const Grids& grids) {
     std::vector<TensorId> outputs;
-    for (const auto& [quant, grid] : grids) outputs.push_back(add_codes(quant->output, grid));
+    for (const auto& [quant, grid] : grids)
+      outputs.push_back(add_codes(quant->output, grid, shape_of(base.output)));
     return outputs;
   }
 
@@ -281,7 +279,7 @@ class Lowering {
     attrs.scale_b = static_cast<float>(b.grid.scale / y.scale);
     attrs.bias = static_cast<float>(y.zero_point);
     set_outputs(chain, grids, &attrs);
-    const std::vector<TensorId> outputs = output_tensors(grids);
+    const std::vector<TensorId> outputs = output_tensors(node, grids);
     add_node(node.name, attrs, {a.tensor, b.tensor}, outputs);
     return Ok{};
   }
@@ -306,7 +304,7 @@ class Lowering {
     } else {
       a.bias = static_cast<float>(grids[0].second.zero_point);
       std::tie(a.lo, a.hi) = clipped(grids[0].second, *chain);
-      outputs = output_tensors(grids);
+      outputs = output_tensors(node, grids);
     }
     add_node(node.name, a, {in.tensor}, outputs);
     plain_tensor_ = outputs[0];
@@ -367,7 +365,7 @@ class Lowering {
       plain_tensor_ = outputs[0];
     } else {
       set_outputs(chain, grids, &requant);
-      outputs = output_tensors(grids);
+      outputs = output_tensors(node, grids);
     }
     if (is_conv) {
       const auto& c = std::get<Conv>(node.op);

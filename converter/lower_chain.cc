@@ -19,6 +19,15 @@ void add_clip(Chain* chain, double lo, double hi) {
 
 }  // namespace
 
+Checked check_flatten(const Graph& graph, const Node& node) {
+  const Shape& shape = graph.values[node.inputs[0]].shape;
+  for (size_t i = 2; i < shape.size(); ++i)
+    if (shape[i] != 1)
+      return unsupported(node, "flattens " + to_string(shape) + ", only 1x1 planes can be; write the linear "
+                               "layer behind it as a convolution over the whole plane");
+  return Ok{};
+}
+
 Result<Chain> trace_chain(const Graph& graph, ValueId value) {
   Chain chain;
   const bool of_codes = is_codes(graph, value);
@@ -45,6 +54,7 @@ Result<Chain> trace_chain(const Graph& graph, ValueId value) {
                clip == nullptr ? std::numeric_limits<double>::infinity() : clip->hi);
       at = node.inputs[0];
     } else if (std::holds_alternative<Flatten>(node.op)) {
+      MPQ_CHECK(check_flatten(graph, node));
       at = node.inputs[0];
     } else if (std::holds_alternative<Add>(node.op)) {
       const bool a = is_codes(graph, node.inputs[0]);

@@ -37,6 +37,7 @@ struct Chain {
 
 // Which values hold codes; a Flatten of codes, or of sums, is looked through.
 bool is_codes(const Graph& graph, ValueId value);
+Checked check_flatten(const Graph& graph, const Node& node);  // only 1x1 planes
 Result<Chain> trace_chain(const Graph& graph, ValueId value);
 
 }  // namespace mpq::convert::lowering
