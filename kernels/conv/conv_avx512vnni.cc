@@ -16,6 +16,9 @@ namespace {
 
 constexpr size_t kResidentBytes = 512 * 1024;  // widened weights that may stay in L2 together
 
+constexpr uint32_t kFewPixels = 64;  // pixels whose sums (16 KB) may wait in L1 ...
+constexpr size_t kStretch = 64;      // ... while so many k-groups (16 KB) are used
+
 uint32_t blocks_of_row(const ConvShape& s) { return (s.ow + kMaxPixels - 1) / kMaxPixels; }
 size_t panel_bytes(const ConvShape& s, uint32_t cb) { return panel_groups(s, cb) * kGroupBytes; }
 size_t offset_bytes(const ConvShape& s, uint32_t cb) {
@@ -26,7 +29,7 @@ bool all_resident(const ConvShape& s, uint32_t cb) {
 }
 
 template <uint32_t kBits>
-void widen_panel(const uint8_t* packed, size_t groups, int8_t* wide) {
+void widen(const uint8_t* packed, size_t groups, int8_t* wide) {
   constexpr uint32_t kFields = 8 / kBits;
   const size_t lines = groups * 4 / kFields;
   for (size_t i = 0; i < lines; ++i, packed += 64) {
@@ -47,31 +50,149 @@ Unit unit_at(const ConvShape& s, uint32_t unit) {
   return {row / s.oh, row % s.oh, i * width + (i < extra ? i : extra), width + (i < extra ? 1 : 0)};
 }
 
-void run_unit(const ConvArgs& a, TileArgs tile, const Unit& u, uint32_t panel, PanelForm form) {
-  const ConvShape& s = a.shape;
+// What one call of run() works on.
+struct Work {
+  const ConvArgs& a;
+  const ConvPart& part;
+  size_t groups;          // of a panel
+  const uint8_t* packed;  // all panels
+  size_t packed_bytes;    // of a panel
+  int8_t* wide;           // scratch for widened weights
+  TileArgs tile;          // what is the same for all tiles
+};
+
+EpilogueBlock block_at(const ConvShape& s, const Unit& u, uint32_t panel) {
   const uint32_t channel = panel * kPanelChannels;
-  const EpilogueBlock at = {
-      .image = u.image,
-      .y = u.y,
-      .x = u.x,
-      .channel = channel,
-      .pixels = u.pixels,
-      .channels = s.o - channel < kPanelChannels ? s.o - channel : kPanelChannels,
-      .dense_at = ((size_t{u.image} * s.oh + u.y) * s.ow + u.x) * s.o + channel,
-      .dense_pixel = s.o};
-  prefetch_block(a.epilogue, a.y, at);
-  alignas(64) int32_t sums[kMaxPixels * kPanelChannels];
-  tile.x = a.x.data + u.image * a.x.image + static_cast<ptrdiff_t>(u.y) * s.stride_h * a.x.row +
-           static_cast<ptrdiff_t>(u.x) * tile.pixel;
-  tile.start = a.epilogue.acc_bias != nullptr ? a.epilogue.acc_bias + channel : kNoBias;
-  for (uint32_t c = 0; c < kPanelChannels; c += pass_channels(u.pixels)) {
-    tile.sums = sums + c;
-    kTiles[u.pixels](tile);
-    tile.w += 4 * pass_channels(u.pixels);
-    tile.start += pass_channels(u.pixels);
+  return {.image = u.image,
+          .y = u.y,
+          .x = u.x,
+          .channel = channel,
+          .pixels = u.pixels,
+          .channels = s.o - channel < kPanelChannels ? s.o - channel : kPanelChannels,
+          .dense_at = ((size_t{u.image} * s.oh + u.y) * s.ow + u.x) * s.o + channel,
+          .dense_pixel = s.o};
+}
+
+const uint8_t* input_of(const ConvArgs& a, const Unit& u) {
+  return a.x.data + u.image * a.x.image + static_cast<ptrdiff_t>(u.y) * a.shape.stride_h * a.x.row +
+         static_cast<ptrdiff_t>(u.x) * a.shape.stride_w * a.x.cb;
+}
+
+const int32_t* start_of(const ConvArgs& a, uint32_t panel) {
+  return a.epilogue.acc_bias != nullptr ? a.epilogue.acc_bias + panel * kPanelChannels : kNoBias;
+}
+
+// All 64 channels of a unit; tile has everything set but x.
+void multiply_unit(TileArgs tile, const ConvArgs& a, const Unit& u) {
+  const uint32_t channels = pass_channels(u.pixels);
+  const TileFn multiply = kTiles[u.pixels];
+  tile.x = input_of(a, u);
+  for (uint32_t c = 0; c < kPanelChannels; c += channels) {
+    multiply(tile);
+    tile.w += 4 * channels;
+    tile.start += channels;
+    tile.sums += channels;
     tile.prefetch += tile.groups * tile.prefetch_step;
   }
+}
+
+void run_unit(const ConvArgs& a, TileArgs tile, const Unit& u, uint32_t panel, PanelForm form) {
+  const EpilogueBlock at = block_at(a.shape, u, panel);
+  prefetch_block(a.epilogue, a.y, at);
+  alignas(64) int32_t sums[kMaxPixels * kPanelChannels];
+  tile.sums = sums;
+  tile.start = start_of(a, panel);
+  multiply_unit(tile, a, u);
   run_epilogue(sums, a.epilogue, a.y, a.dense, at, form);
+}
+
+// Weights that fit: widened once, then pixels outside and panels inside.
+template <uint32_t kBits>
+void run_resident(const Work& w) {
+  const auto [a, part, groups, packed, packed_bytes, wide, common] = w;
+  const size_t wide_bytes = groups * kGroupBytes;
+  TileArgs tile = common;
+  PanelForm form = panel_form(a.epilogue, part.panel_begin * kPanelChannels);
+  for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
+    form = weaker(form, panel_form(a.epilogue, p * kPanelChannels));
+    if constexpr (kBits < 8)
+      widen<kBits>(packed + p * packed_bytes, groups, wide + (p - part.panel_begin) * wide_bytes);
+  }
+  for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
+    const Unit u = unit_at(a.shape, unit);
+    for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
+      tile.w = kBits == 8 ? reinterpret_cast<const int8_t*>(packed + p * packed_bytes)
+                          : wide + (p - part.panel_begin) * wide_bytes;
+      run_unit(a, tile, u, p, form);
+    }
+  }
+}
+
+// Larger weights: panels outside; the next panel's packed bytes come to L2 meanwhile.
+template <uint32_t kBits>
+void run_by_panel(const Work& w) {
+  const auto [a, part, groups, packed, packed_bytes, wide, common] = w;
+  TileArgs tile = common;
+  for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
+    tile.w = reinterpret_cast<const int8_t*>(packed + p * packed_bytes);
+    if constexpr (kBits < 8) {
+      widen<kBits>(packed + p * packed_bytes, groups, wide);
+      tile.w = wide;
+    }
+    const PanelForm form = panel_form(a.epilogue, p * kPanelChannels);
+    const uint8_t* next = packed + (p + 1) * packed_bytes;
+    const uint8_t* next_end = next + (p + 1 < part.panel_end ? packed_bytes : 0);
+    for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
+      const Unit u = unit_at(a.shape, unit);
+      tile.prefetch_step = next < next_end ? 64 : 0;
+      tile.prefetch = tile.prefetch_step != 0 ? reinterpret_cast<const int8_t*>(next) : wide;
+      next += 64 * groups * (kPanelChannels / pass_channels(u.pixels));
+      run_unit(a, tile, u, p, form);
+    }
+  }
+}
+
+// Few pixels (the 7x7 layers, the classifier): a widened panel would cost a round trip to L2 for a
+// handful of uses. So k is cut: a stretch is widened into L1 and used by all pixels, whose sums
+// wait in L1 too.
+template <uint32_t kBits>
+void run_few_pixels(const Work& w) {
+  const auto [a, part, groups, packed, packed_bytes, wide, common] = w;
+  constexpr size_t kPackedGroup = kGroupBytes / 8 * kBits;
+  alignas(64) int32_t sums[kFewPixels * kPanelChannels];
+  TileArgs tile = common;
+  tile.w = wide;
+  const uint8_t* const end = packed + part.panel_end * packed_bytes;
+  for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
+    const uint8_t* from = packed + p * packed_bytes;
+    for (size_t g = 0; g < groups; g += kStretch, from += kStretch * kPackedGroup) {
+      tile.groups = groups - g < kStretch ? groups - g : kStretch;
+      tile.offsets = common.offsets + g;
+      widen<kBits>(from, tile.groups, wide);
+      const uint8_t* next = from + kStretch * kPackedGroup;
+      const uint8_t* next_end =
+          next + kStretch * kPackedGroup < end ? next + kStretch * kPackedGroup : end;
+      tile.sums = sums;
+      for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
+        const Unit u = unit_at(a.shape, unit);
+        tile.start = g == 0 ? start_of(a, p) : tile.sums;
+        tile.start_step = g == 0 ? 0 : kPanelChannels;
+        tile.prefetch_step = next < next_end ? 64 : 0;
+        tile.prefetch = tile.prefetch_step != 0 ? reinterpret_cast<const int8_t*>(next) : wide;
+        next += 64 * tile.groups * (kPanelChannels / pass_channels(u.pixels));
+        if (g + kStretch >= groups) prefetch_block(a.epilogue, a.y, block_at(a.shape, u, p));
+        multiply_unit(tile, a, u);
+        tile.sums += u.pixels * kPanelChannels;
+      }
+    }
+    const PanelForm form = panel_form(a.epilogue, p * kPanelChannels);
+    const int32_t* done = sums;
+    for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
+      const Unit u = unit_at(a.shape, unit);
+      run_epilogue(done, a.epilogue, a.y, a.dense, block_at(a.shape, u, p), form);
+      done += u.pixels * kPanelChannels;
+    }
+  }
 }
 
 // Where the 4 bytes of each k-group lie, in the order of the packed weights.
@@ -89,55 +210,30 @@ void fill_offsets(const ConvArgs& a, ptrdiff_t* offsets) {
 template <uint32_t kBits>
 void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) {
   const ConvShape& s = a.shape;
-  const size_t groups = panel_groups(s, a.x.cb), wide_bytes = groups * kGroupBytes;
-  const size_t packed_bytes = wide_bytes / 8 * kBits;
-  const auto* packed = static_cast<const uint8_t*>(a.weights);
+  const size_t groups = panel_groups(s, a.x.cb);
   auto* offsets = static_cast<ptrdiff_t*>(context.scratch);
   auto* wide = static_cast<int8_t*>(context.scratch) + offset_bytes(s, a.x.cb);
   fill_offsets(a, offsets);
-  TileArgs tile = {.pixel = static_cast<ptrdiff_t>(s.stride_w) * a.x.cb,
-                   .offsets = offsets,
-                   .groups = groups,
-                   .sums_step = kPanelChannels,
-                   .prefetch = wide,
-                   .prefetch_step = 0};
-
-  if (all_resident(s, a.x.cb)) {
-    PanelForm form = panel_form(a.epilogue, part.panel_begin * kPanelChannels);
-    for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
-      form = weaker(form, panel_form(a.epilogue, p * kPanelChannels));
-      if constexpr (kBits < 8)
-        widen_panel<kBits>(packed + p * packed_bytes, groups,
-                           wide + (p - part.panel_begin) * wide_bytes);
-    }
-    for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
-      const Unit u = unit_at(s, unit);
-      for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
-        tile.w = kBits == 8 ? reinterpret_cast<const int8_t*>(packed + p * packed_bytes)
-                            : wide + (p - part.panel_begin) * wide_bytes;
-        run_unit(a, tile, u, p, form);
-      }
-    }
-    return;
-  }
-
-  for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
-    tile.w = reinterpret_cast<const int8_t*>(packed + p * packed_bytes);
-    if constexpr (kBits < 8) {
-      widen_panel<kBits>(packed + p * packed_bytes, groups, wide);
-      tile.w = wide;
-    }
-    const PanelForm form = panel_form(a.epilogue, p * kPanelChannels);
-    const uint8_t* next = packed + (p + 1) * packed_bytes;
-    const uint8_t* next_end = next + (p + 1 < part.panel_end ? packed_bytes : 0);
-    for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
-      const Unit u = unit_at(s, unit);
-      tile.prefetch_step = next < next_end ? 64 : 0;
-      tile.prefetch = tile.prefetch_step != 0 ? reinterpret_cast<const int8_t*>(next) : wide;
-      next += 64 * groups * (u.pixels > 7 ? 2 : 1);
-      run_unit(a, tile, u, p, form);
-    }
-  }
+  const Work work = {.a = a,
+                     .part = part,
+                     .groups = groups,
+                     .packed = static_cast<const uint8_t*>(a.weights),
+                     .packed_bytes = groups * kGroupBytes / 8 * kBits,
+                     .wide = wide,
+                     .tile = {.pixel = static_cast<ptrdiff_t>(s.stride_w) * a.x.cb,
+                              .offsets = offsets,
+                              .groups = groups,
+                              .sums_step = kPanelChannels,
+                              .prefetch = wide}};
+  uint32_t pixels = 0;
+  for (uint32_t unit = part.unit_begin; unit < part.unit_end && pixels <= kFewPixels; ++unit)
+    pixels += unit_at(s, unit).pixels;
+  if (kBits < 8 && pixels <= kFewPixels)
+    run_few_pixels<kBits>(work);
+  else if (all_resident(s, a.x.cb))
+    run_resident<kBits>(work);
+  else
+    run_by_panel<kBits>(work);
 }
 
 template <uint32_t kBits>
@@ -157,8 +253,10 @@ void units(const ConvShape& s, uint32_t* unit_count, uint32_t* panels) {
 
 template <uint32_t kBits>
 size_t scratch_bytes(const ConvShape& s, uint32_t cb) {
-  const size_t panels = kBits == 8 ? 0 : all_resident(s, cb) ? panel_count(s) : 1;
-  return offset_bytes(s, cb) + panels * panel_bytes(s, cb);
+  if (kBits == 8) return offset_bytes(s, cb);
+  const size_t panels = all_resident(s, cb) ? panel_count(s) : 1;
+  const size_t wide_bytes = panels * panel_bytes(s, cb);
+  return offset_bytes(s, cb) + wide_bytes;
 }
 
 float cost(const ConvShape&, uint32_t) { return 1.0F; }

@@ -29,7 +29,8 @@ struct TileArgs {
   const ptrdiff_t* offsets;  // where each k-group's 4 bytes lie from there
   size_t groups;
   const int8_t* w;       // first vector used, of the panel's first k-group
-  const int32_t* start;  // accumulators start here, one a channel
+  const int32_t* start;  // accumulators start here: [pixel][start_step]
+  size_t start_step;     // 0: the same for every pixel
   int32_t* sums;         // [pixel][sums_step]
   size_t sums_step;
   const int8_t* prefetch;  // weights needed next, brought to L2 on the way
@@ -47,11 +48,19 @@ typedef int32_t UnalignedInt __attribute__((may_alias, aligned(1)));
 template <int kPixels, int kVectors>
 static void multiply_tile(const TileArgs& t) {
   __m512i acc[kPixels][kVectors];
+  if (t.start_step == 0) {
 #pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) {
-    const __m512i start = _mm512_loadu_si512(t.start + 16 * v);
+    for (int v = 0; v < kVectors; ++v) {
+      const __m512i start = _mm512_loadu_si512(t.start + 16 * v);
 #pragma GCC unroll 14
-    for (int p = 0; p < kPixels; ++p) acc[p][v] = start;
+      for (int p = 0; p < kPixels; ++p) acc[p][v] = start;
+    }
+  } else {
+    const int32_t* start = t.start;
+#pragma GCC unroll 14
+    for (int p = 0; p < kPixels; ++p, start += t.start_step)
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) acc[p][v] = _mm512_loadu_si512(start + 16 * v);
   }
 
   // Pixel p is read at base[p / 3] + offset + (p % 3) * step: five bases and three indices.
