@@ -58,6 +58,9 @@ void require_conv(const kernels::ConvKernel&, const ConvCase&, Rng&);
 // A random epilogue, gaps and data kind for a shape.
 ConvCase random_conv_case(const kernels::ConvShape&, Rng&);
 
+// The smallest square kernel that a row accepts: 1, or 3 for the rows made for 3 x 3.
+uint32_t kernel_side(const kernels::ConvKernel&);
+
 int32_t lowest(kernels::Elem weights);
 int32_t highest(kernels::Elem weights);
 

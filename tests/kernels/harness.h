@@ -89,7 +89,9 @@ void run_units(uint32_t units, Rng* rng, Run run) {
   for (const auto& [begin, end] : cuts) run(kernels::WorkRange{begin, end});
 }
 
-// Says that a kernel cannot run here, once; fails if MPQ_TEST_REQUIRE names an ISA that contains it.
+// Whether MPQ_TEST_REQUIRE (may be null) promises a machine that runs rows of `isa`.
+bool skip_is_failure(kernels::IsaMask isa, const char* required);
+// Says that a kernel cannot run here, once; fails if MPQ_TEST_REQUIRE promised that it can.
 void skip_kernel(const char* name, kernels::IsaMask isa);
 
 // Whether the machine runs a row; reports the skip if it does not.

@@ -18,16 +18,17 @@ struct Block {
 };
 Block block_of(const ConvKernel& row) {
   Block block;
+  const uint32_t side = kernel_side(row);
   uint32_t units = 0, panels = 0;
   for (uint32_t i = 1; i <= 256; ++i) {
-    row.units({.c = 64, .ow = i, .o = 64}, &units, &panels);
+    row.units({.c = 64, .ow = i, .o = 64, .r = side, .s = side}, &units, &panels);
     if (units > 1) {
       block.pixels = i - 1;
       break;
     }
   }
   for (uint32_t i = 1; i <= 256; ++i) {
-    row.units({.c = 64, .o = i}, &units, &panels);
+    row.units({.c = 64, .o = i, .r = side, .s = side}, &units, &panels);
     if (panels > 1) {
       block.channels = i - 1;
       break;
@@ -38,16 +39,21 @@ Block block_of(const ConvKernel& row) {
 
 bool accepts(const ConvKernel& row, const ConvCase& c) { return row.fits(c.shape, c.x_cb); }
 
+uint32_t require_if_accepted(const ConvKernel& row, const ConvCase& c, Rng& rng) {
+  if (!accepts(row, c)) return 0;
+  require_conv(row, c, rng);
+  return 1;
+}
+
 TEST_CASE("conv: every kernel equals the reference at the edges of its block") {
   for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
     const Block b = block_of(row);
+    const uint32_t side = kernel_side(row);
     uint32_t run = 0;
     for (const uint32_t ow : {1U, b.pixels - 1, b.pixels, b.pixels + 1, 2 * b.pixels + 1})
       for (const uint32_t o : {1U, b.channels - 1, b.channels, b.channels + 1, 2 * b.channels + 1}) {
-        const ConvCase c = random_conv_case({.c = 33, .oh = 2, .ow = ow, .o = o}, rng);
-        if (ow == 0 || !accepts(row, c)) continue;
-        require_conv(row, c, rng);
-        ++run;
+        const ConvCase c = random_conv_case({.c = 33, .oh = 2, .ow = ow, .o = o, .r = side, .s = side}, rng);
+        if (ow > 0 && o > 0) run += require_if_accepted(row, c, rng);
       }
     CHECK(run > 0);
   });
@@ -55,12 +61,13 @@ TEST_CASE("conv: every kernel equals the reference at the edges of its block") {
 
 TEST_CASE("conv: every kernel equals the reference for every number of channels") {
   for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
+    const uint32_t side = kernel_side(row);
     uint32_t run = 0;
     for (uint32_t channels = 1; channels <= 130; ++channels) {
-      ConvCase c = random_conv_case({.c = channels, .oh = 1, .ow = 3, .o = 5}, rng);
-      if (accepts(row, c)) require_conv(row, c, rng), ++run;
-      c = random_conv_case({.c = 7, .oh = 1, .ow = 2, .o = channels}, rng);
-      if (accepts(row, c)) require_conv(row, c, rng), ++run;
+      ConvCase c = random_conv_case({.c = channels, .ow = 3, .o = 5, .r = side, .s = side}, rng);
+      run += require_if_accepted(row, c, rng);
+      c = random_conv_case({.c = 7, .ow = 2, .o = channels, .r = side, .s = side}, rng);
+      run += require_if_accepted(row, c, rng);
     }
     CHECK(run > 0);
   });
@@ -94,11 +101,9 @@ TEST_CASE("conv: every kernel equals the reference on random geometry") {
     const Block b = block_of(row);
     const uint32_t wanted = long_tests() ? 20000 : 120;
     uint32_t run = 0;
-    for (uint32_t tries = 0; run < wanted && tries < 20 * wanted; ++tries) {
+    for (uint32_t tries = 0; run < wanted && tries < 100 * wanted; ++tries) {
       const ConvCase c = random_conv_case(random_shape(rng, b), rng);
-      if (!accepts(row, c)) continue;
-      require_conv(row, c, rng);
-      ++run;
+      run += require_if_accepted(row, c, rng);
     }
     CHECK(run == wanted);
   });
@@ -106,14 +111,16 @@ TEST_CASE("conv: every kernel equals the reference on random geometry") {
 
 TEST_CASE("conv: every kernel is exact at the extremes of a long sum") {
   for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
+    uint32_t channels = 2048;  // or as many as the row takes
+    while (!row.fits({.c = channels, .o = 17, .r = 3, .s = 3}, 64)) channels /= 2;
     for (int corner = 0; corner < 8; ++corner) {
-      ConvCase c = random_conv_case({.c = 2048, .oh = 1, .ow = 2, .o = 17, .r = 3, .s = 3}, rng);
+      ConvCase c = random_conv_case({.c = channels, .oh = 1, .ow = 2, .o = 17, .r = 3, .s = 3}, rng);
       c.x_cb = 64;
       c.out = corner % 2 == 0 ? Elem::s32 : Elem::u8;
       c.residual = ConvResidual::kNone;
       c.second = false;
       c.data = ConvData::kCorners;
-      if (accepts(row, c)) require_conv(row, c, rng);
+      require_conv(row, c, rng);
     }
   });
 }
@@ -123,10 +130,10 @@ TEST_CASE("conv: every kernel equals the reference on ResNet-50's first layer an
     ConvCase c = random_conv_case(
         {.c = 3, .oh = 4, .ow = 112, .o = 64, .r = 7, .s = 7, .stride_h = 2, .stride_w = 2}, rng);
     c.x_cb = 4;
-    if (accepts(row, c)) require_conv(row, c, rng);
+    require_if_accepted(row, c, rng);
     c = random_conv_case({.c = 2048, .ow = 3, .o = 1000}, rng);
     c.out = Elem::f32;
-    if (accepts(row, c)) require_conv(row, c, rng);
+    require_if_accepted(row, c, rng);
   });
 }
 

@@ -1,0 +1,236 @@
+// From exact sums to codes: the definition by hand, and every convolution kernel's epilogue against the
+// definition over millions of sums. MPQ_TEST_LONG=1: over all 2^32.
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "kernels/requant/requant.h"
+#include "tests/kernels/conv_problem.h"
+
+namespace mpq::test {
+namespace {
+
+using kernels::conv_kernels;
+using kernels::ConvKernel;
+using kernels::ConvShape;
+using kernels::Elem;
+
+TEST_CASE("requant: rounds half to even and clamps, whatever the value") {
+  using kernels::round_clamp;
+  CHECK(round_clamp(0.5F, 0, 255) == 0);
+  CHECK(round_clamp(1.5F, 0, 255) == 2);
+  CHECK(round_clamp(2.5F, 0, 255) == 2);
+  CHECK(round_clamp(-0.5F, -8, 7) == 0);
+  CHECK(round_clamp(-1.5F, -8, 7) == -2);
+  CHECK(round_clamp(254.5F, 0, 255) == 254);
+  CHECK(round_clamp(255.5F, 0, 255) == 255);
+  CHECK(round_clamp(0.49999997F, 0, 255) == 0);
+  CHECK(round_clamp(INFINITY, 0, 15) == 15);
+  CHECK(round_clamp(-INFINITY, 3, 15) == 3);
+  CHECK(round_clamp(3e38F, 0, 255) == 255);
+  CHECK(round_clamp(NAN, 2, 255) == 2);
+}
+
+TEST_CASE("requant: equals exact rational arithmetic where binary32 is exact") {
+  // v = (acc * p + q) / 16 with small integers is exact; half to even in integers then.
+  Rng rng(test_seed());
+  for (int i = 0; i < 200000; ++i) {
+    const int32_t acc = rng.between(-4096, 4096), p = rng.between(-40, 40), q = rng.between(-4000, 4000);
+    const int32_t lo = rng.between(0, 3), hi = rng.pick({3, 15, 255});
+    const float m = static_cast<float>(p) / 16, b = static_cast<float>(q) / 16;
+    kernels::Epilogue e;
+    e.multiplier = &m;
+    e.bias = &b;
+    const int64_t sixteenths = int64_t{acc} * p + q;
+    const int64_t floor = sixteenths >> 4, rest = sixteenths & 15;
+    int64_t code = floor + (rest > 8 || (rest == 8 && floor % 2 != 0) ? 1 : 0);
+    code = code < lo ? lo : code > hi ? hi : code;
+    REQUIRE(kernels::round_clamp(kernels::requant_value(acc, e, 0, 0), lo, hi) == code);
+  }
+}
+
+TEST_CASE("requant: a residual in the accumulator domain is rounded half away from zero") {
+  using kernels::scaled_residual;
+  CHECK(scaled_residual(3, 1, 1) == 2);    // 1.5
+  CHECK(scaled_residual(-3, 1, 1) == -2);  // -1.5
+  CHECK(scaled_residual(1, 1, 2) == 0);    // 0.25
+  CHECK(scaled_residual(2, 1, 2) == 1);    // 0.5
+  CHECK(scaled_residual(-2, 1, 2) == -1);
+  CHECK(scaled_residual(7, -5, 0) == -35);
+  CHECK(scaled_residual(255, 1 << 30, 31) == 128);  // 127.5
+  CHECK(scaled_residual(-255, 1 << 30, 31) == -128);
+}
+
+struct Scale {
+  float multiplier, bias;
+  int32_t lo, hi;
+};
+
+// The epilogue of a row over many (sum, scale) pairs, through the real kernel: a convolution of one input
+// channel with weight 1 in the middle, and zeros around, makes acc = acc_bias[o] + x exactly, so channel o
+// and pixel x are one sum.
+class Sweep {
+ public:
+  Sweep(const ConvKernel& row, uint32_t channels, uint32_t pixels)
+      : row_(&row), channels_(channels), pixels_(pixels), side_(kernel_side(row)), multiplier_(padded()),
+        bias_(padded()), acc_bias_(padded()), x_(size_t{side_} * columns() * 4), y_(padded() * pixels),
+        packed_(row.packed_bytes(shape(), 4) + 64), scratch_(row.scratch_bytes(shape(), 4) + 64) {
+    for (uint32_t i = 0; i < pixels; ++i)
+      x_[(size_t{side_ / 2} * columns() + side_ / 2 + i) * 4] = static_cast<uint8_t>(i);
+    std::vector<int8_t> weights(size_t{channels} * side_ * side_);
+    for (uint32_t o = 0; o < channels; ++o) weights[(size_t{o} * side_ + side_ / 2) * side_ + side_ / 2] = 1;
+    row.pack(shape(), 4, weights.data(), aligned(&packed_));
+  }
+  void set(uint32_t channel, int32_t acc, const Scale& s) {
+    acc_bias_[channel] = acc;
+    multiplier_[channel] = s.multiplier;
+    bias_[channel] = s.bias;
+  }
+  void run(int32_t lo, int32_t hi) {
+    kernels::ConvArgs a = {.shape = shape()};
+    a.x = {.data = x_.data(), .image = 0, .plane = 0, .row = ptrdiff_t{columns()} * 4, .cb = 4};
+    a.y = {.data = y_.data(), .image = 0, .plane = ptrdiff_t{pixels_} * 64, .row = 0, .cb = 64};
+    a.weights = aligned(&packed_);
+    a.epilogue.acc_bias = acc_bias_.data();
+    a.epilogue.multiplier = multiplier_.data();
+    a.epilogue.bias = bias_.data();
+    a.epilogue.lo = lo;
+    a.epilogue.hi = hi;
+    uint32_t units = 0, panels = 0;
+    row_->units(shape(), &units, &panels);
+    row_->run(a, {0, units, 0, panels}, {aligned(&scratch_), scratch_.size() - 64});
+  }
+  int32_t code(uint32_t channel, uint32_t pixel) const {
+    return y_[(size_t{channel / 64} * pixels_ + pixel) * 64 + channel % 64];
+  }
+
+ private:
+  size_t padded() const { return (size_t{channels_} + 63) / 64 * 64; }
+  static uint8_t* aligned(std::vector<uint8_t>* bytes) {
+    return bytes->data() + (64 - reinterpret_cast<uintptr_t>(bytes->data()) % 64) % 64;
+  }
+  ConvShape shape() const { return {.c = 1, .ow = pixels_, .o = channels_, .r = side_, .s = side_}; }
+  uint32_t columns() const { return pixels_ + side_ - 1; }
+
+  const ConvKernel* row_;
+  uint32_t channels_, pixels_, side_;
+  std::vector<float> multiplier_, bias_;
+  std::vector<int32_t> acc_bias_;
+  std::vector<uint8_t> x_, y_, packed_, scratch_;
+};
+
+int32_t definition(int64_t acc, const Scale& s) {
+  const float v = std::fmaf(static_cast<float>(acc), s.multiplier, s.bias);
+  return kernels::round_clamp(v, s.lo, s.hi);
+}
+
+// A scale whose steps lie somewhere in int32, and the sum in the middle of them.
+Scale random_scale(Rng& rng, int64_t* middle) {
+  const int32_t hi = rng.pick({3, 15, 255});
+  const float m = std::exp2(rng.uniform(-20.0F, 1.0F)) * (rng.chance(4) ? -1.0F : 1.0F);
+  *middle = rng.between(-1 << 30, 1 << 30) >> rng.below(24);
+  return {m, static_cast<float>(hi) / 2 - static_cast<float>(*middle) * m, rng.chance(3) ? 1 : 0, hi};
+}
+
+constexpr uint32_t kSums = 1U << 22;
+
+struct SweepOf {
+  const ConvKernel* row;
+  uint32_t pixels;
+  Sweep sweep;
+};
+
+// Sweeps for the rows that run here; rows of few activation codes get fewer pixels, more channels.
+std::vector<SweepOf> sweeps() {
+  std::vector<SweepOf> all;
+  for (const ConvKernel& row : conv_kernels()) {
+    const uint32_t pixels = row.max_activation >= 255 ? 256 : static_cast<uint32_t>(row.max_activation) + 1;
+    if (can_run(row.name, row.isa)) all.push_back({&row, pixels, Sweep(row, kSums / pixels, pixels)});
+  }
+  return all;
+}
+
+// kSums sums from `first` on.
+void require_equal(SweepOf* s, int64_t first, const Scale& scale, const std::vector<uint8_t>& expected) {
+  const uint32_t channels = kSums / s->pixels;
+  for (uint32_t o = 0; o < channels; ++o)
+    s->sweep.set(o, static_cast<int32_t>(first + int64_t{o} * s->pixels), scale);
+  s->sweep.run(scale.lo, scale.hi);
+  for (uint32_t o = 0; o < channels; ++o)
+    for (uint32_t i = 0; i < s->pixels; ++i) {
+      const size_t at = size_t{o} * s->pixels + i;
+      if (s->sweep.code(o, i) != expected[at])
+        FAIL(s->row->name << ": acc " << first + static_cast<int64_t>(at) << " multiplier " << scale.multiplier
+                          << " bias " << scale.bias << ": code " << s->sweep.code(o, i) << ", expected "
+                          << int{expected[at]});
+    }
+}
+
+void sweep_scale(std::vector<SweepOf>* rows, int64_t first, const Scale& scale) {
+  std::vector<uint8_t> expected(kSums);
+  for (uint32_t i = 0; i < kSums; ++i) expected[i] = static_cast<uint8_t>(definition(first + i, scale));
+  for (SweepOf& s : *rows) require_equal(&s, first, scale, expected);
+}
+
+#if defined(__SANITIZE_ADDRESS__) || !defined(__OPTIMIZE__)
+constexpr int kScales = 4;
+#else
+constexpr int kScales = 64;
+#endif
+
+TEST_CASE("requant: every kernel's epilogue equals the definition on 2^22 sums of many scales") {
+  Rng rng(test_seed());
+  std::vector<SweepOf> rows = sweeps();
+  for (int i = 0; i < kScales; ++i) {
+    int64_t middle = 0;
+    const Scale scale = random_scale(rng, &middle);
+    sweep_scale(&rows, middle - kSums / 2, scale);
+  }
+}
+
+TEST_CASE("requant: every kernel's epilogue equals the definition on all 2^32 sums of one scale" *
+          doctest::skip(!long_tests())) {
+  std::vector<SweepOf> rows = sweeps();
+  for (int64_t first = INT32_MIN; first <= INT32_MAX; first += kSums)
+    sweep_scale(&rows, first, {0x1.23456p-24F, 127.25F, 0, 255});
+}
+
+// The least sum whose code is at least `code`, by bisection of the definition; the multiplier is positive.
+int64_t threshold(const Scale& s, int32_t code) {
+  int64_t below = INT32_MIN, above = INT32_MAX;
+  while (above - below > 1) {
+    const int64_t middle = below + (above - below) / 2;
+    (definition(middle, s) >= code ? above : below) = middle;
+  }
+  return above;
+}
+
+TEST_CASE("requant: every kernel steps where the definition steps") {
+  // Each channel is one threshold's neighbour: 400 scales x 15 steps of a 4-bit code x 3 sums.
+  constexpr uint32_t kStaircases = 400;
+  for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
+    std::vector<std::pair<int64_t, Scale>> cases;
+    for (uint32_t i = 0; i < kStaircases; ++i) {
+      int64_t middle = 0;
+      Scale s = random_scale(rng, &middle);
+      s.multiplier = std::fabs(s.multiplier);
+      s.bias = 7.5F - static_cast<float>(middle) * s.multiplier;
+      s.lo = 0;
+      s.hi = 15;
+      for (int32_t code = 1; code <= 15; ++code)
+        for (const int64_t neighbour : {-1, 0, 1}) cases.emplace_back(threshold(s, code) + neighbour, s);
+    }
+    Sweep sweep(row, static_cast<uint32_t>(cases.size()), 1);
+    for (uint32_t o = 0; o < cases.size(); ++o)
+      sweep.set(o, static_cast<int32_t>(cases[o].first), cases[o].second);
+    sweep.run(0, 15);
+    for (uint32_t o = 0; o < cases.size(); ++o)
+      REQUIRE(sweep.code(o, 0) == definition(cases[o].first, cases[o].second));
+  });
+}
+
+}  // namespace
+}  // namespace mpq::test
