@@ -79,11 +79,8 @@ inline float round_half_even(float v) {
 void fake_quant(const QuantSpec& spec, const float* x, float* y, size_t count) {
   const float scale = spec.scale[0], zero = static_cast<float>(spec.zero_point);
   const float lo = static_cast<float>(spec.lo), hi = static_cast<float>(spec.hi);
-  // The bounds are integers, so clamping before rounding gives the same code.
-  map_elements(x, y, count, [=](float v) {
-    const float position = v / scale + zero;
-    return (round_half_even(std::min(std::max(position, lo), hi)) - zero) * scale;
-  });
+  // The bounds are integers, so clamping before rounding gives the same code; codes are centred here.
+  map_elements(x, y, count, [=](float v) { return round_half_even(std::min(std::max(v / scale, lo - zero), hi - zero)) * scale; });
 }
 
 void batch_norm(const Graph& graph, const Node& node, const Extent& e, const float* x, float* y) {

@@ -18,7 +18,7 @@ namespace mpq::convert {
 using ValueId = uint32_t;
 inline constexpr ValueId kNoValue = 0xFFFFFFFFU;
 
-// Quantisation of a tensor: code = clamp(round_half_even(x / scale + zero_point), lo, hi).
+// Quantisation of a tensor: code = clamp(round_half_even(x / scale) + zero_point, lo, hi), x / scale in binary32.
 struct QuantSpec {
   int bits = 8;                   // 8, 4 or 2
   bool is_signed = false;

@@ -133,8 +133,8 @@ struct Naive {
     const float scale = op.spec.scale[0];
     return map([&](double v) {
       // In binary32, as graph.h states it; std::nearbyint rounds half to even by default.
-      const float position = static_cast<float>(v) / scale + static_cast<float>(op.spec.zero_point);
-      const double code = std::clamp<double>(std::nearbyint(position), op.spec.lo, op.spec.hi);
+      const float position = static_cast<float>(v) / scale;
+      const double code = std::clamp<double>(std::nearbyint(position) + op.spec.zero_point, op.spec.lo, op.spec.hi);
       return (code - op.spec.zero_point) * scale;
     });
   }

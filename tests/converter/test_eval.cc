@@ -96,7 +96,7 @@ TEST_CASE("eval: fake quantisation and integer weights are on the grid, ties to 
   const Graph graph = b.finish(y);
   auto evaluator = Evaluator::create(graph, 1);
   REQUIRE_MESSAGE(evaluator.ok(), evaluator.error().message);
-  // x / 0.5 + 3: 3.5 -> 4 and 4.5 -> 4 (ties to even), 5.5 -> 6, 2.5 -> 2; then 203 -> 15, -197 -> 0.
+  // x / 0.5: 0.5 -> 0, 1.5 -> 2 and 2.5 -> 2 (ties to even), -0.5 -> 0; 200 + 3 -> 15, -200 + 3 -> 0.
   const std::vector<float> input = {0.25F, 0.75F, 1.25F, -0.25F, 100.0F, -100.0F, 0.26F, 0, -0.75F, 2, -1, 5.99F};
   std::vector<float> grid;
   const auto output = evaluator->run(input, [&](const Node& node, std::span<const float> out) {
@@ -104,8 +104,8 @@ TEST_CASE("eval: fake quantisation and integer weights are on the grid, ties to 
     return true;
   });
   REQUIRE(output.ok());
-  CHECK(grid == std::vector<float>{0.5F, 0.5F, 1.5F, -0.5F, 6.0F, -1.5F, 0.5F, 0, -0.5F, 2, -1, 6.0F});
-  CHECK(*output == std::vector<float>{0.125F, 0.125F, 0.375F, -0.125F, 1.5F, -0.375F, -2, 0, 2, -8, 4, -24});
+  CHECK(grid == std::vector<float>{0, 1, 1, 0, 6.0F, -1.5F, 0.5F, 0, -1, 2, -1, 6.0F});
+  CHECK(*output == std::vector<float>{0, 0.25F, 0.25F, 0, 1.5F, -0.375F, -2, 0, 4, -8, 4, -24});
   compare_with_naive(graph, 1e-6);
 }
 
