@@ -64,7 +64,7 @@ PlanesOperand add_planes(Problem* problem, std::string name, const PlanesSpec& s
           o.roles[i] = c < s.c ? role : padding;
           if (c < s.c && role == Role::kInput) o.bytes[i] = static_cast<uint8_t>(code(n, c, y, x));
         }
-  o.coordinates = [p, origin, s](size_t at) {
+  o.coordinates = [p, s](size_t at) {
     ptrdiff_t rest = static_cast<ptrdiff_t>(at);
     const ptrdiff_t n = rest / p.image, block = (rest %= p.image) / p.plane;
     const ptrdiff_t y = (rest %= p.plane) / p.row - s.halo;
