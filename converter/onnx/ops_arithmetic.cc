@@ -300,8 +300,11 @@ Outcome import_floor(const NodeView& node) {
   return fold_unary(node, [](float v) { return std::floor(v); }, [](int64_t v) { return v; });
 }
 
+// Old exports write residual additions as Sum.
+Outcome import_sum(const NodeView& node) { return node.inputs() == 1 ? node.importer->alias(node, node.proto->input(0)), Outcome() : import_add(node); }
+
 constexpr OpRow kRows[] = {
-    {"Add", import_add}, {"Sub", import_sub}, {"Mul", import_mul}, {"Div", import_div},   {"Round", import_round}, {"Clip", import_clip},
+    {"Add", import_add}, {"Sum", import_sum}, {"Sub", import_sub}, {"Mul", import_mul}, {"Div", import_div},   {"Round", import_round}, {"Clip", import_clip},
     {"Max", import_max}, {"Min", import_min}, {"Sqrt", import_sqrt}, {"Abs", import_abs}, {"Floor", import_floor},
 };
 

@@ -49,7 +49,7 @@ Outcome import_constant_of_shape(const NodeView& node) {
   std::vector<int64_t> dims;
   if (Outcome problem = constant_integers(node, 0, &dims)) return problem;
   uint64_t elements = 0;
-  if (!checked_elements(dims, &elements) || elements > 1 << 20) return Problem{"the shape " + to_string(dims) + " is too large", "export the constant as initialiser"};
+  if (!checked_elements(dims, &elements) || elements > 1 << 26) return Problem{"the shape " + to_string(dims) + " is too large", "export the constant as initialiser"};
   Tensor tensor{.type = kFloat, .shape = dims, .reals = std::vector<float>(elements, 0.0F)};
   if (const onnx::AttributeProto* value = node.find("value")) {
     auto given = node.importer->read_constant(value->t());
