@@ -6,6 +6,7 @@
 // L2 keep them all and walk the pixels once, so activations stay in L1; others walk panel by panel
 // and fetch the next panel's packed bytes into L2 meanwhile.
 
+#include "kernels/conv/blocks.h"
 #include "kernels/conv/epilogue_avx512.h"
 #include "kernels/conv/panels.h"
 #include "kernels/conv/rows.h"
@@ -19,11 +20,7 @@ constexpr size_t kResidentBytes = 512 * 1024;  // widened weights that may stay 
 constexpr uint32_t kFewPixels = 64;  // pixels whose sums (16 KB) may wait in L1 ...
 constexpr size_t kStretch = 64;      // ... while so many k-groups (16 KB) are used
 
-uint32_t blocks_of_row(const ConvShape& s) { return (s.ow + kMaxPixels - 1) / kMaxPixels; }
 size_t panel_bytes(const ConvShape& s, uint32_t cb) { return panel_groups(s, cb) * kGroupBytes; }
-size_t offset_bytes(const ConvShape& s, uint32_t cb) {
-  return (panel_groups(s, cb) * sizeof(ptrdiff_t) + 63) / 64 * 64;
-}
 bool all_resident(const ConvShape& s, uint32_t cb) {
   return panel_count(s) * panel_bytes(s, cb) <= kResidentBytes;
 }
@@ -40,16 +37,6 @@ void widen(const uint8_t* packed, size_t groups, int8_t* wide) {
   }
 }
 
-struct Unit {
-  uint32_t image, y, x, pixels;
-};
-
-Unit unit_at(const ConvShape& s, uint32_t unit) {
-  const uint32_t per_row = blocks_of_row(s), row = unit / per_row, i = unit % per_row;
-  const uint32_t width = s.ow / per_row, extra = s.ow % per_row;  // balanced: widths differ by one
-  return {row / s.oh, row % s.oh, i * width + (i < extra ? i : extra), width + (i < extra ? 1 : 0)};
-}
-
 // What one call of run() works on.
 struct Work {
   const ConvArgs& a;
@@ -60,27 +47,6 @@ struct Work {
   int8_t* wide;           // scratch for widened weights
   TileArgs tile;          // what is the same for all tiles
 };
-
-EpilogueBlock block_at(const ConvShape& s, const Unit& u, uint32_t panel) {
-  const uint32_t channel = panel * kPanelChannels;
-  return {.image = u.image,
-          .y = u.y,
-          .x = u.x,
-          .channel = channel,
-          .pixels = u.pixels,
-          .channels = s.o - channel < kPanelChannels ? s.o - channel : kPanelChannels,
-          .dense_at = ((size_t{u.image} * s.oh + u.y) * s.ow + u.x) * s.o + channel,
-          .dense_pixel = s.o};
-}
-
-const uint8_t* input_of(const ConvArgs& a, const Unit& u) {
-  return a.x.data + u.image * a.x.image + static_cast<ptrdiff_t>(u.y) * a.shape.stride_h * a.x.row +
-         static_cast<ptrdiff_t>(u.x) * a.shape.stride_w * a.x.cb;
-}
-
-const int32_t* start_of(const ConvArgs& a, uint32_t panel) {
-  return a.epilogue.acc_bias != nullptr ? a.epilogue.acc_bias + panel * kPanelChannels : kNoBias;
-}
 
 // All 64 channels of a unit; tile has everything set but x.
 void multiply_unit(TileArgs tile, const ConvArgs& a, const Unit& u) {
@@ -195,18 +161,6 @@ void run_few_pixels(const Work& w) {
   }
 }
 
-// Where the 4 bytes of each k-group lie, in the order of the packed weights.
-void fill_offsets(const ConvArgs& a, ptrdiff_t* offsets) {
-  const ConvShape& s = a.shape;
-  const uint32_t cb = a.x.cb;
-  for (uint32_t c = 0; c < s.c; c += cb)
-    for (uint32_t r = 0; r < s.r; ++r)
-      for (uint32_t q = 0; q < s.s; ++q)
-        for (uint32_t i = 0; i < cb; i += 4)
-          *offsets++ = c / cb * a.x.plane + static_cast<ptrdiff_t>(r) * s.dilation_h * a.x.row +
-                       static_cast<ptrdiff_t>(q) * s.dilation_w * cb + i;
-}
-
 template <uint32_t kBits>
 void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) {
   const ConvShape& s = a.shape;
@@ -246,11 +200,6 @@ void pack(const ConvShape& s, uint32_t cb, const int8_t* canonical, void* packed
   pack_panels(s, cb, kBits, canonical, packed);
 }
 
-void units(const ConvShape& s, uint32_t* unit_count, uint32_t* panels) {
-  *unit_count = s.n * s.oh * blocks_of_row(s);
-  *panels = panel_count(s);
-}
-
 template <uint32_t kBits>
 size_t scratch_bytes(const ConvShape& s, uint32_t cb) {
   if (kBits == 8) return offset_bytes(s, cb);
@@ -271,7 +220,7 @@ constexpr ConvKernel row(const char* name, Elem weights, const char* layout) {
           panels_fit,
           packed_bytes<kBits>,
           pack<kBits>,
-          units,
+          row_units,
           scratch_bytes<kBits>,
           run<kBits>,
           cost};

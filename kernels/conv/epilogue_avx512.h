@@ -11,32 +11,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/conv/panels.h"
+#include "kernels/conv/blocks.h"
 #include "kernels/requant/requant.h"
 
 namespace mpq::kernels {
-
-// Where a block of 64 channels of one image row segment lies.
-struct EpilogueBlock {
-  uint32_t image, y, x, channel;  // first pixel and channel (a multiple of 64)
-  uint32_t pixels, channels;      // channels: 1..64 real ones
-  size_t dense_at;                // element of the dense output
-  size_t dense_pixel;             // elements from a pixel to the next there
-};
-
-static uint8_t* planes_at(const Planes& p, const EpilogueBlock& at) {
-  return p.data + at.image * p.image + static_cast<ptrdiff_t>(at.channel / p.cb) * p.plane +
-         at.y * p.row + static_cast<ptrdiff_t>(at.x) * p.cb;
-}
-
-// 64 channels of a pixel from or to blocks of fewer; only blocks that hold real channels exist.
-static const uint8_t* gather_codes(const uint8_t* at, const Planes& p, uint32_t channels,
-                                   uint8_t gathered[64]) {
-  if (p.cb == 64) return at;
-  for (uint32_t c = 0; c < channels; c += p.cb, at += p.plane)
-    for (uint32_t i = 0; i < p.cb; i += 4) __builtin_memcpy(gathered + c + i, at + i, 4);
-  return gathered;
-}
 
 static void store_codes(uint8_t* at, const Planes& p, uint32_t channels, __m512i value) {
   if (p.cb == 64) {
@@ -45,8 +23,7 @@ static void store_codes(uint8_t* at, const Planes& p, uint32_t channels, __m512i
   }
   alignas(64) uint8_t codes[64];
   _mm512_store_si512(codes, value);
-  for (uint32_t c = 0; c < channels; c += p.cb, at += p.plane)
-    for (uint32_t i = 0; i < p.cb; i += 4) __builtin_memcpy(at + i, codes + c + i, 4);
+  scatter_codes(at, p, channels, codes);
 }
 
 // The multiplies of a block take long enough to hide the way of its output and residual from L3.
@@ -247,12 +224,6 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
       second += second_planes.cb;
     }
   }
-}
-
-static void write_sums(const int32_t* sums, int32_t* dense, const EpilogueBlock& at) {
-  for (uint32_t p = 0; p < at.pixels; ++p)
-    for (uint32_t c = 0; c < at.channels; ++c)
-      dense[at.dense_at + p * at.dense_pixel + c] = sums[p * 64 + c];
 }
 
 using WriteFn = void (*)(const int32_t*, const Epilogue&, const Planes&, void*,

@@ -22,8 +22,8 @@ constexpr size_t panel_groups(const ConvShape& s, uint32_t cb) {
   return size_t{(s.c + cb - 1) / cb} * s.r * s.s * (cb / 4);
 }
 
-// Where the k-group of 4 input channels (a quad) and a kernel tap lies: quads of a block together, then
-// taps, then blocks.
+// Where the k-group of 4 input channels (a quad) and a kernel tap lies: quads of a block together,
+// then taps, then blocks.
 struct PanelOrder {
   uint32_t taps, block;  // block: quads of a channel block
   size_t group(uint32_t quad, uint32_t tap) const {

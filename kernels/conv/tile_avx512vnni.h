@@ -16,12 +16,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/conv/panels.h"
+#include "kernels/conv/blocks.h"
 
 namespace mpq::kernels {
-
-constexpr uint32_t kMaxPixels = 14;    // pixels of a block
-constexpr uint32_t kGroupBytes = 256;  // one k-group (4 k) of a panel
 
 struct TileArgs {
   const uint8_t* x;          // first pixel's input
@@ -116,8 +113,6 @@ static inline __m512i widen_field(__m512i line, uint32_t field) {
   const __m512i matrix = _mm512_set1_epi64(static_cast<long long>(field_matrix(kBits, field)));
   return _mm512_gf2p8affine_epi64_epi8(line, matrix, 0);
 }
-
-alignas(64) static constexpr int32_t kNoBias[kPanelChannels] = {};
 
 // By pixels: up to 7 make 64 channels in one pass, 8 to 14 make 32.
 constexpr uint32_t pass_channels(uint32_t pixels) { return pixels <= 7 ? 64 : 32; }
