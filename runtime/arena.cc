@@ -38,8 +38,10 @@ size_t best_gap(const std::vector<Placed>& placed, std::span<const Lifetime> lif
 ArenaLayout assign_offsets(std::span<const Lifetime> lifetimes) {
   std::vector<uint32_t> order(lifetimes.size());
   std::iota(order.begin(), order.end(), 0U);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](uint32_t a, uint32_t b) { return lifetimes[a].bytes > lifetimes[b].bytes; });
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+    return lifetimes[a].bytes != lifetimes[b].bytes ? lifetimes[a].bytes > lifetimes[b].bytes
+                                                    : a < b;
+  });
 
   ArenaLayout layout;
   layout.offsets.resize(lifetimes.size());

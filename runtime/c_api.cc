@@ -18,15 +18,11 @@ struct Log {
   mpq_log_fn function = nullptr;
   void* user = nullptr;
 };
-// Never destroyed, like the handle tables: other objects' destructors may still use the library at
-// exit.
-Log& log_target() {
-  static Log& log = *new Log;
-  return log;
-}
+constinit Log log_target;
 
 }  // namespace
 
+// The tables are never destroyed: at exit, destructors of the host may still hold handles.
 HandleTable<const Model>& models() {
   static auto& table = *new HandleTable<const Model>(1);
   return table;
@@ -43,13 +39,12 @@ mpq_status fail(Status code, const char* message) noexcept {
 }
 
 void log_message(mpq_log_level level, const char* text) noexcept {
-  Log& log = log_target();
   mpq_log_fn function = nullptr;
   void* user = nullptr;
   {
-    const std::lock_guard lock(log.mutex);
-    function = log.function;
-    user = log.user;
+    const std::lock_guard lock(log_target.mutex);
+    function = log_target.function;
+    user = log_target.user;
   }
   if (function != nullptr) function(user, level, text);
 }
@@ -133,10 +128,9 @@ uint32_t mpq_default_threads(void) {
 
 void mpq_set_log(mpq_log_fn log, void* user) {
   guard([&]() -> Checked {
-    Log& target = log_target();
-    const std::lock_guard lock(target.mutex);
-    target.function = log;
-    target.user = user;
+    const std::lock_guard lock(log_target.mutex);
+    log_target.function = log;
+    log_target.user = user;
     return Ok{};
   });
 }

@@ -32,16 +32,21 @@ uint32_t affinity_count() {
   return static_cast<uint32_t>(std::max(CPU_COUNT(&set), 1));
 }
 
-// The path of this process below the mount of a controller: "0::/a/b" or "4:cpu,cpuacct:/a/b".
+// The path of this process below the mount of a controller: "4:cpu,cpuacct:/a/b", or "0::/a/b"
+// (version 2, no controller).
 std::string cgroup_path(const std::string& table, const std::string& controller) {
+  std::string wanted = ",";
+  wanted += controller;
+  wanted += ',';
   size_t line = 0;
   while (line < table.size()) {
     const size_t end = std::min(table.find('\n', line), table.size());
     const size_t first = table.find(':', line), second = table.find(':', first + 1);
     if (second < end) {
-      const std::string names = "," + table.substr(first + 1, second - first - 1) + ",";
-      if (names == "," + controller + "," ||
-          names.find("," + controller + ",") != std::string::npos)
+      std::string names = ",";
+      names.append(table, first + 1, second - first - 1);
+      names += ',';
+      if (names.find(wanted) != std::string::npos)
         return table.substr(second + 1, end - second - 1);
     }
     line = end + 1;

@@ -62,7 +62,7 @@ Checked Model::bind_weights(Plan* plan, ThreadPool::Team* team) const {
     const AlignedBlock scratch(std::max<size_t>(tasks * scratch_stride, 1));
     if (!scratch) return Error{Status::kOutOfMemory, "no memory to pack weights"};
     // The largest layers first, so that tasks end together.
-    std::stable_sort(jobs.begin(), jobs.end(), [](const PackJob& a, const PackJob& b) {
+    std::sort(jobs.begin(), jobs.end(), [](const PackJob& a, const PackJob& b) {
       return a.request->bytes > b.request->bytes;
     });
     PackTasks work = {graph_, jobs, scratch.bytes(), tasks, scratch_stride};

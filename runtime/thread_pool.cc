@@ -86,6 +86,8 @@ std::shared_ptr<ThreadPool> ThreadPool::shared() {
   return alive;
 }
 
+ThreadPool::ThreadPool() = default;
+
 ThreadPool::~ThreadPool() {
   for (const auto& worker : workers_) {
     worker->stop = true;

@@ -29,7 +29,7 @@ class ThreadPool {
   // The pool of this process; it lives as long as somebody holds it, and its threads with it.
   static std::shared_ptr<ThreadPool> shared();
 
-  ThreadPool() = default;
+  ThreadPool();
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
