@@ -62,7 +62,7 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel) {
   PanelForm form = {ResidualForm::none, false};
   if (e.out == Elem::s32) return form;
   const int64_t zero = e.residual_zero_point;
-  const bool code_range = zero >= 0 && zero <= 255;  // |code - zero| <= 255
+  const bool near_zero = zero >= 0 && zero <= 255;  // |code - zero| <= 255
   // |acc * m| <= 2^29 and |b| <= 2^29 and |residual * r| < 2^29
   __mmask16 bounded = 0xffff;
   for (uint32_t i = 0; i < 64; i += 16) {
@@ -74,11 +74,11 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel) {
   if (e.residual_shift < 0) {
     form.residual = zero == 0 ? ResidualForm::real_from_zero : ResidualForm::real;
     form.fast =
-        form.fast && code_range && e.residual_scale >= -0x1p20F && e.residual_scale <= 0x1p20F;
+        form.fast && near_zero && e.residual_scale >= -0x1p20F && e.residual_scale <= 0x1p20F;
     return form;
   }
   form.residual = ResidualForm::accumulator;
-  if (code_range && e.residual_shift <= 20) {
+  if (near_zero && e.residual_shift <= 20) {
     const int32_t half = (1 << e.residual_shift) >> 1;
     const __m512i limit = _mm512_set1_epi32(((1 << 24) - 1 - half) / 255);
     __mmask16 small = 0xffff;
@@ -122,11 +122,12 @@ static inline __m512i scaled_residual_small_x16(__m512i code, __m512 factor, __m
 struct CodeRange {
   __m512 float_hi;
   __m512i lo, hi;
-  CodeRange(int32_t l, int32_t h)
-      : float_hi(_mm512_set1_ps(static_cast<float>(h))),
-        lo(_mm512_set1_epi8(static_cast<char>(l))),
-        hi(_mm512_set1_epi8(static_cast<char>(h))) {}
 };
+
+static inline CodeRange code_range(int32_t lo, int32_t hi) {
+  return {_mm512_set1_ps(static_cast<float>(hi)), _mm512_set1_epi8(static_cast<char>(lo)),
+          _mm512_set1_epi8(static_cast<char>(hi))};
+}
 
 // v to codes of 64 channels in channel order.
 template <bool kFast>
@@ -172,16 +173,16 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
   const __m512 residual_scale = _mm512_set1_ps(e.residual_scale);
   const __m512i residual_zero = _mm512_set1_epi32(e.residual_zero_point);
   const int32_t residual_shift = e.residual_shift;
-  const CodeRange range(e.lo, e.hi);
+  const CodeRange range = code_range(e.lo, e.hi);
   const __m512 second_scale = _mm512_set1_ps(e.second_scale),
                second_bias = _mm512_set1_ps(e.second_bias);
-  const CodeRange second_range(e.second_lo, e.second_hi);
+  const CodeRange second_range = code_range(e.second_lo, e.second_hi);
 
   const Planes residual_planes = e.residual, second_planes = e.second, out_planes = y;
   const uint8_t* residual = kHasResidual ? planes_at(residual_planes, at) : nullptr;
   uint8_t* second = second_planes.data == nullptr ? nullptr : planes_at(second_planes, at);
   uint8_t* out = e.out == Elem::u8 ? planes_at(out_planes, at) : nullptr;
-  float* real = static_cast<float*>(dense) + at.dense_at;
+  float* real = e.out == Elem::f32 ? static_cast<float*>(dense) + at.dense_at : nullptr;
   const size_t real_step = at.dense_pixel;
   const uint32_t pixels = at.pixels, channels = at.channels;
   alignas(64) uint8_t gathered[64] = {};

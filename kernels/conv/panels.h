@@ -17,8 +17,10 @@
 namespace mpq::kernels {
 
 constexpr uint32_t kPanelChannels = 64;  // four vectors of int32
-constexpr uint32_t panel_count(const ConvShape& s) { return (s.o + 63) / kPanelChannels; }
-constexpr size_t panel_groups(const ConvShape& s, uint32_t cb) {
+[[maybe_unused]] static constexpr uint32_t panel_count(const ConvShape& s) {
+  return (s.o + 63) / kPanelChannels;
+}
+[[maybe_unused]] static constexpr size_t panel_groups(const ConvShape& s, uint32_t cb) {
   return size_t{(s.c + cb - 1) / cb} * s.r * s.s * (cb / 4);
 }
 

@@ -99,7 +99,7 @@ static void multiply_tile(const TileArgs& t) {
 
 // One GFNI affine map takes a field of every byte and sign-extends it. Row i of the matrix, from
 // the top byte down, names the source bits of result bit i.
-constexpr uint64_t field_matrix(uint32_t bits, uint32_t field) {
+[[maybe_unused]] static constexpr uint64_t field_matrix(uint32_t bits, uint32_t field) {
   uint64_t matrix = 0;
   for (uint32_t i = 0; i < 8; ++i) {
     const uint32_t source = field * bits + (i < bits ? i : bits - 1);
@@ -115,7 +115,9 @@ static inline __m512i widen_field(__m512i line, uint32_t field) {
 }
 
 // By pixels: up to 7 make 64 channels in one pass, 8 to 14 make 32.
-constexpr uint32_t pass_channels(uint32_t pixels) { return pixels <= 7 ? 64 : 32; }
+[[maybe_unused]] static constexpr uint32_t pass_channels(uint32_t pixels) {
+  return pixels <= 7 ? 64 : 32;
+}
 static constexpr TileFn kTiles[kMaxPixels + 1] = {nullptr,
                                                   multiply_tile<1, 4>,
                                                   multiply_tile<2, 4>,

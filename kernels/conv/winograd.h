@@ -23,10 +23,10 @@ constexpr int32_t kWinogradOffset = 30;
 constexpr size_t kWinogradStartBytes = 16 * 64 * sizeof(int32_t);
 
 // Input channels are taken in vectors of cb bytes.
-constexpr size_t winograd_groups(const ConvShape& s, uint32_t cb) {
+[[maybe_unused]] static constexpr size_t winograd_groups(const ConvShape& s, uint32_t cb) {
   return size_t{(s.c + cb - 1) / cb} * (cb / 4);
 }
-constexpr size_t winograd_panel_bytes(const ConvShape& s, uint32_t cb) {
+[[maybe_unused]] static constexpr size_t winograd_panel_bytes(const ConvShape& s, uint32_t cb) {
   return kWinogradStartBytes + winograd_groups(s, cb) * 9 * 128;
 }
 
