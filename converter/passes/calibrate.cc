@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "converter/parallel.h"
+#include "converter/passes/block_sum.h"
 
 namespace mpq::convert {
 namespace {
@@ -39,19 +40,17 @@ QuantSpec grid_between(float lo, float hi, int bits) {
 double grid_error(const QuantSpec& spec, const std::vector<float>& x, const std::vector<float>& target) {
   const float scale = spec.scale[0], zero = static_cast<float>(spec.zero_point);
   const auto lo = static_cast<float>(spec.lo), hi = static_cast<float>(spec.hi);
-  double sum = 0.0;
-  for (size_t i = 0; i < x.size(); ++i) {
+  return block_sum(x.size(), [&](size_t i) {
     const float error = on_grid(x[i], scale, zero, lo, hi) - target[i];
-    sum += error * error;
-  }
-  return sum;
+    return error * error;
+  });
 }
 
 }  // namespace
 
 QuantSpec choose_grid(std::span<const float> values, std::span<const float> target, int bits,
                       const PtqOptions& options) {
-  constexpr size_t kSample = size_t{1} << 18;
+  constexpr size_t kSample = size_t{1} << 17;
   std::vector<float> x, t;
   const size_t count = std::min(values.size(), kSample);
   for (size_t i = 0; i < count; ++i) {

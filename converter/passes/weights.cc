@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "converter/parallel.h"
+#include "converter/passes/block_sum.h"
 #include "converter/passes/linear_algebra.h"
 
 namespace mpq::convert {
@@ -19,15 +20,13 @@ float nearest_code(float x, int bits) {
 
 double rounding_error(std::span<const float> weights, std::span<const float> importance, float scale,
                       int bits) {
-  double sum = 0.0;
   const float lo = lowest(bits), hi = highest(bits);
   constexpr float kMagic = 12582912.0F;  // 1.5 * 2^23: rounds half to even and vectorises
-  for (size_t i = 0; i < weights.size(); ++i) {
+  return block_sum(weights.size(), [&](size_t i) {
     const float position = std::min(std::max(weights[i] / scale, lo), hi);
     const float error = weights[i] - ((position + kMagic) - kMagic) * scale;
-    sum += error * error * (importance.empty() ? 1.0F : importance[i]);
-  }
-  return sum;
+    return error * error * (importance.empty() ? 1.0F : importance[i]);
+  });
 }
 
 // 16 channels side by side: nearest-plane rounding of w (reordered as R is) from the last column to
