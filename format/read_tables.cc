@@ -27,6 +27,17 @@ template <typename T>
 using Tables = flatbuffers::Vector<flatbuffers::Offset<T>>;
 using Words = flatbuffers::Vector<uint32_t>;
 
+// What an error is about: "tensor 3", or "image".
+struct Place {
+  static constexpr uint64_t kOnly = ~uint64_t{0};
+  const char* what;
+  uint64_t index = kOnly;
+};
+void append(std::string& to, const Place& place) {
+  to += place.what;
+  if (place.index != Place::kOnly) to += " " + std::to_string(place.index);
+}
+
 class TableReader {
  public:
   TableReader(const fb::Model& metadata, uint64_t metadata_size, const std::vector<SegmentView>& segments)
@@ -34,12 +45,12 @@ class TableReader {
         ends_(segments.size()) {}
 
   Result<Model> run() {
-    MPQ_CHECK(read_text("model name", m_.name_start(), m_.name_size(), &out_.name));
-    MPQ_CHECK(read_text("producer", m_.producer_start(), m_.producer_size(), &out_.producer));
+    MPQ_CHECK(read_text({"model name"}, m_.name_start(), m_.name_size(), &out_.name));
+    MPQ_CHECK(read_text({"producer"}, m_.producer_start(), m_.producer_size(), &out_.producer));
     MPQ_CHECK(read_each("tensor", m_.tensors(), &out_.tensors, kChecksPerItem, &TableReader::read_tensor));
     MPQ_CHECK(read_each("node", m_.nodes(), &out_.nodes, kChecksPerItem, &TableReader::read_node));
-    MPQ_CHECK(read_ids("graph inputs", m_.inputs(), &out_.inputs));
-    MPQ_CHECK(read_ids("graph outputs", m_.outputs(), &out_.outputs));
+    MPQ_CHECK(read_ids({"graph inputs"}, m_.inputs(), &out_.inputs));
+    MPQ_CHECK(read_ids({"graph outputs"}, m_.outputs(), &out_.outputs));
     MPQ_CHECK(read_map());
     MPQ_CHECK(read_image());
     MPQ_CHECK(read_each("key", m_.key_values(), &out_.metadata, sizeof(uint32_t), &TableReader::read_key_value));
@@ -51,8 +62,8 @@ class TableReader {
 
  private:
   // Before anything is allocated: files whose tables share what they refer to unfold no further.
-  Checked take_heap(const std::string& what, uint64_t bytes) {
-    MPQ_REQUIRE(kMetadataHeap, bytes <= heap_left_, what, ": ", bytes, " bytes of memory, ",
+  Checked take_heap(Place who, uint64_t bytes) {
+    MPQ_REQUIRE(kMetadataHeap, bytes <= heap_left_, who, ": ", bytes, " bytes of memory, ",
                 heap_left_, " left of ", kHeapFactor, " times the metadata");
     heap_left_ -= std::min(bytes, heap_left_);
     return Ok{};
@@ -61,12 +72,12 @@ class TableReader {
   // Elements of out are made one by one by `read`, which sees the table and its index.
   template <typename T, typename Out>
   Checked read_each(const char* what, const Tables<T>* tables, std::vector<Out>* out, uint64_t extra,
-                    Checked (TableReader::*read)(const T&, const std::string&, Out*)) {
+                    Checked (TableReader::*read)(const T&, Place, Out*)) {
     const size_t count = tables == nullptr ? 0 : tables->size();
-    MPQ_CHECK(take_heap(concat(count, " tables of kind ", what), count * (sizeof(Out) + extra)));
+    MPQ_CHECK(take_heap({what, count}, count * (sizeof(Out) + extra)));
     out->resize(count);
     for (size_t i = 0; i < count; ++i) {
-      const std::string who = concat(what, " ", i);
+      const Place who{what, i};
       const auto offset = reinterpret_cast<const flatbuffers::uoffset_t*>(tables->Data())[i];
       MPQ_REQUIRE(kMetadataNullTable, offset != 0, who, ": zero offset");
       const T& table = *tables->Get(static_cast<flatbuffers::uoffset_t>(i));
@@ -76,7 +87,7 @@ class TableReader {
   }
 
   template <typename Pool>
-  Checked check_range(const std::string& who, const char* name, const Pool* pool, uint64_t start,
+  Checked check_range(Place who, const char* name, const Pool* pool, uint64_t start,
                       uint64_t count) {
     const uint64_t size = pool == nullptr ? 0 : pool->size();
     MPQ_REQUIRE(kMetadataRange, count <= size && start <= size - count, who, ": ", count, " of ",
@@ -84,7 +95,7 @@ class TableReader {
     return Ok{};
   }
 
-  Checked read_text(const std::string& who, uint32_t start, uint32_t size, std::string* text) {
+  Checked read_text(Place who, uint32_t start, uint32_t size, std::string* text) {
     MPQ_CHECK(check_range(who, "text", m_.text(), start, size));
     MPQ_CHECK(take_heap(who, size > 15 ? size + kBlock : 0));
     if (size != 0) text->assign(reinterpret_cast<const char*>(m_.text()->Data()) + start, size);
@@ -92,7 +103,7 @@ class TableReader {
   }
 
   template <typename T>
-  Checked read_words(const std::string& who, const char* name, const Words* pool, uint32_t start,
+  Checked read_words(Place who, const char* name, const Words* pool, uint32_t start,
                      uint32_t count, std::vector<T>* words) {
     MPQ_CHECK(check_range(who, name, pool, start, count));
     MPQ_CHECK(take_heap(who, std::max(count * sizeof(T) + 8, kBlock)));
@@ -100,18 +111,18 @@ class TableReader {
     return Ok{};
   }
 
-  Checked read_ids(const std::string& who, const Words* ids, std::vector<TensorId>* out) {
+  Checked read_ids(Place who, const Words* ids, std::vector<TensorId>* out) {
     return read_words(who, "tensors", ids, 0, ids == nullptr ? 0 : ids->size(), out);
   }
 
-  Checked check_flag(const std::string& who, uint8_t flag, bool* out) {
+  Checked check_flag(Place who, uint8_t flag, bool* out) {
     MPQ_REQUIRE(kMetadataFlag, flag <= 1, who, ": flag ", flag, " is neither 0 nor 1");
     *out = flag == 1;
     return Ok{};
   }
 
   // The next data of a segment: data lies in the order of the tables that name it, without holes.
-  Checked read_data(const std::string& who, SegmentKind kind, uint64_t offset, uint64_t size,
+  Checked read_data(Place who, SegmentKind kind, uint64_t offset, uint64_t size,
                     std::span<const std::byte>* data) {
     const auto found = std::ranges::find(segments_, kind, &SegmentView::kind);
     MPQ_REQUIRE(kDataSegment, found != segments_.end(), who, ": the file has no segment of kind ",
@@ -136,7 +147,7 @@ class TableReader {
     return Ok{};
   }
 
-  Checked read_tensor(const fb::Tensor& t, const std::string& who, Tensor* out) {
+  Checked read_tensor(const fb::Tensor& t, Place who, Tensor* out) {
     MPQ_CHECK(read_text(who, t.name_start(), t.name_size(), &out->name));
     MPQ_REQUIRE(kMetadataEnum, t.dtype() <= fb::DType::MAX, who, ": unknown type ",
                 static_cast<int>(t.dtype()));
@@ -150,7 +161,7 @@ class TableReader {
     return Ok{};
   }
 
-  Checked read_node(const fb::Node& n, const std::string& who, Node* out) {
+  Checked read_node(const fb::Node& n, Place who, Node* out) {
     MPQ_CHECK(read_text(who, n.name_start(), n.name_size(), &out->name));
     MPQ_CHECK(read_attributes(n, who, &out->attrs));
     MPQ_CHECK(read_words(who, "operands", m_.operands(), n.inputs_start(), n.inputs_count(), &out->inputs));
@@ -163,7 +174,7 @@ class TableReader {
             .second_bias = r.second_bias(), .second_lo = r.second_lo(), .second_hi = r.second_hi()};
   }
 
-  Checked read_attributes(const fb::Node& n, const std::string& who, Attrs* out) {
+  Checked read_attributes(const fb::Node& n, Place who, Attrs* out) {
     using enum fb::Attributes;
     MPQ_REQUIRE(kMetadataEnum, n.attributes_type() <= fb::Attributes::MAX, who, ": unknown operator ",
                 static_cast<int>(n.attributes_type()));
@@ -215,11 +226,11 @@ class TableReader {
     MPQ_REQUIRE(kMetadataMissing, map != nullptr || !parts, "layers or groups without a precision map");
     if (map == nullptr) return Ok{};
     PrecisionMap& out = out_.map;
-    MPQ_CHECK(read_text("map method", map->method_start(), map->method_size(), &out.method));
-    MPQ_CHECK(read_text("map cost model", map->cost_model_start(), map->cost_model_size(), &out.cost_model));
-    MPQ_CHECK(read_text("map solver", map->solver_start(), map->solver_size(), &out.solver));
-    MPQ_CHECK(read_text("map checkpoint", map->checkpoint_start(), map->checkpoint_size(), &out.checkpoint));
-    MPQ_CHECK(read_text("map source", map->source_start(), map->source_size(), &out.source_sha256));
+    MPQ_CHECK(read_text({"map method"}, map->method_start(), map->method_size(), &out.method));
+    MPQ_CHECK(read_text({"map cost model"}, map->cost_model_start(), map->cost_model_size(), &out.cost_model));
+    MPQ_CHECK(read_text({"map solver"}, map->solver_start(), map->solver_size(), &out.solver));
+    MPQ_CHECK(read_text({"map checkpoint"}, map->checkpoint_start(), map->checkpoint_size(), &out.checkpoint));
+    MPQ_CHECK(read_text({"map source"}, map->source_start(), map->source_size(), &out.source_sha256));
     out.budget = map->budget();
     out.value = map->value();
     out.bound = map->bound();
@@ -228,12 +239,12 @@ class TableReader {
     return read_each("map layer", m_.map_layers(), &out.layers, 0, &TableReader::read_map_layer);
   }
 
-  Checked read_map_group(const fb::MapGroup& g, const std::string& who, MapGroup* out) {
+  Checked read_map_group(const fb::MapGroup& g, Place who, MapGroup* out) {
     *out = {g.gain(), g.gain_stderr(), g.cost_high(), g.cost_low(), false};
     return check_flag(who, g.fixed(), &out->fixed);
   }
 
-  Checked read_map_layer(const fb::MapLayer& l, const std::string& who, MapLayer* out) {
+  Checked read_map_layer(const fb::MapLayer& l, Place who, MapLayer* out) {
     MPQ_REQUIRE(kMetadataRange, l.node() < out_.nodes.size(), who, ": node ", l.node(), " of ",
                 out_.nodes.size());
     const std::string& name = out_.nodes[l.node()].name;
@@ -255,16 +266,16 @@ class TableReader {
     out.crop_w = image->crop_w();
     out.mean = {image->mean_r(), image->mean_g(), image->mean_b()};
     out.stddev = {image->stddev_r(), image->stddev_g(), image->stddev_b()};
-    return check_flag("image", image->crop_only_small(), &out.crop_only_small);
+    return check_flag({"image"}, image->crop_only_small(), &out.crop_only_small);
   }
 
-  Checked read_key_value(const fb::KeyValue& kv, const std::string& who,
+  Checked read_key_value(const fb::KeyValue& kv, Place who,
                          std::pair<std::string, std::string>* out) {
     MPQ_CHECK(read_text(who, kv.key_start(), kv.key_size(), &out->first));
     return read_text(who, kv.value_start(), kv.value_size(), &out->second);
   }
 
-  Checked read_prepacked(const fb::Prepacked& p, const std::string& who, Prepacked* out) {
+  Checked read_prepacked(const fb::Prepacked& p, Place who, Prepacked* out) {
     out->node = p.node();
     MPQ_CHECK(read_text(who, p.layout_start(), p.layout_size(), &out->layout));
     return read_data(who, SegmentKind::kPrepacked, p.data_offset(), p.data_size(), &out->data);

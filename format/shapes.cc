@@ -13,7 +13,7 @@ struct Axis {
 };
 
 // Positions of a window along an axis.
-Result<int64_t> window_positions(const std::string& who, const Axis& a) {
+Result<int64_t> window_positions(const NodeName& who, const Axis& a) {
   const auto in_range = [](int64_t n) { return n >= 1 && n <= kMaxWindow; };
   MPQ_REQUIRE(kNodeGeometry, in_range(a.kernel) && in_range(a.stride) && in_range(a.dilation), who,
               ": kernel ", a.kernel, ", stride ", a.stride, ", dilation ", a.dilation,
@@ -31,7 +31,7 @@ Result<int64_t> window_positions(const std::string& who, const Axis& a) {
 struct Inputs {
   const Model& model;
   const Node& node;
-  std::string who;
+  NodeName who;
 
   const Shape& shape(size_t i) const { return model.tensors[node.inputs[i]].shape; }
   Checked rank(size_t i, size_t wanted) const {
@@ -109,7 +109,7 @@ Result<Shape> infer(const Inputs& in, const AddAttrs&) {
 Result<Shape> infer_shape(const Model& model, const Node& node) {
   const std::span<const Operand> operands = signature(node.op()).inputs;
   const size_t least = required_operands(operands);
-  const Inputs in{model, node, describe(model, node)};
+  const Inputs in{model, node, {model, node}};
   MPQ_REQUIRE(kNodeArity, node.inputs.size() >= least && node.inputs.size() <= operands.size(), in.who,
               ": ", node.inputs.size(), " inputs, not ", least, " to ", operands.size());
   for (size_t i = 0; i < least; ++i)

@@ -57,16 +57,18 @@ bool accepts(OperandKind kind, DType type) {
   return false;
 }
 
-std::string describe(const Model& model, TensorId id) {
-  return id < model.tensors.size() ? concat("tensor ", id, " '", model.tensors[id].name, "'")
-                                   : concat("tensor ", id);
+void append(std::string& to, const TensorName& name) {
+  append(to, "tensor ");
+  append(to, name.id);
+  if (name.id < name.model.tensors.size()) to += " '" + name.model.tensors[name.id].name + "'";
 }
 
-std::string describe(const Model& model, const Node& node) {
-  const std::string what = concat("'", node.name, "' (", to_string(node.op()), ")");
-  const Node* first = model.nodes.data();
-  const bool inside = &node >= first && &node < first + model.nodes.size();
-  return inside ? concat("node ", &node - first, " ", what) : concat("node ", what);
+void append(std::string& to, const NodeName& name) {
+  const std::vector<Node>& nodes = name.model.nodes;
+  append(to, "node ");
+  for (size_t i = 0; i < nodes.size(); ++i)
+    if (&nodes[i] == &name.node) to += std::to_string(i) + " ";
+  to += "'" + name.node.name + "' (" + to_string(name.node.op()) + ")";
 }
 
 }  // namespace mpq::format

@@ -44,7 +44,16 @@ constexpr TensorId operand(const std::vector<TensorId>& operands, size_t positio
   return position < operands.size() ? operands[position] : kNoTensor;
 }
 
-std::string describe(const Model& model, TensorId id);  // "tensor 3 'conv1.weight'"
-std::string describe(const Model& model, const Node& node);  // "node 0 'conv1' (conv2d)"
+// Names of things for error messages, made into text only when there is one.
+struct TensorName {  // "tensor 3 'conv1.weight'"
+  const Model& model;
+  TensorId id;
+};
+struct NodeName {  // "node 0 'conv1' (conv2d)"
+  const Model& model;
+  const Node& node;
+};
+void append(std::string& to, const TensorName& name);
+void append(std::string& to, const NodeName& name);
 
 }  // namespace mpq::format

@@ -23,7 +23,7 @@ Checked check_counts(const Model& model) {
 }
 
 // Type, role and scale of one operand that is there.
-Checked check_operand(const Model& model, const std::string& who, const Operand& o, TensorId id) {
+Checked check_operand(const Model& model, const NodeName& who, const Operand& o, TensorId id) {
   MPQ_REQUIRE(kNodeOperand, id < model.tensors.size(), who, ": ", o.name, " is tensor ", id, " of ",
               model.tensors.size());
   const Tensor& t = model.tensors[id];
@@ -38,7 +38,7 @@ Checked check_operand(const Model& model, const std::string& who, const Operand&
   return Ok{};
 }
 
-Checked check_operands(const Model& model, const std::string& who, const char* what,
+Checked check_operands(const Model& model, const NodeName& who, const char* what,
                        std::span<const Operand> wanted, const std::vector<TensorId>& ids) {
   const size_t least = required_operands(wanted);
   MPQ_REQUIRE(kNodeArity, ids.size() >= least && ids.size() <= wanted.size(), who, ": ", ids.size(),
@@ -57,9 +57,9 @@ Checked check_inputs(const Model& model, std::vector<bool>* made) {
   for (const TensorId id : model.inputs) {
     MPQ_REQUIRE(kGraphInputs, id < model.tensors.size(), "graph input is tensor ", id, " of ",
                 model.tensors.size());
-    MPQ_REQUIRE(kGraphInputs, !(*made)[id], "graph input ", describe(model, id),
+    MPQ_REQUIRE(kGraphInputs, !(*made)[id], "graph input ", TensorName{model, id},
                 " is a constant or named twice");
-    MPQ_REQUIRE(kGraphBatch, model.tensors[id].shape[0] == 1, "graph input ", describe(model, id),
+    MPQ_REQUIRE(kGraphBatch, model.tensors[id].shape[0] == 1, "graph input ", TensorName{model, id},
                 ": first dimension ", model.tensors[id].shape[0], " is not 1");
     (*made)[id] = true;
   }
@@ -68,19 +68,19 @@ Checked check_inputs(const Model& model, std::vector<bool>* made) {
 
 Checked check_node(Validation& v, const Node& node, std::vector<bool>* made) {
   const Model& model = v.model;
-  const std::string who = describe(model, node);
+  const NodeName who{model, node};
   const Signature& wanted = signature(node.op());
   MPQ_CHECK(check_operands(model, who, "inputs", wanted.inputs, node.inputs));
   MPQ_CHECK(check_operands(model, who, "outputs", wanted.outputs, node.outputs));
   for (const TensorId id : node.inputs)
-    MPQ_REQUIRE(kNodeOrder, id == kNoTensor || (*made)[id], who, ": reads ", describe(model, id),
+    MPQ_REQUIRE(kNodeOrder, id == kNoTensor || (*made)[id], who, ": reads ", TensorName{model, id},
                 " before it is made");
   MPQ_TRY(const Shape inferred, infer_shape(model, node));
   for (const TensorId id : node.outputs) {
     if (id == kNoTensor) continue;
-    MPQ_REQUIRE(kNodeAssignment, !(*made)[id], who, ": ", describe(model, id), " is made already");
+    MPQ_REQUIRE(kNodeAssignment, !(*made)[id], who, ": ", TensorName{model, id}, " is made already");
     const Shape& stated = model.tensors[id].shape;
-    MPQ_REQUIRE(kNodeOutputShape, stated == inferred, who, ": ", describe(model, id), " has shape ",
+    MPQ_REQUIRE(kNodeOutputShape, stated == inferred, who, ": ", TensorName{model, id}, " has shape ",
                 to_string(stated), ", inferred ", to_string(inferred));
     (*made)[id] = true;
   }
@@ -95,14 +95,14 @@ Checked check_reach(const Model& model) {
     const Node& node = model.nodes[i];
     const bool leads = std::ranges::any_of(
         node.outputs, [&](TensorId id) { return id != kNoTensor && live[id]; });
-    MPQ_REQUIRE(kGraphDead, leads, describe(model, node), ": nothing uses what it makes");
+    MPQ_REQUIRE(kGraphDead, leads, NodeName{model, node}, ": nothing uses what it makes");
     for (const TensorId id : node.inputs)
       if (id != kNoTensor) live[id] = used[id] = true;
     for (const TensorId id : node.outputs)
       if (id != kNoTensor) used[id] = true;
   }
   for (size_t i = 0; i < used.size(); ++i)
-    MPQ_REQUIRE(kGraphUnused, used[i], describe(model, static_cast<TensorId>(i)),
+    MPQ_REQUIRE(kGraphUnused, used[i], TensorName{model, static_cast<TensorId>(i)},
                 ": no node reads or makes it");
   return Ok{};
 }
@@ -123,7 +123,7 @@ Checked check_graph(Validation& v) {
               model.outputs.size(), " graph outputs, not 1 to ", kMaxEnds);
   for (const TensorId id : model.outputs)
     MPQ_REQUIRE(kGraphOutputs, id < model.tensors.size() && made[id] && !given[id], "graph output ",
-                describe(model, id), " is made by no node");
+                TensorName{model, id}, " is made by no node");
   MPQ_REQUIRE(kGraphOutputs, distinct(model.outputs), "a graph output is named twice");
   return check_reach(model);
 }

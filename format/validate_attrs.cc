@@ -17,7 +17,7 @@ constexpr uint64_t kMaxExactWork = uint64_t{1} << 28;
 struct NodeContext {
   Validation& v;
   const Node& node;
-  std::string who;
+  NodeName who;
 
   const Tensor& in(size_t i) const { return v.in(node, i); }
   const Tensor& out(size_t i) const { return v.out(node, i); }
@@ -185,7 +185,7 @@ Checked check(const NodeContext& c, const AddAttrs& a) {
 }  // namespace
 
 Checked check_attributes(Validation& v, const Node& node) {
-  const NodeContext c{v, node, describe(v.model, node)};
+  const NodeContext c{v, node, {v.model, node}};
   return std::visit([&](const auto& attrs) { return check(c, attrs); }, node.attrs);
 }
 

@@ -30,7 +30,7 @@ Checked check_names(const char* what, const Items& items, Key key) {
 
 Checked check_tensor(Validation& v, size_t i) {
   const Tensor& t = v.model.tensors[i];
-  const std::string who = describe(v.model, static_cast<TensorId>(i));
+  const TensorName who{v.model, static_cast<TensorId>(i)};
   MPQ_REQUIRE(kTensorRank, !t.shape.empty() && t.shape.size() <= kMaxRank, who, ": rank ",
               t.shape.size(), " not in 1..", kMaxRank);
   for (const int64_t dim : t.shape)

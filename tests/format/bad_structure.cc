@@ -143,7 +143,7 @@ void add_bad_structure(std::vector<BadFile>* list) {
       rebuilt([](Parts& p) { p.metadata.requant_mode = fb::RequantMode::Unspecified; }));
   add("unknown requantisation", kMetadataRequantMode, "requantisation 2",
       rebuilt([](Parts& p) { p.metadata.requant_mode = static_cast<fb::RequantMode>(2); }));
-  add("60000 entries that share one table", kMetadataHeap, "60000 tables of kind tensor", shared_tables);
+  add("60000 entries that share one table", kMetadataHeap, "tensor 60000: ", shared_tables);
   add("zero offset in the vector of tensors", kMetadataNullTable, "tensor 1", poked([](Bytes& b) {
         poke<uint32_t>(b, position(b, metadata(b).tensors()->Data()) + 4, 0);
       }));

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "format/writer.h"
@@ -52,22 +53,20 @@ TEST_CASE("corruption: every truncation is refused when the header agrees with i
 }
 
 TEST_CASE("corruption: every single-byte change of header and metadata is refused") {
-  for (const auto make : {tiny_conv_net, tiny_linear_net}) {
-    AlignedBytes file = file_of(make());
-    const std::span<std::byte> bytes = file.bytes();
-    const size_t size = read_header(bytes).metadata_size;
-    size_t accepted = 0;
-    for (size_t i = 0; i < size; ++i) {
-      const std::byte original = bytes[i];
-      for (int delta = 1; delta < 256; ++delta) {
-        bytes[i] = static_cast<std::byte>(std::to_integer<int>(original) + delta);
-        accepted += read(bytes).ok() ? 1U : 0U;
-      }
-      bytes[i] = original;
+  AlignedBytes file = file_of(prepacked_net());
+  const std::span<std::byte> bytes = file.bytes();
+  const size_t size = read_header(bytes).metadata_size;
+  size_t accepted = 0;
+  for (size_t i = 0; i < size; ++i) {
+    const std::byte original = bytes[i];
+    for (int delta = 1; delta < 256; ++delta) {
+      bytes[i] = static_cast<std::byte>(std::to_integer<int>(original) + delta);
+      accepted += read(bytes).ok() ? 1U : 0U;
     }
-    CHECK(accepted == 0);
-    CHECK(read(bytes).ok());
+    bytes[i] = original;
   }
+  CHECK(accepted == 0);
+  CHECK(read(bytes).ok());
 }
 
 TEST_CASE("corruption: every changed byte behind the metadata is refused") {
@@ -98,15 +97,19 @@ void check_inside(const Model& model, std::span<const std::byte> file, size_t* b
 }
 
 TEST_CASE("corruption: every single-byte change with a right digest is refused or sound") {
-  for (const auto make : {tiny_conv_net, prepacked_net}) {
+  // All values of each byte of the second; of the first, which has more operators, every fifth value
+  // unless there is time (MPQ_TEST_LONG=1).
+  const bool all = std::getenv("MPQ_TEST_LONG") != nullptr;
+  const std::pair<TinyModel (*)(), int> nets[] = {{tiny_conv_net, all ? 1 : 5}, {prepacked_net, 1}};
+  for (const auto& [make, step] : nets) {
     AlignedBytes file = file_of(make());
     const std::span<std::byte> bytes = file.bytes();
     const size_t size = read_header(bytes).metadata_size;
     size_t bad = 0;
     const CorruptionCounts counts = for_each_corruption(
-        bytes, 0, size, 1, [&](const Model& model, size_t, int) { check_inside(model, bytes, &bad); });
+        bytes, 0, size, step, [&](const Model& model, size_t, int) { check_inside(model, bytes, &bad); });
     CHECK(bad == 0);
-    CHECK(counts.refused + counts.accepted == (size - 32) * 255);
+    CHECK(counts.refused + counts.accepted == (size - 32) * static_cast<size_t>((255 + step - 1) / step));
     MESSAGE("metadata of ", size, " bytes: ", counts.refused, " changes refused, ", counts.accepted, " load");
     CHECK(read(bytes).ok());
   }
