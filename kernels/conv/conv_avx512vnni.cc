@@ -67,9 +67,15 @@ void run_unit(const ConvArgs& a, TileArgs tile, const Unit& u, uint32_t panel, P
   prefetch_block(a.epilogue, a.y, at);
   alignas(64) int32_t sums[kMaxPixels * kPanelChannels];
   tile.sums = sums;
-  tile.start = start_of(a, panel);
+  alignas(64) int32_t lowered[kPanelChannels];
+  tile.start = form_start(form, start_of(a, panel), lowered);
   multiply_unit(tile, a, u);
   run_epilogue(sums, a.epilogue, a.y, a.dense, at, form);
+}
+
+template <uint32_t kBits>
+int64_t max_sum(size_t groups) {
+  return static_cast<int64_t>(groups) * 4 * 255 * (1 << (kBits - 1));
 }
 
 // Weights that fit: widened once, then pixels outside and panels inside.
@@ -78,9 +84,10 @@ void run_resident(const Work& w) {
   const auto [a, part, groups, packed, packed_bytes, wide, common] = w;
   const size_t wide_bytes = groups * kGroupBytes;
   TileArgs tile = common;
-  PanelForm form = panel_form(a.epilogue, part.panel_begin * kPanelChannels);
+  PanelForm form =
+      panel_form(a.epilogue, part.panel_begin * kPanelChannels, max_sum<kBits>(groups));
   for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
-    form = weaker(form, panel_form(a.epilogue, p * kPanelChannels));
+    form = weaker(form, panel_form(a.epilogue, p * kPanelChannels, max_sum<kBits>(groups)));
     if constexpr (kBits < 8)
       widen<kBits>(packed + p * packed_bytes, groups, wide + (p - part.panel_begin) * wide_bytes);
   }
@@ -105,7 +112,7 @@ void run_by_panel(const Work& w) {
       widen<kBits>(packed + p * packed_bytes, groups, wide);
       tile.w = wide;
     }
-    const PanelForm form = panel_form(a.epilogue, p * kPanelChannels);
+    const PanelForm form = panel_form(a.epilogue, p * kPanelChannels, max_sum<kBits>(groups));
     const uint8_t* next = packed + (p + 1) * packed_bytes;
     const uint8_t* next_end = next + (p + 1 < part.panel_end ? packed_bytes : 0);
     for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
@@ -131,6 +138,9 @@ void run_few_pixels(const Work& w) {
   const uint8_t* const end = packed + part.panel_end * packed_bytes;
   for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
     const uint8_t* from = packed + p * packed_bytes;
+    const PanelForm form = panel_form(a.epilogue, p * kPanelChannels, max_sum<kBits>(groups));
+    alignas(64) int32_t lowered[kPanelChannels];
+    const int32_t* start = form_start(form, start_of(a, p), lowered);
     for (size_t g = 0; g < groups; g += kStretch, from += kStretch * kPackedGroup) {
       tile.groups = groups - g < kStretch ? groups - g : kStretch;
       tile.offsets = common.offsets + g;
@@ -141,7 +151,7 @@ void run_few_pixels(const Work& w) {
       tile.sums = sums;
       for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
         const Unit u = unit_at(a.shape, unit);
-        tile.start = g == 0 ? start_of(a, p) : tile.sums;
+        tile.start = g == 0 ? start : tile.sums;
         tile.start_step = g == 0 ? 0 : kPanelChannels;
         tile.prefetch_step = next < next_end ? 64 : 0;
         tile.prefetch = tile.prefetch_step != 0 ? reinterpret_cast<const int8_t*>(next) : wide;
@@ -151,7 +161,6 @@ void run_few_pixels(const Work& w) {
         tile.sums += u.pixels * kPanelChannels;
       }
     }
-    const PanelForm form = panel_form(a.epilogue, p * kPanelChannels);
     const int32_t* done = sums;
     for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
       const Unit u = unit_at(a.shape, unit);

@@ -41,10 +41,12 @@ static void store_codes(uint8_t* at, const Planes& p, uint32_t channels, __m512i
 
 enum class ResidualForm {
   none,
-  real,               // added to v
-  real_from_zero,     // the same with zero point 0
-  accumulator,        // added to the accumulator: 64-bit products
-  accumulator_small,  // products and their halves below 2^24: exact in binary32
+  real,                  // added to v
+  real_from_zero,        // the same with zero point 0
+  accumulator,           // added to the accumulator: 64-bit products
+  accumulator_small,     // products and their halves below 2^24: exact in binary32
+  accumulator_unsigned,  // the same with no negative product, shift 0 or 1: sums less 2^23, see
+                         // below
 };
 
 // What the constants of a panel allow.
@@ -58,7 +60,28 @@ static inline __mmask16 not_above(const float* values, float limit) {
                             _CMP_LE_OQ);
 }
 
-static PanelForm panel_form(const Epilogue& e, uint32_t channel) {
+// accumulator_unsigned adds the residual r while it rounds it, in one FMA on the magic number 2^23
+// (whose unit is 1): 2^23 + ceil(code * factor / 2^shift), rounded up, is exact below 2^24, and for
+// a shift of 0 or 1 ceil is half away from zero. The accumulators start 2^23 lower to take it back.
+static constexpr int32_t kMagic = 1 << 23;
+
+static bool allows_unsigned(const Epilogue& e, uint32_t channel, int64_t max_sum) {
+  if (e.residual_zero_point != 0 || e.residual_shift > 1 || max_sum >= kMagic) return false;
+  const __m512i max_bias = _mm512_set1_epi32(kMagic - 1 - static_cast<int32_t>(max_sum));
+  const __m512i max_factor = _mm512_set1_epi32(e.residual_shift == 0 ? 32767 : 65535);
+  __mmask16 good = 0xffff;
+  for (uint32_t i = 0; i < 64; i += 16) {
+    good &=
+        _mm512_cmple_epu32_mask(_mm512_loadu_si512(e.residual_factor + channel + i), max_factor);
+    if (e.acc_bias != nullptr)
+      good &= _mm512_cmple_epu32_mask(
+          _mm512_abs_epi32(_mm512_loadu_si512(e.acc_bias + channel + i)), max_bias);
+  }
+  return good == 0xffff;
+}
+
+// max_sum: bound on the magnitude of the sum of products.
+static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum) {
   PanelForm form = {ResidualForm::none, false};
   if (e.out == Elem::s32) return form;
   const int64_t zero = e.residual_zero_point;
@@ -78,6 +101,10 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel) {
     return form;
   }
   form.residual = ResidualForm::accumulator;
+  if (allows_unsigned(e, channel, max_sum)) {
+    form.residual = ResidualForm::accumulator_unsigned;
+    return form;
+  }
   if (near_zero && e.residual_shift <= 20) {
     const int32_t half = (1 << e.residual_shift) >> 1;
     const __m512i limit = _mm512_set1_epi32(((1 << 24) - 1 - half) / 255);
@@ -93,6 +120,15 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel) {
 // What serves both panels.
 [[maybe_unused]] static PanelForm weaker(PanelForm a, PanelForm b) {
   return {a.residual < b.residual ? a.residual : b.residual, a.fast && b.fast};
+}
+
+// Where the accumulators of a panel start.
+static const int32_t* form_start(PanelForm form, const int32_t* start, int32_t lowered[64]) {
+  if (form.residual != ResidualForm::accumulator_unsigned) return start;
+  for (uint32_t i = 0; i < 64; i += 16)
+    _mm512_storeu_si512(lowered + i,
+                        _mm512_sub_epi32(_mm512_loadu_si512(start + i), _mm512_set1_epi32(kMagic)));
+  return lowered;
 }
 
 // scaled_residual of 16 lanes: 64-bit products of even and odd lanes.
@@ -117,6 +153,14 @@ static inline __m512i scaled_residual_small_x16(__m512i code, __m512 factor, __m
   const __m512i signed_half =  // (x & sign) | half
       _mm512_ternarylogic_epi32(_mm512_castps_si512(x), sign, _mm512_castps_si512(half), 0xea);
   return _mm512_cvttps_epi32(_mm512_add_ps(x, _mm512_castsi512_ps(signed_half)));
+}
+
+// 2^23 + code of 16 codes: each dropped into the low byte of the magic number.
+static inline __m512 magic_code(const uint8_t* codes, int vector) {
+  const __m512i each = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i index = _mm512_add_epi32(each, _mm512_set1_epi32(16 * vector));
+  return _mm512_castsi512_ps(_mm512_mask_permutexvar_epi8(
+      _mm512_set1_epi32(0x4b000000), 0x1111111111111111, index, _mm512_loadu_si512(codes)));
 }
 
 struct CodeRange {
@@ -156,7 +200,7 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
   constexpr bool kHasResidual = kResidual != ResidualForm::none;
   constexpr bool kReal =
       kResidual == ResidualForm::real || kResidual == ResidualForm::real_from_zero;
-  __m512 multiplier[4], bias[4], small_factor[4];
+  __m512 multiplier[4], bias[4], small_factor[4], unmagic[4];
   __m512i factor[4];
   const __m512 unit = _mm512_set1_ps(
       kReal || !kHasResidual ? 0.0F : 1.0F / static_cast<float>(int64_t{1} << e.residual_shift));
@@ -168,6 +212,8 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
     if (kHasResidual && !kReal) {
       factor[i] = _mm512_loadu_si512(e.residual_factor + at.channel + 16 * i);
       small_factor[i] = _mm512_mul_ps(_mm512_cvtepi32_ps(factor[i]), unit);
+      const __m512 magic = _mm512_set1_ps(kMagic);  // 2^23 - 2^23 * factor: exact
+      unmagic[i] = _mm512_fnmadd_ps(magic, small_factor[i], magic);
     }
   }
   const __m512 residual_scale = _mm512_set1_ps(e.residual_scale);
@@ -206,6 +252,14 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
         code = _mm512_sub_epi32(code, residual_zero);
       if (kResidual == ResidualForm::accumulator)
         acc = _mm512_add_epi32(acc, scaled_residual_x16(code, factor[i], residual_shift));
+      if (kResidual == ResidualForm::accumulator_unsigned) {
+        const __m512 sum =
+            _mm512_add_ps(_mm512_cvtepi32_ps(acc),
+                          _mm512_fmadd_round_ps(magic_code(codes, i), small_factor[i], unmagic[i],
+                                                _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
+        v[i] = _mm512_fmadd_ps(sum, multiplier[i], bias[i]);
+        continue;
+      }
       if (kResidual == ResidualForm::accumulator_small)
         acc = _mm512_add_epi32(acc, scaled_residual_small_x16(code, small_factor[i], half));
       v[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), multiplier[i], bias[i]);
@@ -240,6 +294,7 @@ static void run_epilogue(const int32_t* sums, const Epilogue& e, const Planes& y
       {write_block<R::real_from_zero, false>, write_block<R::real_from_zero, true>},
       {write_block<R::accumulator, false>, write_block<R::accumulator, true>},
       {write_block<R::accumulator_small, false>, write_block<R::accumulator_small, true>},
+      {write_block<R::accumulator_unsigned, false>, write_block<R::accumulator_unsigned, true>},
   };
   if (e.out == Elem::s32)
     write_sums(sums, static_cast<int32_t*>(dense), at);

@@ -246,10 +246,11 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
       PanelWork w = {.panel = p,
                      .start = reinterpret_cast<const int32_t*>(packed),
                      .next = reinterpret_cast<const int8_t*>(packed + packed_bytes),
-                     .form = panel_form(a.epilogue, p * kPanelChannels)};
+                     .form = panel_form(a.epilogue, p * kPanelChannels,
+                                        static_cast<int64_t>(plan.groups) * 4 * 9 * 15 * 8)};
       w.next_end = w.next + (plan.resident || p + 1 == part.panel_end ? 0 : packed_bytes);
-      const int32_t* bias =
-          a.epilogue.acc_bias != nullptr ? a.epilogue.acc_bias + p * kPanelChannels : kNoBias;
+      alignas(64) int32_t lowered[kPanelChannels];
+      const int32_t* bias = form_start(w.form, start_of(a, p), lowered);
       for (uint32_t i = 0; i < units; ++i) {
         const Unit u = unit_at(tiling, chunk + i);
         const uint32_t channels = pass_channels(u.tiles);
