@@ -16,15 +16,43 @@ using namespace mpq::convert::cli;
 struct Verb {
   const char* name;
   const char* summary;
+  const char* examples;
   Run (*add)(CLI::App*, const Global*);
 };
 constexpr Verb kVerbs[] = {
-    {"convert", "a network to a model file (the default verb)", add_convert},
+    {"convert", "a network to a model file (the default verb)",
+     "Examples:\n"
+     "  mpqconvert resnet50_w4a4_nvidia/ -o w4a4.fb\n"
+     "  mpqconvert resnet50.onnx --calib images/ --map eagl:budget=0.75,bits=4/2 -o mixed.fb\n",
+     add_convert},
+    {"search", "a precision map for a network",
+     "Examples:\n"
+     "  mpqconvert search resnet50.onnx --budget 0.75 --table -o map.json\n"
+     "  mpqconvert search resnet50.onnx --bits 8/4/2 --cost bops --pin 're:/layer1.*:8' -o "
+     "map.json\n",
+     add_search},
+    {"inspect", "what a network holds and whether it can be converted",
+     "Example:\n  mpqconvert inspect resnet50.onnx --graph\n", add_inspect},
+    {"calibrate", "ranges and steps of a network's activations",
+     "Example:\n  mpqconvert calibrate resnet50.onnx --calib images/ -o ranges.json\n",
+     add_calibrate},
+    {"map", "show, edit, compare and check precision maps",
+     "Example:\n  mpqconvert map edit map.json --set 're:/layer4.*=4' --set fc=8 -o edited.json\n",
+     add_map},
 };
 
 constexpr char kExamples[] =
     "Examples:\n"
-    "  mpqconvert resnet50_w4a4_nvidia/ -o w4a4.fb\n";
+    "  mpqconvert resnet50_w4a4_nvidia/ -o w4a4.fb\n"
+    "  mpqconvert resnet50.onnx --calib images/ --map uniform:8 -o w8a8.fb\n"
+    "  mpqconvert resnet50.onnx --calib images/ --map eagl:budget=0.75 -o mixed.fb\n"
+    "  mpqconvert search resnet50.onnx --budget 0.75 --pareto front.json -o map.json\n"
+    "  mpqconvert map edit map.json --set 're:/layer4.*=4' -o edited.json\n\n"
+    "A budget in measured time: convert with uniform:8, uniform:4, uniform:2; run\n"
+    "  mpqrun MODEL --profile --json > PROFILE.json    for each; then\n"
+    "  mpqconvert search resnet50.onnx --cost latency --profile P4.json --profile P2.json --budget "
+    "0.8\n\n"
+    "Exit codes: 0 success, 1 failure, 2 usage, 3 file, 4 not a model, 5 unsupported, 8 limit.\n";
 
 bool is_verb(const std::string& word) {
   return std::any_of(std::begin(kVerbs), std::end(kVerbs),
@@ -58,6 +86,7 @@ int run(int argc, char** argv) {
   std::vector<std::pair<CLI::App*, Run>> actions;
   for (const Verb& verb : kVerbs) {
     CLI::App* const sub = app.add_subcommand(verb.name, verb.summary);
+    sub->footer(verb.examples);
     Run action = verb.add(sub, &global);
     sub->add_flag("-q,--quiet", global.quiet, "errors only");
     sub->add_flag("--json", global.json, "one JSON document on stdout");

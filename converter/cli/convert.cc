@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "converter/cli/images.h"
 #include "converter/cli/input.h"
 #include "converter/cli/output.h"
 #include "format/writer.h"
@@ -25,8 +27,15 @@ struct FrontDoor {
   Convert convert;
 };
 constexpr FrontDoor kFrontDoors[] = {
+    {InputKind::kOnnx, "onnx", convert_onnx},
     {InputKind::kNvidia, "nvidia", convert_nvidia},
 };
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
 
 struct Histogram {
   std::array<uint64_t, 3> weights = {};  // of 8, 4, 2 bit
@@ -48,12 +57,8 @@ Histogram weight_histogram(const format::Model& model) {
 
 Checked run_convert(const ConvertRequest& request, const Global& global) {
   MPQ_TRY(const InputKind kind, recognise(request.input));
-  const FrontDoor* door = nullptr;
-  for (const FrontDoor& candidate : kFrontDoors)
-    if (candidate.kind == kind) door = &candidate;
-  if (door == nullptr)
-    return Error{Status::kUnsupported, request.input + ": this build cannot read it"};
-
+  const auto* const door = std::find_if(std::begin(kFrontDoors), std::end(kFrontDoors),
+                                        [&](const FrontDoor& row) { return row.kind == kind; });
   Json report;
   report["schema_version"] = 1;
   report["input"] = request.input;
@@ -69,6 +74,7 @@ Checked run_convert(const ConvertRequest& request, const Global& global) {
   report["bytes"] = bytes.size();
   report["weights"] = {
       {"8", histogram.weights[0]}, {"4", histogram.weights[1]}, {"2", histogram.weights[2]}};
+  if (!request.report.empty()) MPQ_CHECK(write_text(request.report, report.dump(2) + "\n"));
   if (global.json) return write_text("-", report.dump(2) + "\n");
   if (global.quiet) return Ok{};
   for (const std::string& line : converted.summary) fmt::print("{}\n", line);
@@ -84,14 +90,34 @@ Checked run_convert(const ConvertRequest& request, const Global& global) {
 
 Run add_convert(CLI::App* app, const Global* global) {
   auto request = std::make_shared<ConvertRequest>();  // shared by the option table and the action
-  app->add_option("input", request->input, "ONNX file, or folder of NVIDIA's integer ResNet")
-      ->required();
-  app->add_option("-o,--output", request->output, "model file to write")->required();
-  app->add_option("--labels", request->labels,
-                  "class names: a line each, or an image set that carries them");
-  app->add_flag("--accumulators", request->accumulators,
-                "the classifier writes its exact s32 sums");
-  return [request, global] { return run_convert(*request, *global); };
+  ConvertRequest& r = *request;
+  app->add_option("input", r.input, "ONNX file, or folder of NVIDIA's integer ResNet")->required();
+  app->add_option("-o,--output", r.output, "model file to write")->required();
+  app->add_option("--map", r.map, "uniform:4, eagl:budget=0.75, ... or a map file (help: search)")
+      ->capture_default_str();
+  app->add_option("--calib", r.calib, "images to calibrate on: a folder or tar");
+  app->add_option("--calib-images", r.calib_images, "how many of them")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100000))
+      ->type_name("N");
+  app->add_option("--preset", r.preset, "preprocessing: " + joined(preset_names()))
+      ->capture_default_str();
+  app->add_flag("--crop-only-small", r.crop_only_small,
+                "images between crop and resize size are only cropped");
+  app->add_option("--labels", r.labels, "class names: a line each, or an image set that has them");
+  app->add_option("--input-shape", r.network.input_shape,
+                  "1,3,224,224, where the model leaves it open");
+  app->add_flag("--accumulators", r.accumulators, "the classifier writes its exact s32 sums");
+  app->add_option("--cost-table", r.cost_table, "JSON of measured latencies or energies");
+  app->add_option("--seed", r.seed, "choice of calibration images")->capture_default_str();
+  app->add_option("--report", r.report, "JSON: what was done, layer by layer");
+  app->add_option("--pareto", r.pareto, "JSON: the whole frontier of the map's search");
+  app->add_option("--dump-after", r.network.dump_after,
+                  "print the graph after a pass (import, ..., all)");
+  return [request, global] {
+    request->quiet = global->quiet;
+    return run_convert(*request, *global);
+  };
 }
 
 }  // namespace mpq::convert::cli

@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "converter/cli/command.h"
+#include "converter/cli/network.h"
 #include "converter/lower.h"
 
 namespace mpq::convert::cli {
@@ -15,7 +15,17 @@ namespace mpq::convert::cli {
 struct ConvertRequest {
   std::string input, output;
   std::string labels;  // file or image set; empty: none
-  bool accumulators = false;
+  bool accumulators = false, quiet = false;
+  // ONNX only.
+  NetworkOptions network;
+  std::string map = "uniform:8";  // a word of precision/spec.h, or a JSON file
+  std::string cost_table;
+  std::string calib;
+  uint32_t calib_images = 192;
+  uint64_t seed = 0;
+  std::string preset = "torchvision-v1";
+  bool crop_only_small = false;
+  std::string pareto, report;  // JSON files to write
 };
 
 // What a front door hands to the common end of the verb.
@@ -25,5 +35,6 @@ struct Converted {
 };
 
 Result<Converted> convert_nvidia(const ConvertRequest& request, nlohmann::ordered_json* report);
+Result<Converted> convert_onnx(const ConvertRequest& request, nlohmann::ordered_json* report);
 
 }  // namespace mpq::convert::cli

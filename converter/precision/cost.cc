@@ -93,4 +93,27 @@ Result<CostTable> parse_cost_table(const std::string& text) {
   return table;
 }
 
+// {"layers": [{"name": "conv1", "bits": "w4a4", "time_ns": 81000, ...}, ...]}; what follows the two
+// widths in "bits" is of no interest here.
+Checked add_profile(const std::string& text, CostTable* table) {
+  const Json json = Json::parse(text, nullptr, false);
+  if (!json.is_object() || !json.contains("layers") || !json["layers"].is_array())
+    return Error{Status::kCorrupt, "is no profile: a JSON object with layers"};
+  std::map<std::pair<std::string, Bits>, double> times;  // a layer may take several steps
+  for (const Json& row : json["layers"]) {
+    if (!row.is_object() || !row.contains("name") || !row["name"].is_string() ||
+        !row.contains("bits") || !row["bits"].is_string() || !row.contains("time_ns") ||
+        !row["time_ns"].is_number())
+      return Error{Status::kCorrupt, "layer without name, bits and time_ns"};
+    const std::string bits = row["bits"].get<std::string>();
+    if (bits.size() < 4 || bits[0] != 'w' || bits[2] != 'a')
+      continue;  // no weights: no choice either
+    MPQ_TRY(const Bits parsed, parse_bits(std::string{bits[1], '/', bits[3]}));
+    times[{row["name"].get<std::string>(), parsed}] += row["time_ns"].get<double>();
+  }
+  if (times.empty()) return Error{Status::kCorrupt, "has no layer with weights"};
+  for (const auto& [key, time] : times) (*table)[key.first][key.second] = time;
+  return Ok{};
+}
+
 }  // namespace mpq::convert::precision

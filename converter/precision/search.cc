@@ -6,6 +6,7 @@
 #include <regex>
 
 #include "converter/precision/names.h"
+#include "converter/random.h"
 
 namespace mpq::convert::precision {
 namespace {
@@ -66,14 +67,6 @@ std::vector<size_t> last_to_first(const Problem& problem) {
   std::vector<size_t> order = first_to_last(problem);
   std::reverse(order.begin(), order.end());
   return order;
-}
-
-// SplitMix64: the same order on every platform.
-uint64_t next_random(uint64_t* state) {
-  uint64_t z = (*state += 0x9E3779B97F4A7C15ULL);
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
-  return z ^ (z >> 31);
 }
 
 std::vector<size_t> random_order(const Problem& problem) {

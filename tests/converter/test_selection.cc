@@ -7,6 +7,7 @@
 
 #include "converter/precision/cost.h"
 #include "converter/precision/search.h"
+#include "converter/precision/spec.h"
 #include "resnet_graph.h"
 
 using namespace mpq;
@@ -330,4 +331,54 @@ TEST_CASE("search: a budget below the lowest precision and an unknown method are
   const auto unknown = search(graph, options);
   REQUIRE_FALSE(unknown.ok());
   CHECK(unknown.error().message.find("did you mean 'eagl'") != std::string::npos);
+}
+
+TEST_CASE("spec: a word states a method and its options") {
+  const auto options = parse_search(
+      "eagl:budget=0.6,bits=8/4/"
+      "2,cost=bops,gain=difference,group=max,step=lsq,pin=re:a.*:8,seed=9");
+  REQUIRE(options.ok());
+  CHECK_EQ(options->method, "eagl");
+  CHECK_EQ(options->budget, 0.6);
+  CHECK_EQ(options->bits, std::vector<int>{8, 4, 2});
+  CHECK(options->cost == CostModel::kBops);
+  CHECK(options->eagl.gain == EntropyGain::kDifference);
+  CHECK(options->eagl.group == GroupGain::kMax);
+  CHECK(options->eagl.step == precision::StepRule::kLsq);
+  CHECK_EQ(options->pins[0].first, "re:a.*");
+  CHECK_EQ(options->pins[0].second, 8);
+  CHECK_EQ(options->seed, 9);
+  CHECK(parse_search("eagl:budget-r=0.5")->form == BudgetForm::kInterpolate);
+  for (const char* bad :
+       {"eagl:budget", "eagl:budget=", "eagl:budget=-1", "eagl:budget=nan", "eagl:bits=2/4",
+        "eagl:bits=3", "eagl:cost=watts", "eagl:pin=a", "eagl:seed=-1", "eagl:colour=red"})
+    CHECK_FALSE(parse_search(bad).ok());
+}
+
+TEST_CASE("spec: uniform maps set the ends apart and split weights from activations") {
+  const Graph graph = ResnetBuilder({}).build();
+  const auto result = make_map(graph, "uniform:4/8");
+  REQUIRE(result.ok());
+  CHECK_EQ(result->map.layers.front().weight_bits, 8);
+  CHECK_EQ(result->map.layers[20].weight_bits, 4);
+  CHECK_EQ(result->map.layers[20].activation_bits, 8);
+  CHECK_FALSE(make_map(graph, "uniform").ok());
+  CHECK_FALSE(make_map(graph, "uniform:5").ok());
+}
+
+TEST_CASE("cost: profiles of uniform models make a latency table") {
+  CostTable table;
+  REQUIRE(add_profile(R"({"layers": [{"name": "input", "bits": "a8>8", "time_ns": 5},
+                                     {"name": "a", "bits": "w4a4>4", "time_ns": 30},
+                                     {"name": "a", "bits": "w4a4>8", "time_ns": 12}]})",
+                      &table)
+              .ok());
+  REQUIRE(
+      add_profile(R"({"layers": [{"name": "a", "bits": "w2a2>2", "time_ns": 20}]})", &table).ok());
+  CHECK_EQ(table.size(), 1);
+  CHECK_EQ((table["a"][{4, 4}]), 42.0);  // two steps of one layer
+  CHECK_EQ((table["a"][{2, 2}]), 20.0);
+  CHECK_FALSE(add_profile("{}", &table).ok());
+  CHECK_FALSE(add_profile(R"({"layers": [{"name": "a"}]})", &table).ok());
+  CHECK_FALSE(add_profile(R"({"layers": []})", &table).ok());
 }

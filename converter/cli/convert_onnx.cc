@@ -1,0 +1,145 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "converter/cli/convert.h"
+#include "converter/cli/images.h"
+#include "converter/cli/input.h"
+#include "converter/cli/maps.h"
+#include "converter/cli/output.h"
+#include "converter/cli/progress.h"
+#include "converter/passes/quantize.h"
+
+namespace mpq::convert::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+BitsMap bits_of_map(const format::PrecisionMap& map) {
+  BitsMap bits;
+  for (const format::MapLayer& layer : map.layers)
+    bits[layer.node] = {layer.weight_bits, layer.activation_bits};
+  return bits;
+}
+
+// The map that a network brings along: what its weights and the quantisation of its inputs say.
+Result<format::PrecisionMap> imported_map(const Graph& graph) {
+  MPQ_TRY(const precision::Selection selection, precision::Selection::of(graph));
+  format::PrecisionMap map;
+  map.method = "imported";
+  map.checkpoint = "trained";
+  map.groups.resize(selection.groups.size());
+  for (const precision::Layer& layer : selection.layers) {
+    const Node& node = graph.nodes[layer.node];
+    int activation = 8;
+    for (int at = producer(graph, node.inputs[0]); at >= 0;) {
+      const Node& before = graph.nodes[static_cast<size_t>(at)];
+      if (const auto* quant = std::get_if<FakeQuant>(&before.op)) {
+        activation = quant->spec.bits;
+        break;
+      }
+      if (!std::holds_alternative<Flatten>(before.op) &&
+          !std::holds_alternative<MaxPool>(before.op))
+        break;
+      at = producer(graph, before.inputs[0]);
+    }
+    map.groups[layer.group].fixed = true;
+    map.layers.push_back({layer.name, static_cast<uint8_t>(node.weight_quant->spec.bits),
+                          static_cast<uint8_t>(activation), layer.group});
+  }
+  return map;
+}
+
+Json layer_rows(const PtqReport& ptq, const precision::SearchResult& search) {
+  Json rows = Json::array();
+  for (size_t i = 0; i < ptq.layers.size(); ++i) {
+    const LayerReport& layer = ptq.layers[i];
+    Json row = {{"name", layer.name},
+                {"op", layer.op},
+                {"weight_bits", layer.bits.weight},
+                {"activation_bits", layer.bits.activation},
+                {"weights", layer.weights},
+                {"weight_bytes", layer.weight_bytes},
+                {"macs", layer.macs},
+                {"input_step", layer.input_step},
+                {"input_zero_point", layer.input_zero_point},
+                {"weight_sqnr_db", layer.weight_sqnr},
+                {"input_sqnr_db", layer.input_sqnr},
+                {"output_sqnr_db", layer.output_sqnr}};
+    if (i < search.layer_entropy.size()) row["entropy"] = search.layer_entropy[i];
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+// Float network -> codes, by a map and calibration images.
+Result<format::PrecisionMap> quantise(const ConvertRequest& request,
+                                      const format::ImagePreprocess& image, Network* network,
+                                      Converted* converted, Json* report) {
+  if (request.calib.empty())
+    return Error{Status::kInvalidArgument,
+                 request.input +
+                     ": is a float network; give images to calibrate on, such as --calib images/"};
+  MPQ_TRY(precision::SearchResult search,
+          resolve_map(network->graph, request.map, request.cost_table));
+  converted->summary.push_back(describe(search));
+  if (search.map.method == "eagl" && search.map.checkpoint == "ptq")
+    converted->summary.emplace_back(
+        "note: entropies are of weights quantised here; the method was stated for a trained 4-bit "
+        "network");
+  if (!request.pareto.empty())
+    MPQ_CHECK(write_text(request.pareto, frontier_json(search).dump(2) + "\n"));
+
+  MPQ_TRY(const Calibration calibration, load_calibration(request.calib, request.calib_images,
+                                                          request.seed, image, request.quiet));
+  PtqOptions options;
+  Progress progress("quantising", request.quiet);
+  options.progress = [&](uint32_t done, uint32_t total, const std::string& layer) {
+    progress.update(done, total, layer);
+    return true;
+  };
+  MPQ_TRY(const PtqReport ptq, quantize(&network->graph, bits_of_map(search.map),
+                                        {calibration.samples, calibration.count}, options));
+  converted->summary.push_back(fmt::format(
+      "quantised on {} images: {:.1f} dB at the output, best class as in float on {:.1f} %",
+      calibration.count, ptq.output_sqnr, 100.0 * ptq.top1_agreement));
+  (*report)["calibration_images"] = calibration.count;
+  (*report)["output_sqnr_db"] = ptq.output_sqnr;
+  (*report)["top1_agreement"] = ptq.top1_agreement;
+  (*report)["layers"] = layer_rows(ptq, search);
+  return std::move(search.map);
+}
+
+}  // namespace
+
+Result<Converted> convert_onnx(const ConvertRequest& request, Json* report) {
+  MPQ_TRY(Network network, load_network(request.input, request.network));
+  Converted converted;
+  converted.summary = network.notes;
+  const Graph& graph = network.graph;
+  if (graph.inputs.size() != 1)
+    return Error{Status::kUnsupported,
+                 request.input + ": has " + std::to_string(graph.inputs.size()) + " inputs"};
+  MPQ_TRY(const format::ImagePreprocess image,
+          preset(request.preset, graph.values[graph.inputs[0]].shape, request.crop_only_small));
+
+  format::PrecisionMap map;
+  if (network.is_quantised) {
+    MPQ_TRY(map, imported_map(graph));
+  } else {
+    MPQ_TRY(map, quantise(request, image, &network, &converted, report));
+  }
+  map.source_sha256 = network.source_sha256;
+  MPQ_TRY(converted.lowered,
+          lower(graph,
+                {.image_input = true, .image = image, .accumulator_output = request.accumulators}));
+  format::Model& model = converted.lowered.model;
+  model.map = std::move(map);
+  model.metadata.emplace_back("preset", request.preset);
+  if (!request.labels.empty()) {
+    MPQ_TRY(model.labels, read_labels(request.labels));
+  }
+  return converted;
+}
+
+}  // namespace mpq::convert::cli

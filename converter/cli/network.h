@@ -1,0 +1,25 @@
+// ONNX files as graphs that are ready to be quantised.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "converter/graph.h"
+
+namespace mpq::convert::cli {
+
+struct Network {
+  Graph graph;  // float passes have run
+  std::vector<std::string> notes;
+  std::string source_sha256;
+  bool is_quantised = false;  // every Conv and Linear carries codes
+};
+
+struct NetworkOptions {
+  std::string input_shape;  // "1,3,224,224"; empty: as the model says
+  std::string dump_after;   // name of a pass, "import", or "all": prints the graph to stdout
+};
+
+Result<Network> load_network(const std::string& path, const NetworkOptions& options = {});
+
+}  // namespace mpq::convert::cli
