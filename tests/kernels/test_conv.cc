@@ -99,7 +99,7 @@ ConvShape random_shape(Rng& rng, const Block& b) {
 TEST_CASE("conv: every kernel equals the reference on random geometry") {
   for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
     const Block b = block_of(row);
-    const uint32_t wanted = long_tests() ? 20000 : 120;
+    const uint32_t wanted = test_cases(120);
     uint32_t run = 0;
     for (uint32_t tries = 0; run < wanted && tries < 100 * wanted; ++tries) {
       const ConvCase c = random_conv_case(random_shape(rng, b), rng);

@@ -72,7 +72,7 @@ Problem add_problem(const AddKernel& row, const AddCase& c, Rng& rng) {
 
 TEST_CASE("add: every kernel equals the reference") {
   for_each_kernel(add_kernels(), [](const AddKernel& row, Rng& rng) {
-    const uint32_t cases = long_tests() ? 20000 : 300;
+    const uint32_t cases = test_cases(300);
     for (uint32_t i = 0; i < cases; ++i) {
       AddCase c;
       c.shape = {1 + rng.below(3), i < 130 ? i + 1 : 1 + rng.below(200), 1 + rng.below(5), 1 + rng.below(20)};

@@ -110,7 +110,7 @@ void require_pool(const PoolKernel& row, const PoolCase& c, Rng& rng) {
 
 TEST_CASE("pool: every kernel equals the reference on random shapes") {
   for_each_kernel(pool_kernels(), [](const PoolKernel& row, Rng& rng) {
-    const uint32_t wanted = long_tests() ? 20000 : 300;
+    const uint32_t wanted = test_cases(300);
     uint32_t run = 0;
     for (uint32_t tries = 0; run < wanted && tries < 20 * wanted; ++tries) {
       const PoolCase c = random_case(row.kind, rng);

@@ -83,7 +83,7 @@ QuantizeProblem quantize_problem(const QuantizeKernel& row, const CodesShape& s,
 
 TEST_CASE("quantize: every kernel equals the reference") {
   for_each_kernel(kernels::quantize_kernels(), [](const QuantizeKernel& row, Rng& rng) {
-    const uint32_t wanted = long_tests() ? 20000 : 300;
+    const uint32_t wanted = test_cases(300);
     uint32_t run = 0;
     for (uint32_t tries = 0; run < wanted && tries < 20 * wanted; ++tries) {
       CodesShape s = random_shape(rng);
@@ -115,7 +115,7 @@ TEST_CASE("quantize: the reference divides, rounds ties to even, clamps, sends N
 
 TEST_CASE("image quantize: every kernel equals the reference") {
   for_each_kernel(kernels::image_quantize_kernels(), [](const ImageQuantizeKernel& row, Rng& rng) {
-    for (uint32_t i = 0; i < (long_tests() ? 20000 : 200); ++i) {
+    for (uint32_t i = 0; i < test_cases(200); ++i) {
       CodesShape s = random_shape(rng);
       if (!rng.chance(3)) s.c = rng.pick({1U, 3U, 3U, 4U});
       ImageQuantizeArgs args = {.shape = s};

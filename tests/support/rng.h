@@ -19,7 +19,7 @@ class Rng {
   }
   uint32_t below(uint32_t n) { return static_cast<uint32_t>((next() >> 32) * n >> 32); }
   int32_t between(int32_t lo, int32_t hi) {
-    return static_cast<int32_t>(lo + int64_t{below(static_cast<uint32_t>(hi - lo + 1))});
+    return static_cast<int32_t>(lo + int64_t{below(static_cast<uint32_t>(int64_t{hi} - lo + 1))});
   }
   float uniform(float lo, float hi) {
     return lo + (hi - lo) * (static_cast<float>(next() >> 40) * 0x1p-24F);
@@ -41,5 +41,21 @@ inline uint64_t test_seed() {
 
 // MPQ_TEST_LONG=1: hours instead of seconds.
 inline bool long_tests() { return std::getenv("MPQ_TEST_LONG") != nullptr; }
+
+// How many cases of a random test to run: fewer where each is slow.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define MPQ_TEST_SLOW 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
+#define MPQ_TEST_SLOW 1
+#endif
+inline uint32_t test_cases(uint32_t quick) {
+#ifdef MPQ_TEST_SLOW
+  quick = (quick + 3) / 4;
+#endif
+  return long_tests() ? quick * 100 : quick;
+}
 
 }  // namespace mpq::test
