@@ -16,8 +16,7 @@ if [ ! -f "$models/resnet50_w4a4.fb" ]; then
   labels=
   if [ -f "$data/imagenet_val_dev800.tar" ]; then
     tar -xf "$data/imagenet_val_dev800.tar" -C "$models"
-    names=$(find "$models/imagenet_val_dev800" -name '*class*' -o -name '*names*' | head -n 1)
-    [ -z "$names" ] || labels="--labels $names"
+    labels="--labels $models/imagenet_val_dev800/synset_words.txt"
   fi
   # shellcheck disable=SC2086  # two words or none
   "$build/converter/mpqconvert" convert "$models/resnet50_w4a4_nvidia" $labels -o "$models/resnet50_w4a4.fb" >&2
