@@ -54,19 +54,23 @@ Result<std::vector<TarMember>> list_folder(const std::string& root) {
   for (; !failure && it != fs::recursive_directory_iterator(); it.increment(failure)) {
     if (it.depth() >= kMaxDepth) it.disable_recursion_pending();
     std::error_code ignored;
-    if (it->is_regular_file(ignored)) files.push_back({it->path().lexically_relative(root).string()});
+    if (it->is_regular_file(ignored))
+      files.push_back({it->path().lexically_relative(root).string()});
   }
   if (failure) return Error{Status::kIo, root + ": " + failure.message()};
-  std::sort(files.begin(), files.end(), [](const TarMember& a, const TarMember& b) { return a.path < b.path; });
+  std::sort(files.begin(), files.end(),
+            [](const TarMember& a, const TarMember& b) { return a.path < b.path; });
   return files;
 }
 
-// The folder that holds everything (archives usually have one), with a slash; empty if there is none.
+// The folder that holds everything (archives usually have one), with a slash; empty if there is
+// none.
 std::string common_folder(const std::vector<TarMember>& files) {
   if (files.empty()) return "";
   std::string common = files.front().path;
   for (const TarMember& file : files) {
-    const auto [end, unused] = std::mismatch(common.begin(), common.end(), file.path.begin(), file.path.end());
+    const auto [end, unused] =
+        std::mismatch(common.begin(), common.end(), file.path.begin(), file.path.end());
     common.erase(end, common.end());
   }
   const size_t slash = common.rfind('/');
@@ -82,7 +86,8 @@ bool parse_class(std::string_view text, LabelLine* line) {
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), line->label);
   const std::string_view rest = text.substr(static_cast<size_t>(end - text.data()));
   if (failure != std::errc() || line->label < 0 || line->label >= kMaxClasses) return false;
-  if (!rest.empty() && std::string_view(" \t,").find(rest.front()) == std::string_view::npos) return false;
+  if (!rest.empty() && std::string_view(" \t,").find(rest.front()) == std::string_view::npos)
+    return false;
   line->name = trim(rest.starts_with(",") ? rest.substr(1) : rest);
   return true;
 }
@@ -103,7 +108,8 @@ bool parse_label_line(std::string_view text, LabelLine* line) {
 std::string class_name(std::string_view line) {
   const size_t space = line.find(' ');
   const bool synset = space == 9 && line.front() == 'n' &&
-                      std::all_of(line.begin() + 1, line.begin() + 9, [](unsigned char c) { return std::isdigit(c) != 0; });
+                      std::all_of(line.begin() + 1, line.begin() + 9,
+                                  [](unsigned char c) { return std::isdigit(c) != 0; });
   return std::string(synset ? trim(line.substr(space)) : line);
 }
 
@@ -135,7 +141,8 @@ Result<ImageDataset> ImageDataset::open(const std::string& path) {
   source.folder = common_folder(source.files);
   const bool labelled = source.index.contains(source.folder + std::string(kLabelsFile));
   MPQ_CHECK(labelled ? set.load_labels(source) : set.load_folders(source));
-  if (set.samples_.empty()) return Error{Status::kInvalidArgument, path + ": no JPEG or PNG images in it"};
+  if (set.samples_.empty())
+    return Error{Status::kInvalidArgument, path + ": no JPEG or PNG images in it"};
   return set;
 }
 
@@ -143,14 +150,16 @@ Checked ImageDataset::load_labels(const Source& source) {
   const std::string labels = source.folder + std::string(kLabelsFile);
   MPQ_TRY(const std::vector<std::byte> bytes, read_member(source.files[source.index.at(labels)]));
   size_t number = 0;
-  for (const std::string_view text : lines_of({reinterpret_cast<const char*>(bytes.data()), bytes.size()})) {
+  for (const std::string_view text :
+       lines_of({reinterpret_cast<const char*>(bytes.data()), bytes.size()})) {
     ++number;
     if (text.empty() || text.starts_with("#")) continue;
     const std::string where = root_ + ": " + labels + ": line " + std::to_string(number) + ": ";
     LabelLine line;
     if (!parse_label_line(text, &line)) return Error{Status::kCorrupt, where + "not `path class`"};
     const auto found = source.index.find(source.folder + line.path);
-    if (found == source.index.end()) return Error{Status::kNotFound, where + "no file " + line.path};
+    if (found == source.index.end())
+      return Error{Status::kNotFound, where + "no file " + line.path};
     add_sample(source.files[found->second], line.path, line.label);
     if (!line.name.empty()) set_name(&class_names_, static_cast<size_t>(line.label), line.name);
   }
@@ -159,7 +168,8 @@ Checked ImageDataset::load_labels(const Source& source) {
     if (found == source.index.end()) continue;
     MPQ_TRY(const std::vector<std::byte> names, read_member(source.files[found->second]));
     size_t index = 0;
-    for (const std::string_view text : lines_of({reinterpret_cast<const char*>(names.data()), names.size()}))
+    for (const std::string_view text :
+         lines_of({reinterpret_cast<const char*>(names.data()), names.size()}))
       set_name(&class_names_, index++, class_name(text));
     break;
   }
@@ -172,10 +182,12 @@ Checked ImageDataset::load_folders(const Source& source) {
   std::copy_if(source.files.begin(), source.files.end(), std::back_inserter(images),
                [](const TarMember& file) { return is_image(file.path); });
   const std::string folder = common_folder(images);
-  // One folder of images straight below the root of a data set is a class too small to tell: no label.
+  // One folder of images straight below the root of a data set is a class too small to tell: no
+  // label.
   const auto class_of = [&folder](const TarMember& image) {
     const size_t slash = image.path.find('/', folder.size());
-    return slash == std::string::npos ? std::string() : image.path.substr(folder.size(), slash - folder.size());
+    return slash == std::string::npos ? std::string()
+                                      : image.path.substr(folder.size(), slash - folder.size());
   };
   std::map<std::string, int32_t> classes;
   for (const TarMember& image : images) classes.emplace(class_of(image), -1);

@@ -15,11 +15,11 @@ struct Sample {
   int32_t label = -1;  // -1: unknown
 };
 
-// A folder or .tar (read in place) with `labels.txt`: `path, class`, `path class` or `path class name`
-// a line, paths relative to it, samples in its order. Without it: a folder per class in sorted order,
-// or one folder of images (no labels). Class names come from `synset_words.txt`, `classes.txt` or
-// `class_names.txt` beside the labels, from the labels themselves, or from the folders.
-// Listed paths are looked up among the files found, so none can lead out of the folder.
+// A folder or .tar (read in place) with `labels.txt`: `path, class`, `path class` or `path class
+// name` a line, paths relative to it, samples in its order. Without it: a folder per class in
+// sorted order, or one folder of images (no labels). Class names come from `synset_words.txt`,
+// `classes.txt` or `class_names.txt` beside the labels, from the labels themselves, or from the
+// folders. Listed paths are looked up among the files found, so none can lead out of the folder.
 class ImageDataset {
  public:
   static Result<ImageDataset> open(const std::string& path);

@@ -1,10 +1,11 @@
-// JPEG by libjpeg-turbo with its defaults (accurate integer DCT, fancy upsampling, block smoothing):
-// what Pillow and torchvision decode with, hence the same pixels.
+// JPEG by libjpeg-turbo with its defaults (accurate integer DCT, fancy upsampling, block
+// smoothing): what Pillow and torchvision decode with, hence the same pixels.
 #include <csetjmp>
-#include <cstdio>  // jpeglib.h needs FILE
-
+// clang-format off
+#include <cstdio>  // jpeglib.h uses FILE and size_t without including them
 #include <jpeglib.h>
 #include <jerror.h>
+// clang-format on
 
 #include "converter/data/codec.h"
 
@@ -13,7 +14,8 @@ namespace mpq::data {
 namespace {
 
 // libjpeg reports errors by a callback that must not return, so decoding happens in one C-like
-// function between setjmp and longjmp; everything with a destructor lives in this struct outside it.
+// function between setjmp and longjmp; everything with a destructor lives in this struct outside
+// it.
 struct JpegDecoder {
   jpeg_error_mgr errors;  // first: libjpeg's callbacks get a pointer to it
   std::jmp_buf on_error;
@@ -36,8 +38,8 @@ struct JpegDecoder {
   std::longjmp(decoder->on_error, 1);
 }
 
-// Warnings leave the picture as libjpeg mends it, as in Pillow; but a file that ends too early would
-// silently become grey, so that one is an error.
+// Warnings leave the picture as libjpeg mends it, as in Pillow; but a file that ends too early
+// would silently become grey, so that one is an error.
 void on_message(j_common_ptr info, int level) {
   if (level < 0 && info->err->msg_code == JWRN_JPEG_EOF) fail(info);
 }
@@ -75,7 +77,8 @@ bool decode(JpegDecoder* d, std::span<const std::byte> bytes) {
 
   jpeg_start_decompress(info);
   while (info->output_scanline < info->output_height) {
-    uint8_t* const rgb = d->image.rgb.data() + size_t{info->output_scanline} * info->image_width * 3;
+    uint8_t* const rgb =
+        d->image.rgb.data() + size_t{info->output_scanline} * info->image_width * 3;
     JSAMPROW row = cmyk ? d->cmyk_row.data() : rgb;
     jpeg_read_scanlines(info, &row, 1);
     for (size_t x = 0; cmyk && x < info->image_width; ++x)

@@ -1,10 +1,10 @@
-// PNG by libpng: 8-bit RGB out; palettes and grey expanded, 16 bit cut to the high byte, alpha dropped
-// and gamma ignored, as Pillow's convert("RGB") does.
+// PNG by libpng: 8-bit RGB out; palettes and grey expanded, 16 bit cut to the high byte, alpha
+// dropped and gamma ignored, as Pillow's convert("RGB") does.
+#include <png.h>
+
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
-
-#include <png.h>
 
 #include "converter/data/codec.h"
 
@@ -12,7 +12,8 @@ namespace mpq::data {
 
 namespace {
 
-// As in jpeg.cc: errors arrive by longjmp, so what has a destructor lives outside the C-like function.
+// As in jpeg.cc: errors arrive by longjmp, so what has a destructor lives outside the C-like
+// function.
 struct PngDecoder {
   png_structp png = nullptr;
   png_infop info = nullptr;
@@ -46,7 +47,8 @@ void read_bytes(png_structp png, png_bytep out, size_t size) {
 bool decode(PngDecoder* d) {
   if (setjmp(png_jmpbuf(d->png)) != 0) return false;
   png_set_read_fn(d->png, d, read_bytes);
-  png_set_user_limits(d->png, static_cast<png_uint_32>(kMaxPixels), static_cast<png_uint_32>(kMaxPixels));
+  png_set_user_limits(d->png, static_cast<png_uint_32>(kMaxPixels),
+                      static_cast<png_uint_32>(kMaxPixels));
   png_read_info(d->png, d->info);
   const png_uint_32 width = png_get_image_width(d->png, d->info);
   const png_uint_32 height = png_get_image_height(d->png, d->info);
@@ -59,7 +61,8 @@ bool decode(PngDecoder* d) {
   png_set_gray_to_rgb(d->png);
   png_set_interlace_handling(d->png);
   png_read_update_info(d->png, d->info);
-  if (png_get_rowbytes(d->png, d->info) != size_t{width} * 3) png_error(d->png, "unexpected row size");
+  if (png_get_rowbytes(d->png, d->info) != size_t{width} * 3)
+    png_error(d->png, "unexpected row size");
 
   d->image.width = width;
   d->image.height = height;

@@ -1,4 +1,5 @@
-// From a decoded image to the network's input: resize of the shorter side, centre crop, normalisation.
+// From a decoded image to the network's input: resize of the shorter side, centre crop,
+// normalisation.
 #include <algorithm>
 #include <cassert>
 #include <cstring>
@@ -51,7 +52,8 @@ Size target_size(const Image& image, const ImagePreprocess& spec) {
   return scale_shorter(image, spec.resize_shorter);
 }
 
-// round_half_even((side - crop) / 2), Python's round() in torchvision's CenterCrop: 227 -> 224 gives 2.
+// round_half_even((side - crop) / 2), Python's round() in torchvision's CenterCrop: 227 -> 224
+// gives 2.
 uint32_t crop_offset(uint32_t side, uint32_t crop) {
   const uint32_t excess = side - crop;
   return excess / 2 + (excess % 4 == 3 ? 1 : 0);
@@ -61,7 +63,8 @@ uint32_t crop_offset(uint32_t side, uint32_t crop) {
 
 Result<std::vector<uint8_t>> preprocess(const Image& image, const ImagePreprocess& spec) {
   if (spec.crop_h == 0 || spec.crop_w == 0)
-    return Error{Status::kInvalidArgument, "crop of " + size_text(spec.crop_w, spec.crop_h) + " is empty"};
+    return Error{Status::kInvalidArgument,
+                 "crop of " + size_text(spec.crop_w, spec.crop_h) + " is empty"};
   MPQ_CHECK(check_size(image.width, image.height));
   Size size = target_size(image, spec);
   if (!covers(size, spec)) {
@@ -83,7 +86,8 @@ Result<std::vector<uint8_t>> preprocess(const Image& image, const ImagePreproces
   const size_t row_bytes = size_t{spec.crop_w} * 3;
   std::vector<uint8_t> out(row_bytes * spec.crop_h);
   for (size_t row = 0; row < spec.crop_h; ++row)
-    std::memcpy(out.data() + row * row_bytes, source.rgb.data() + ((y + row) * source.width + x) * 3, row_bytes);
+    std::memcpy(out.data() + row * row_bytes,
+                source.rgb.data() + ((y + row) * source.width + x) * 3, row_bytes);
   return out;
 }
 

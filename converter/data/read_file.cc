@@ -40,10 +40,12 @@ File::~File() {
 Result<std::vector<std::byte>> File::read(uint64_t offset, uint64_t size) const {
   if (size > size_ || offset > size_ - size)
     return Error{Status::kCorrupt, path_ + ": " + std::to_string(size) + " bytes at offset " +
-                                       std::to_string(offset) + " exceed its " + std::to_string(size_)};
+                                       std::to_string(offset) + " exceed its " +
+                                       std::to_string(size_)};
   std::vector<std::byte> bytes(size);
   for (uint64_t done = 0; done < size;) {
-    const ssize_t got = ::pread(fd_, bytes.data() + done, size - done, static_cast<off_t>(offset + done));
+    const ssize_t got =
+        ::pread(fd_, bytes.data() + done, size - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return system_error(path_);
     if (got == 0) return Error{Status::kIo, path_ + ": shrank while it was read"};

@@ -12,8 +12,8 @@ namespace mpq::data {
 
 inline constexpr uint64_t kMaxFileBytes = uint64_t{256} << 20;
 
-// An open regular file (anything else is refused: a FIFO would block for ever). Errors name the path
-// and the system's reason. Reading is thread-safe.
+// An open regular file (anything else is refused: a FIFO would block for ever). Errors name the
+// path and the system's reason. Reading is thread-safe.
 class File {
  public:
   static Result<File> open(const std::string& path);
@@ -32,6 +32,7 @@ class File {
   uint64_t size_ = 0;
 };
 
-Result<std::vector<std::byte>> read_file(const std::string& path, uint64_t max_bytes = kMaxFileBytes);
+Result<std::vector<std::byte>> read_file(const std::string& path,
+                                         uint64_t max_bytes = kMaxFileBytes);
 
 }  // namespace mpq::data

@@ -1,6 +1,6 @@
-// Separable resampling, bit for bit as Pillow's Image.resize on 8-bit images: coefficients in double,
-// rounded to 22-bit fixed point; a horizontal pass to 8 bits, then a vertical one. The filter widens
-// with the reduction, which is the antialiasing that OpenCV's bilinear lacks.
+// Separable resampling, bit for bit as Pillow's Image.resize on 8-bit images: coefficients in
+// double, rounded to 22-bit fixed point; a horizontal pass to 8 bits, then a vertical one. The
+// filter widens with the reduction, which is the antialiasing that OpenCV's bilinear lacks.
 #include <algorithm>
 #include <cmath>
 
@@ -67,7 +67,8 @@ Kernel1d make_kernel(uint32_t in_size, uint32_t out_size, const Filter& filter) 
     const auto count = static_cast<size_t>(last - first);
     double sum = 0.0;
     for (size_t t = 0; t < count; ++t) {
-      w[t] = filter.weight((static_cast<double>(first) + static_cast<double>(t) - center + 0.5) * inverse);
+      w[t] = filter.weight((static_cast<double>(first) + static_cast<double>(t) - center + 0.5) *
+                           inverse);
       sum += w[t];
     }
     int32_t* const fixed = kernel.weights.data() + i * stride;
@@ -122,7 +123,8 @@ Image resize_columns(const Image& image, uint32_t height, const Filter& filter) 
       const int32_t weight = taps.weights[t];
       for (size_t i = 0; i < row_bytes; ++i) sums[i] += in_row[i] * weight;
     }
-    std::transform(sums.begin(), sums.end(), out.rgb.begin() + static_cast<ptrdiff_t>(y * row_bytes), to_pixel);
+    std::transform(sums.begin(), sums.end(),
+                   out.rgb.begin() + static_cast<ptrdiff_t>(y * row_bytes), to_pixel);
   }
   return out;
 }

@@ -18,7 +18,8 @@ std::string_view text(const Bytes& header, size_t offset, size_t size) {
   return field.substr(0, field.find('\0'));
 }
 
-// Octal digits with spaces around them, or big-endian binary when the top bit is set (GNU, large files).
+// Octal digits with spaces around them, or big-endian binary when the top bit is set (GNU, large
+// files).
 bool number(const Bytes& header, size_t offset, size_t size, uint64_t* value) {
   *value = 0;
   if ((header[offset] & std::byte{0x80}) != std::byte{0}) {
@@ -64,8 +65,16 @@ std::string header_path(const Bytes& header) {
 }
 
 const char* compression(const Bytes& header) {
-  struct Magic { std::string_view bytes; const char* name; };
-  constexpr Magic kMagics[] = {{"\x1f\x8b", "gzip"}, {"\xfd" "7zXZ", "xz"}, {"BZh", "bzip2"}, {"\x28\xb5\x2f\xfd", "zstd"}};
+  struct Magic {
+    std::string_view bytes;
+    const char* name;
+  };
+  constexpr Magic kMagics[] = {{"\x1f\x8b", "gzip"},
+                               {"\xfd"
+                                "7zXZ",
+                                "xz"},
+                               {"BZh", "bzip2"},
+                               {"\x28\xb5\x2f\xfd", "zstd"}};
   for (const Magic& magic : kMagics)
     if (text(header, 0, magic.bytes.size()) == magic.bytes) return magic.name;
   return nullptr;
@@ -83,17 +92,20 @@ Result<std::vector<TarMember>> list_tar(const std::string& path) {
       return members;  // the end mark
     const std::string where = path + ": tar header at " + std::to_string(at) + ": ";
     if (at == 0 && compression(header) != nullptr)
-      return Error{Status::kUnsupported, path + ": " + compression(header) + " archive; unpack it first"};
+      return Error{Status::kUnsupported,
+                   path + ": " + compression(header) + " archive; unpack it first"};
     uint64_t size = 0;
     if (!checksum_ok(header)) return Error{Status::kCorrupt, where + "checksum mismatch"};
     if (!number(header, 124, 12, &size)) return Error{Status::kCorrupt, where + "bad size field"};
     const uint64_t data = at + kBlock;
     if (size > file.size() - data)
-      return Error{Status::kCorrupt, where + "member of " + std::to_string(size) + " bytes exceeds the file"};
+      return Error{Status::kCorrupt,
+                   where + "member of " + std::to_string(size) + " bytes exceeds the file"};
 
     const char type = static_cast<char>(header[156]);
     if (type == 'L' || type == 'x') {
-      if (size > kMaxNameBytes) return Error{Status::kLimit, where + "name of " + std::to_string(size) + " bytes"};
+      if (size > kMaxNameBytes)
+        return Error{Status::kLimit, where + "name of " + std::to_string(size) + " bytes"};
       MPQ_TRY(const Bytes record, file.read(data, size));
       const std::string_view value(reinterpret_cast<const char*>(record.data()), record.size());
       long_name = type == 'x' ? pax_path(value) : std::string(value.substr(0, value.find('\0')));

@@ -54,7 +54,8 @@ std::string suggestion(const std::string& word) {
 
 Error unknown_option(const std::string& word) {
   const std::string near = suggestion(word);
-  return usage(word + ": unknown option" + (near.empty() ? "; see --help" : "; did you mean " + near + "?"));
+  return usage(word + ": unknown option" +
+               (near.empty() ? "; see --help" : "; did you mean " + near + "?"));
 }
 
 bool takes_value(const Option& option) { return option.value != nullptr && option.value[0] != '['; }
@@ -84,7 +85,8 @@ Checked append_range(std::string_view text, std::vector<uint32_t>* values) {
   if (sign != std::string_view::npos) {
     MPQ_TRY(step, number(text.substr(sign + 1)));
   }
-  if (last < first || step == 0 || (multiply && (step == 1 || first == 0))) return usage("the range does not end");
+  if (last < first || step == 0 || (multiply && (step == 1 || first == 0)))
+    return usage("the range does not end");
   for (uint64_t value = first; value <= last; value = multiply ? value * step : value + step) {
     if (values->size() >= kMaxValues) return usage("more than 4096 values");
     values->push_back(static_cast<uint32_t>(value));
@@ -111,7 +113,8 @@ Result<Args> Args::parse(const std::vector<std::string>& words) {
   std::vector<std::pair<const Option*, std::string>> given;  // with the word, for messages
   const auto set_mode = [&](const Verb& verb) -> Checked {
     if (mode_given && args.mode_ != verb.mode)
-      return usage(std::string(mode_name(args.mode_)) + " and " + verb.name + ": one thing at a time");
+      return usage(std::string(mode_name(args.mode_)) + " and " + verb.name +
+                   ": one thing at a time");
     args.mode_ = verb.mode;
     mode_given = true;
     return Ok{};
@@ -137,14 +140,17 @@ Result<Args> Args::parse(const std::vector<std::string>& words) {
     const size_t equals = word.find('=');
     const std::string name = is_long ? word.substr(2, equals - 2) : "";
     // --verify LEVEL is also an option: it is the verb when it stands alone.
-    if (const Verb* verb = is_long ? find_verb(name) : nullptr; verb != nullptr && equals == std::string::npos) {
+    if (const Verb* verb = is_long ? find_verb(name) : nullptr;
+        verb != nullptr && equals == std::string::npos) {
       MPQ_CHECK(set_mode(*verb));
       continue;
     }
     const bool joined = !is_long && word.size() > 2;  // -t4
     const Option* const option = is_long ? find_option(name) : find_letter(word[1]);
-    const bool aliased = std::any_of(aliases().begin(), aliases().end(), [&](const Alias& a) { return word == a.spelling; });
-    if (option == nullptr || aliased || (joined && !takes_value(*option))) return unknown_option(word);
+    const bool aliased = std::any_of(aliases().begin(), aliases().end(),
+                                     [&](const Alias& a) { return word == a.spelling; });
+    if (option == nullptr || aliased || (joined && !takes_value(*option)))
+      return unknown_option(word);
     std::string value;
     if (is_long && equals != std::string::npos) {
       if (option->value == nullptr) return usage(word + ": --" + name + " takes no value");
@@ -161,9 +167,11 @@ Result<Args> Args::parse(const std::vector<std::string>& words) {
 
   for (const auto& [option, word] : given)
     if ((option->modes & bit(args.mode_)) == 0)
-      return usage(word + ": not an option of " + mode_name(args.mode_) + "; see mpqrun " + mode_name(args.mode_) + " --help");
+      return usage(word + ": not an option of " + mode_name(args.mode_) + "; see mpqrun " +
+                   mode_name(args.mode_) + " --help");
   for (const Option& option : options()) {
-    if (option.value == nullptr || args.has(option.name) || (option.modes & bit(args.mode_)) == 0) continue;
+    if (option.value == nullptr || args.has(option.name) || (option.modes & bit(args.mode_)) == 0)
+      continue;
     const char* const variable = std::getenv(environment_name(option).c_str());
     if (variable != nullptr && *variable != '\0') args.values_[option.name].emplace_back(variable);
   }
@@ -194,7 +202,8 @@ Result<double> Args::real(const std::string& option) const {
   double number = 0.0;
   const auto [end, failure] = std::from_chars(value.data(), value.data() + value.size(), number);
   const std::string_view rest(end, static_cast<size_t>(value.data() + value.size() - end));
-  if (failure != std::errc() || value.empty() || !(rest.empty() || rest == "%") || !std::isfinite(number))
+  if (failure != std::errc() || value.empty() || !(rest.empty() || rest == "%") ||
+      !std::isfinite(number))
     return usage("--" + option + ": \"" + value + "\" is not a number");
   return number;
 }
@@ -208,7 +217,8 @@ Result<std::vector<uint32_t>> Args::list(const std::string& option) const {
   std::vector<uint32_t> values;
   for (const std::string& part : split(text(option), ',')) {
     const Checked appended = append_range(part, &values);
-    if (!appended) return usage("--" + option + " " + text(option) + ": " + appended.error().message);
+    if (!appended)
+      return usage("--" + option + " " + text(option) + ": " + appended.error().message);
   }
   return values;
 }

@@ -30,9 +30,10 @@ struct Row {
   double change = NAN;         // of the compute median against the baseline
 };
 
-// One configuration. Each run takes the next inputs in rotation, so that no run finds its data where
-// the last one left it; both latencies come from the same runs.
-Result<Row> measure(const Model& model, const SessionSpec& spec, const std::vector<Sample>& samples, const Limits& limits, const Args& args) {
+// One configuration. Each run takes the next inputs in rotation, so that no run finds its data
+// where the last one left it; both latencies come from the same runs.
+Result<Row> measure(const Model& model, const SessionSpec& spec, const std::vector<Sample>& samples,
+                    const Limits& limits, const Args& args) {
   Row row;
   row.asked = spec;
   MPQ_TRY(Session session, Session::create(model, spec, args));
@@ -43,13 +44,15 @@ Result<Row> measure(const Model& model, const SessionSpec& spec, const std::vect
   row.memory_bytes = mpq_session_memory(session.get());
 
   // Whole batches, made before the clock starts: copying in is one call, as a program would do it.
-  const size_t batches = std::max<size_t>(samples.size() / session.batch(), std::min<size_t>(samples.size(), 2));
+  const size_t batches =
+      std::max<size_t>(samples.size() / session.batch(), std::min<size_t>(samples.size(), 2));
   std::vector<std::vector<std::vector<std::byte>>> inputs(batches);
   for (size_t b = 0; b < batches; ++b)
     for (size_t i = 0; i < session.inputs().size(); ++i) {
       std::vector<std::byte> bytes;
       for (size_t p = 0; p < session.batch(); ++p) {
-        const std::vector<std::byte>& one = samples[(b * session.batch() + p) % samples.size()].inputs[i];
+        const std::vector<std::byte>& one =
+            samples[(b * session.batch() + p) % samples.size()].inputs[i];
         bytes.insert(bytes.end(), one.begin(), one.end());
       }
       inputs[b].push_back(std::move(bytes));
@@ -62,25 +65,32 @@ Result<Row> measure(const Model& model, const SessionSpec& spec, const std::vect
   const auto once = [&]() -> Checked {
     const auto& input = inputs[turn++ % batches];
     const Clock::time_point start = Clock::now();
-    for (size_t i = 0; i < input.size(); ++i) MPQ_CHECK(session.set_input(i, input[i].data(), input[i].size()));
+    for (size_t i = 0; i < input.size(); ++i)
+      MPQ_CHECK(session.set_input(i, input[i].data(), input[i].size()));
     const Clock::time_point ready = Clock::now();
     MPQ_CHECK(session.run());
     compute.push_back(seconds_since(ready));
     for (size_t o = 0; o < outputs.size(); ++o)
-      MPQ_CHECK(check(mpq_session_get_output(session.get(), o, outputs[o].data(), outputs[o].size()), session.where()));
+      MPQ_CHECK(
+          check(mpq_session_get_output(session.get(), o, outputs[o].data(), outputs[o].size()),
+                session.where()));
     with_copies.push_back(seconds_since(start));
     return Ok{};
   };
   const Clock::time_point warm = Clock::now();
-  while (!interrupted() && (compute.size() < kWarmupRuns || seconds_since(warm) < limits.warmup)) MPQ_CHECK(once());
+  while (!interrupted() && (compute.size() < kWarmupRuns || seconds_since(warm) < limits.warmup))
+    MPQ_CHECK(once());
   if (compute.empty()) return row;
   row.first_run_seconds = compute.front();
   compute.clear();
   with_copies.clear();
-  Progress progress(args, format("batch %u, %u threads, %s", row.batch, row.threads, row.isa.c_str()), limits.iterations);
+  Progress progress(args,
+                    format("batch %u, %u threads, %s", row.batch, row.threads, row.isa.c_str()),
+                    limits.iterations);
   const Clock::time_point start = Clock::now();
   while (!interrupted() && (limits.iterations != 0 ? compute.size() < limits.iterations
-                                                   : compute.size() < kMinRuns || seconds_since(start) < limits.duration)) {
+                                                   : compute.size() < kMinRuns ||
+                                                         seconds_since(start) < limits.duration)) {
     MPQ_CHECK(once());
     if (limits.iterations != 0) progress.update(compute.size());
   }
@@ -90,26 +100,51 @@ Result<Row> measure(const Model& model, const SessionSpec& spec, const std::vect
 }
 
 std::string ms(double seconds) { return format("%.3f", seconds * 1e3); }
-double images_per_second(const Row& row) { return row.with_copies.mean > 0 ? row.batch / row.with_copies.mean : 0.0; }
+double images_per_second(const Row& row) {
+  return row.with_copies.mean > 0 ? row.batch / row.with_copies.mean : 0.0;
+}
 
 Table table_of(const std::vector<Row>& rows, bool baseline) {
-  Table table{{{"batch"}, {"threads"}, {"isa", false}, {"runs"}, {"min ms"}, {"median"}, {"mean"}, {"p90"}, {"p99"}, {"sd %"}, {"+copies"}, {"images/s"}}, {}};
+  Table table{{{"batch"},
+               {"threads"},
+               {"isa", false},
+               {"runs"},
+               {"min ms"},
+               {"median"},
+               {"mean"},
+               {"p90"},
+               {"p99"},
+               {"sd %"},
+               {"+copies"},
+               {"images/s"}},
+              {}};
   if (baseline) table.columns.push_back({"change"});
   for (const Row& row : rows) {
-    const auto percentile = [&row](double p) { return row.compute.supports(p) ? ms(row.compute.percentile(p)) : "-"; };
-    table.rows.push_back({std::to_string(row.batch), std::to_string(row.threads), row.isa, std::to_string(row.compute.n), ms(row.compute.min),
-                          ms(row.compute.median), ms(row.compute.mean), percentile(90), percentile(99),
-                          format("%.1f", row.compute.variation() * 100), ms(row.with_copies.median), format("%.1f", images_per_second(row))});
-    if (baseline) table.rows.back().push_back(std::isnan(row.change) ? "-" : format("%+.1f %%", row.change * 100));
+    const auto percentile = [&row](double p) {
+      return row.compute.supports(p) ? ms(row.compute.percentile(p)) : "-";
+    };
+    table.rows.push_back({std::to_string(row.batch), std::to_string(row.threads), row.isa,
+                          std::to_string(row.compute.n), ms(row.compute.min),
+                          ms(row.compute.median), ms(row.compute.mean), percentile(90),
+                          percentile(99), format("%.1f", row.compute.variation() * 100),
+                          ms(row.with_copies.median), format("%.1f", images_per_second(row))});
+    if (baseline)
+      table.rows.back().push_back(std::isnan(row.change) ? "-"
+                                                         : format("%+.1f %%", row.change * 100));
   }
   return table;
 }
 
 Json json_of(const Row& row, bool samples) {
-  Json json = {{"batch", row.batch}, {"threads", row.threads}, {"isa", row.isa},
-               {"compute_ns", json_of(row.compute, samples)}, {"with_copies_ns", json_of(row.with_copies, samples)},
-               {"coefficient_of_variation", row.compute.variation()}, {"images_per_second", images_per_second(row)},
-               {"session_create_ns", std::llround(row.create_seconds * 1e9)}, {"first_run_ns", std::llround(row.first_run_seconds * 1e9)},
+  Json json = {{"batch", row.batch},
+               {"threads", row.threads},
+               {"isa", row.isa},
+               {"compute_ns", json_of(row.compute, samples)},
+               {"with_copies_ns", json_of(row.with_copies, samples)},
+               {"coefficient_of_variation", row.compute.variation()},
+               {"images_per_second", images_per_second(row)},
+               {"session_create_ns", std::llround(row.create_seconds * 1e9)},
+               {"first_run_ns", std::llround(row.first_run_seconds * 1e9)},
                {"session_memory_bytes", row.memory_bytes}};
   if (!std::isnan(row.change)) json["change_from_baseline"] = row.change;
   return json;
@@ -120,14 +155,17 @@ Result<Json> load_baseline(const std::string& path) {
   std::ifstream file(path);
   if (!file) return Error{Status::kIo, path + ": cannot be read"};
   Json document = Json::parse(file, nullptr, false);
-  if (document.is_discarded() || !document.is_object() || !document.contains("results") || !document["results"].is_array())
+  if (document.is_discarded() || !document.is_object() || !document.contains("results") ||
+      !document["results"].is_array())
     return Error{Status::kCorrupt, path + ": not the JSON of mpqrun bench"};
   return document["results"];
 }
 
 double change_from(const Json& baseline, const Row& row) {
   for (const Json& old : baseline) {
-    if (old.value("batch", 0U) != row.batch || old.value("threads", 0U) != row.threads || old.value("isa", "") != row.isa) continue;
+    if (old.value("batch", 0U) != row.batch || old.value("threads", 0U) != row.threads ||
+        old.value("isa", "") != row.isa)
+      continue;
     const double median = old.value(Json::json_pointer("/compute_ns/median"), 0.0);
     if (median > 0.0) return row.compute.median * 1e9 / median - 1.0;
   }
@@ -145,13 +183,17 @@ Result<std::vector<SessionSpec>> sweep(const Args& args) {
 }
 
 constexpr const char* kDefinitions =
-    "\ntimes in ms of one run of a whole batch, after the warm-up; p: nearest rank; sd %: standard deviation over mean;\n"
-    "+copies: median with inputs copied in and outputs copied out; images/s: from the mean of that\n";
+    "\ntimes in ms of one run of a whole batch, after the warm-up; p: nearest rank; sd %: standard "
+    "deviation over mean;\n"
+    "+copies: median with inputs copied in and outputs copied out; images/s: from the mean of "
+    "that\n";
 
 }  // namespace
 
 Result<ExitCode> run_bench(const Args& args) {
-  MPQ_TRY(const Report report, Report::create(args, {Output::kText, Output::kJson, Output::kJsonLines, Output::kCsv, Output::kMarkdown}));
+  MPQ_TRY(const Report report,
+          Report::create(args, {Output::kText, Output::kJson, Output::kJsonLines, Output::kCsv,
+                                Output::kMarkdown}));
   MPQ_TRY(const std::string path, model_path(args));
   MPQ_TRY(const std::vector<SessionSpec> specs, sweep(args));
   Limits limits;
@@ -160,7 +202,8 @@ Result<ExitCode> run_bench(const Args& args) {
   MPQ_TRY(limits.iterations, args.whole("iterations"));
   MPQ_TRY(const uint64_t distinct, args.whole("distinct"));
   const bool compares = args.has("baseline"), gated = args.has("fail-above");
-  if (gated && !compares) return Error{Status::kInvalidArgument, "--fail-above: needs --baseline FILE"};
+  if (gated && !compares)
+    return Error{Status::kInvalidArgument, "--fail-above: needs --baseline FILE"};
   Json baseline;
   if (compares) {
     MPQ_TRY(baseline, load_baseline(args.text("baseline")));
@@ -174,14 +217,17 @@ Result<ExitCode> run_bench(const Args& args) {
   MPQ_TRY(const Model model, Model::open(path, args));
   uint32_t largest_batch = 1;
   for (const SessionSpec& spec : specs) largest_batch = std::max(largest_batch, spec.batch);
-  MPQ_TRY(const std::vector<Sample> samples, gather_samples(model, args, std::max<size_t>(distinct, size_t{largest_batch} * 2)));
+  MPQ_TRY(const std::vector<Sample> samples,
+          gather_samples(model, args, std::max<size_t>(distinct, size_t{largest_batch} * 2)));
 
   std::vector<Row> rows;
   std::vector<std::string> warnings;
   uint32_t most_threads = 0;
   bool slower = false;
-  report.print(format("%s: %s, %s, loaded in %.1f ms\n%s, %s, %u CPUs\n\n", model.path().c_str(), mpq_model_name(model.get()),
-                      bytes_text(mpq_model_bytes(model.get())).c_str(), model.load_seconds() * 1e3, host.cpu.c_str(), host.kernel.c_str(), host.usable));
+  report.print(format("%s: %s, %s, loaded in %.1f ms\n%s, %s, %u CPUs\n\n", model.path().c_str(),
+                      mpq_model_name(model.get()), bytes_text(mpq_model_bytes(model.get())).c_str(),
+                      model.load_seconds() * 1e3, host.cpu.c_str(), host.kernel.c_str(),
+                      host.usable));
   for (const SessionSpec& spec : specs) {
     if (interrupted()) break;
     MPQ_TRY(Row row, measure(model, spec, samples, limits, args));
@@ -190,10 +236,13 @@ Result<ExitCode> run_bench(const Args& args) {
     slower = slower || row.change > allowed;
     most_threads = std::max(most_threads, row.threads);
     if (row.compute.variation() > kNoisy)
-      warnings.push_back(format("batch %u, %u threads, %s: noisy, standard deviation %.1f %% of the mean; trust the minimum",
-                                row.batch, row.threads, row.isa.c_str(), row.compute.variation() * 100));
+      warnings.push_back(
+          format("batch %u, %u threads, %s: noisy, standard deviation %.1f %% of the mean; trust "
+                 "the minimum",
+                 row.batch, row.threads, row.isa.c_str(), row.compute.variation() * 100));
     if (gated && std::isnan(row.change))
-      warnings.push_back(format("batch %u, %u threads, %s: not in the baseline", row.batch, row.threads, row.isa.c_str()));
+      warnings.push_back(format("batch %u, %u threads, %s: not in the baseline", row.batch,
+                                row.threads, row.isa.c_str()));
     report.print_line(json_of(row, args.has("samples")));
     rows.push_back(std::move(row));
   }
@@ -204,13 +253,18 @@ Result<ExitCode> run_bench(const Args& args) {
   for (const std::string& warning : warnings) warn(warning);
   Json document = json_head(args, &model);
   document["load_ns"] = std::llround(model.load_seconds() * 1e9);
-  document["configuration"] = {{"warmup_s", limits.warmup}, {"duration_s", limits.duration}, {"iterations", limits.iterations}, {"distinct_inputs", samples.size()}};
+  document["configuration"] = {{"warmup_s", limits.warmup},
+                               {"duration_s", limits.duration},
+                               {"iterations", limits.iterations},
+                               {"distinct_inputs", samples.size()}};
   document["results"] = Json::array();
   for (const Row& row : rows) document["results"].push_back(json_of(row, args.has("samples")));
   document["peak_rss_bytes"] = peak_rss_bytes();
   document["warnings"] = warnings;
   MPQ_CHECK(report.finish(document));
-  if (slower) complain(format("slower than %s by more than %.3g %%", args.text("baseline").c_str(), allowed * 100));
+  if (slower)
+    complain(format("slower than %s by more than %.3g %%", args.text("baseline").c_str(),
+                    allowed * 100));
   return slower ? kExitSpeed : kExitOk;
 }
 

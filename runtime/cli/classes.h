@@ -11,12 +11,13 @@ namespace mpq::cli {
 
 struct ClassScore {
   size_t index = 0;
-  double value = 0.0;        // logit or accumulator
-  double probability = -1.0; // softmax of f32 logits; -1 for integers
+  double value = 0.0;         // logit or accumulator
+  double probability = -1.0;  // softmax of f32 logits; -1 for integers
 };
 
 // The k best of `classes` values at `data` (f32 or s32), best first, the lower index first on ties.
-std::vector<ClassScore> best_classes(const std::byte* data, mpq_dtype dtype, size_t classes, size_t k);
+std::vector<ClassScore> best_classes(const std::byte* data, mpq_dtype dtype, size_t classes,
+                                     size_t k);
 
 // The value of element i of an f32, s32 or code buffer.
 double element(const std::byte* data, mpq_dtype dtype, size_t i);

@@ -1,5 +1,5 @@
-// mpqrun compare A B: how far the outputs of two models, of two instruction sets, or of a model and a
-// file of outputs lie apart.
+// mpqrun compare A B: how far the outputs of two models, of two instruction sets, or of a model and
+// a file of outputs lie apart.
 #include <algorithm>
 #include <cmath>
 
@@ -33,7 +33,8 @@ class Side {
 
 class ModelSide : public Side {
  public:
-  static Result<std::unique_ptr<Side>> create(const std::string& path, const std::string& isa, const Args& args) {
+  static Result<std::unique_ptr<Side>> create(const std::string& path, const std::string& isa,
+                                              const Args& args) {
     auto side = std::make_unique<ModelSide>();
     MPQ_TRY(const uint64_t limit, args.whole("limit"));
     MPQ_TRY(const uint64_t rounds, args.whole("rounds"));
@@ -41,7 +42,8 @@ class ModelSide : public Side {
     MPQ_TRY(spec.threads, single(args, "threads"));
     spec.isa = isa;
     MPQ_TRY(side->model_, Model::open(path, args));
-    MPQ_TRY(side->source_, SampleSource::create(side->model_, args, limit, std::max<uint64_t>(rounds, 1)));
+    MPQ_TRY(side->source_,
+            SampleSource::create(side->model_, args, limit, std::max<uint64_t>(rounds, 1)));
     MPQ_TRY(side->session_, Session::create(side->model_, spec, args));
     return std::unique_ptr<Side>(std::move(side));
   }
@@ -68,7 +70,8 @@ class FileSide : public Side {
     side->path_ = path;
     MPQ_TRY(side->array_, read_npy(path));
     if (side->array_.shape.size() < 2 || side->array_.data.empty())
-      return Error{Status::kInvalidArgument, path + ": outputs are an array of shape [images, ...]"};
+      return Error{Status::kInvalidArgument,
+                   path + ": outputs are an array of shape [images, ...]"};
     return std::unique_ptr<Side>(std::move(side));
   }
   Result<Values> output(size_t index) override {
@@ -102,31 +105,41 @@ struct Difference {
       aa += a[i] * a[i];
       bb += b[i] * b[i];
     }
-    const double norm = std::sqrt(aa) * std::sqrt(bb);
+    const double norm = std::sqrt(aa * bb);  // exactly aa when both are equal
     const double cosine = norm > 0.0 ? dot / norm : aa == bb ? 1.0 : 0.0;
     cos_min = std::min(cos_min, cosine);
     cos_sum += cosine;
-    same_top += std::max_element(a.begin(), a.end()) - a.begin() == std::max_element(b.begin(), b.end()) - b.begin() ? 1 : 0;
+    same_top += std::max_element(a.begin(), a.end()) - a.begin() ==
+                        std::max_element(b.begin(), b.end()) - b.begin()
+                    ? 1
+                    : 0;
     ++samples;
     values += a.size();
   }
   double mean_l1() const { return values != 0 ? l1 / static_cast<double>(values) : 0.0; }
-  double rms() const { return values != 0 ? std::sqrt(squares / static_cast<double>(values)) : 0.0; }
+  double rms() const {
+    return values != 0 ? std::sqrt(squares / static_cast<double>(values)) : 0.0;
+  }
   double mean_cos() const { return samples != 0 ? cos_sum / static_cast<double>(samples) : 0.0; }
-  double agreement() const { return samples != 0 ? static_cast<double>(same_top) / static_cast<double>(samples) : 0.0; }
+  double agreement() const {
+    return samples != 0 ? static_cast<double>(same_top) / static_cast<double>(samples) : 0.0;
+  }
 };
 
 Result<std::vector<std::unique_ptr<Side>>> open_sides(const Args& args) {
   std::vector<std::string> files = args.files();
   if (args.has("ref")) files.push_back(args.text("ref"));
   std::vector<std::string> levels = split(args.text("isa"), ',');
-  if (files.empty() || files.size() > 2 || levels.size() > 2 || (files.size() == 1 && levels.size() == 1))
+  if (files.empty() || files.size() > 2 || levels.size() > 2 ||
+      (files.size() == 1 && levels.size() == 1))
     return Error{Status::kInvalidArgument, "compare: two files (A B), or one and --isa X,Y"};
   if (files.size() == 1) files.push_back(files[0]);
   if (levels.size() == 1) levels.push_back(levels[0]);
   std::vector<std::unique_ptr<Side>> sides;
   for (size_t i = 0; i < 2; ++i) {
-    MPQ_TRY(std::unique_ptr<Side> side, files[i].ends_with(".npy") ? FileSide::create(files[i]) : ModelSide::create(files[i], levels[i], args));
+    MPQ_TRY(std::unique_ptr<Side> side, files[i].ends_with(".npy")
+                                            ? FileSide::create(files[i])
+                                            : ModelSide::create(files[i], levels[i], args));
     sides.push_back(std::move(side));
   }
   return sides;
@@ -142,10 +155,14 @@ struct Gate {
 }  // namespace
 
 Result<ExitCode> run_compare(const Args& args) {
-  MPQ_TRY(const Report report, Report::create(args, {Output::kText, Output::kJson, Output::kCsv, Output::kMarkdown}));
+  MPQ_TRY(const Report report,
+          Report::create(args, {Output::kText, Output::kJson, Output::kCsv, Output::kMarkdown}));
   MPQ_TRY(const std::vector<std::unique_ptr<Side>> sides, open_sides(args));
   const size_t count = std::min(sides[0]->size(), sides[1]->size());
-  if (sides[0]->size() != sides[1]->size()) warn(format("%s has %zu samples, %s has %zu: the first %zu are compared", sides[0]->name().c_str(), sides[0]->size(), sides[1]->name().c_str(), sides[1]->size(), count));
+  if (sides[0]->size() != sides[1]->size())
+    warn(format("%s has %zu samples, %s has %zu: the first %zu are compared",
+                sides[0]->name().c_str(), sides[0]->size(), sides[1]->name().c_str(),
+                sides[1]->size(), count));
   Difference difference;
   {
     Progress progress(args, "compare", count);
@@ -153,20 +170,35 @@ Result<ExitCode> run_compare(const Args& args) {
       MPQ_TRY(const Values a, sides[0]->output(i));
       MPQ_TRY(const Values b, sides[1]->output(i));
       if (a.size() != b.size())
-        return Error{Status::kInvalidArgument, format("%s has %zu values a sample, %s has %zu", sides[0]->name().c_str(), a.size(), sides[1]->name().c_str(), b.size())};
+        return Error{Status::kInvalidArgument,
+                     format("%s has %zu values a sample, %s has %zu", sides[0]->name().c_str(),
+                            a.size(), sides[1]->name().c_str(), b.size())};
       difference.add(a, b);
       progress.update(i + 1);
     }
   }
   const Difference& d = difference;
-  Table table{{{"samples"}, {"values"}, {"different"}, {"mean |d|"}, {"rms d"}, {"max |d|"}, {"min cos"}, {"mean cos"}, {"same top-1 %"}}, {}};
-  table.rows.push_back({std::to_string(d.samples), std::to_string(d.values), std::to_string(d.different), format("%.6g", d.mean_l1()), format("%.6g", d.rms()),
-                        format("%.6g", d.linf), format("%.8f", d.cos_min), format("%.8f", d.mean_cos()), format("%.3f", d.agreement() * 100)});
+  Table table{{{"samples"},
+               {"values"},
+               {"different"},
+               {"mean |d|"},
+               {"rms d"},
+               {"max |d|"},
+               {"min cos"},
+               {"mean cos"},
+               {"same top-1 %"}},
+              {}};
+  table.rows.push_back({std::to_string(d.samples), std::to_string(d.values),
+                        std::to_string(d.different), format("%.6g", d.mean_l1()),
+                        format("%.6g", d.rms()), format("%.6g", d.linf), format("%.8f", d.cos_min),
+                        format("%.8f", d.mean_cos()), format("%.3f", d.agreement() * 100)});
   report.print("a: " + sides[0]->name() + "\nb: " + sides[1]->name() + "\n");
   report.print(table);
 
   ExitCode code = kExitOk;
-  for (const Gate& gate : {Gate{"min-cos", false, true, d.cos_min}, {"max-linf", false, false, d.linf}, {"min-agree", true, true, d.agreement()}}) {
+  for (const Gate& gate : {Gate{"min-cos", false, true, d.cos_min},
+                           {"max-linf", false, false, d.linf},
+                           {"min-agree", true, true, d.agreement()}}) {
     if (!args.has(gate.option)) continue;
     MPQ_TRY(const double limit, gate.percent ? args.percent(gate.option) : args.real(gate.option));
     if (gate.least ? gate.value >= limit : gate.value <= limit) continue;

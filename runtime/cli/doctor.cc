@@ -1,6 +1,6 @@
 // mpqrun doctor: what this machine offers, and what disturbs measurements on it.
-#include "runtime/cli/report.h"
 #include "runtime/cli/peak.h"
+#include "runtime/cli/report.h"
 #include "runtime/cli/terminal.h"
 #include "runtime/cli/text.h"
 #include "runtime/cli/verbs.h"
@@ -8,8 +8,11 @@
 namespace mpq::cli {
 
 Result<ExitCode> run_doctor(const Args& args) {
-  MPQ_TRY(const Report report, Report::create(args, {Output::kText, Output::kJson, Output::kCsv, Output::kMarkdown}));
-  if (!args.files().empty()) return Error{Status::kInvalidArgument, args.files()[0] + ": doctor looks at the machine, not at files"};
+  MPQ_TRY(const Report report,
+          Report::create(args, {Output::kText, Output::kJson, Output::kCsv, Output::kMarkdown}));
+  if (!args.files().empty())
+    return Error{Status::kInvalidArgument,
+                 args.files()[0] + ": doctor looks at the machine, not at files"};
   const Host host = inspect_host();
   const double peak = peak_ops_per_second(mpq_isa_available(), 1);
   std::string levels;
@@ -19,8 +22,10 @@ Result<ExitCode> run_doctor(const Args& args) {
   table.rows = {{"CPU", host.cpu},
                 {"instruction sets", levels},
                 {"AMX", host.amx},
-                {"8-bit peak of one core", peak > 0 ? format("%.2f TOPS, measured", peak * 1e-12) : "unknown"},
-                {"CPUs online, usable", format("%u, %u (%s)", host.online, host.usable, host.affinity.c_str())},
+                {"8-bit peak of one core",
+                 peak > 0 ? format("%.2f TOPS, measured", peak * 1e-12) : "unknown"},
+                {"CPUs online, usable",
+                 format("%u, %u (%s)", host.online, host.usable, host.affinity.c_str())},
                 {"CPU quota", host.quota},
                 {"threads by default", std::to_string(host.threads)},
                 {"clock now", format("%.0f MHz", host.frequency_mhz)},

@@ -10,9 +10,13 @@ namespace mpq::cli {
 namespace {
 
 TensorInfo convert(const mpq_tensor_info& info) {
-  return {info.name == nullptr ? "" : info.name, static_cast<mpq_dtype>(info.dtype),
-          std::vector<int64_t>(info.shape, info.shape + info.rank), info.elements, info.bytes,
-          info.scale, info.zero_point};
+  return {info.name == nullptr ? "" : info.name,
+          static_cast<mpq_dtype>(info.dtype),
+          std::vector<int64_t>(info.shape, info.shape + info.rank),
+          info.elements,
+          info.bytes,
+          info.scale,
+          info.zero_point};
 }
 
 template <typename Handle>
@@ -38,7 +42,8 @@ Checked check(mpq_status status, const std::string& where) {
 }
 
 std::string to_string(const TensorInfo& info) {
-  return info.name + " " + mpq_dtype_string(info.dtype) + " " + shape_text(info.shape.data(), static_cast<uint32_t>(info.shape.size()));
+  return info.name + " " + mpq_dtype_string(info.dtype) + " " +
+         shape_text(info.shape.data(), static_cast<uint32_t>(info.shape.size()));
 }
 
 Result<Model> Model::open(const std::string& path, const Args& args) {
@@ -109,11 +114,13 @@ Result<Session> Session::create(const Model& model, const SessionSpec& spec, con
   MPQ_CHECK(check(mpq_session_create(model.get(), &options, &handle), model.path()));
   session.create_seconds_ = seconds_since(start);
   session.session_.reset(handle);
-  session.inputs_ = list<mpq_session>(handle, mpq_model_input_count(model.get()), mpq_session_input_info);
-  session.outputs_ = list<mpq_session>(handle, mpq_model_output_count(model.get()), mpq_session_output_info);
-  note(format("%s: session of batch %u, %u threads, %s, %s in %.1f ms", model.path().c_str(), session.batch(),
-              session.threads(), session.isa().c_str(), bytes_text(mpq_session_memory(handle)).c_str(),
-              session.create_seconds_ * 1e3));
+  session.inputs_ =
+      list<mpq_session>(handle, mpq_model_input_count(model.get()), mpq_session_input_info);
+  session.outputs_ =
+      list<mpq_session>(handle, mpq_model_output_count(model.get()), mpq_session_output_info);
+  note(format("%s: session of batch %u, %u threads, %s, %s in %.1f ms", model.path().c_str(),
+              session.batch(), session.threads(), session.isa().c_str(),
+              bytes_text(mpq_session_memory(handle)).c_str(), session.create_seconds_ * 1e3));
   return session;
 }
 
@@ -142,9 +149,11 @@ Checked Session::set_sample(size_t index, uint32_t position, const std::vector<s
   size_t size = 0;
   MPQ_CHECK(check(mpq_session_input_buffer(get(), index, &buffer, &size), where_));
   if (bytes.size() != size / batch() || position >= batch())
-    return Error{Status::kInvalidArgument, format("%s: input %s takes %zu bytes an image, not %zu", where_.c_str(),
-                                                  inputs_[index].name.c_str(), size / batch(), bytes.size())};
-  std::memcpy(static_cast<std::byte*>(buffer) + position * bytes.size(), bytes.data(), bytes.size());
+    return Error{Status::kInvalidArgument,
+                 format("%s: input %s takes %zu bytes an image, not %zu", where_.c_str(),
+                        inputs_[index].name.c_str(), size / batch(), bytes.size())};
+  std::memcpy(static_cast<std::byte*>(buffer) + position * bytes.size(), bytes.data(),
+              bytes.size());
   return Ok{};
 }
 

@@ -69,7 +69,7 @@ class Session {
   uint32_t threads() const { return mpq_session_threads(get()); }
   std::string isa() const { return mpq_isa_name(mpq_session_isa(get())); }
   double create_seconds() const { return create_seconds_; }
-  const std::vector<TensorInfo>& inputs() const { return inputs_; }    // with this batch
+  const std::vector<TensorInfo>& inputs() const { return inputs_; }  // with this batch
   const std::vector<TensorInfo>& outputs() const { return outputs_; }
   std::vector<mpq_step_info> steps() const;
   mpq_memory_info memory() const;

@@ -18,7 +18,9 @@ constexpr size_t kTop = 5;
 
 struct Score {
   uint64_t images = 0, labelled = 0, top1 = 0, top5 = 0;
-  double accuracy(uint64_t correct) const { return labelled != 0 ? static_cast<double>(correct) / static_cast<double>(labelled) : 0.0; }
+  double accuracy(uint64_t correct) const {
+    return labelled != 0 ? static_cast<double>(correct) / static_cast<double>(labelled) : 0.0;
+  }
   // Standard error of top-1, binomial.
   double error() const {
     const double p = accuracy(top1);
@@ -38,7 +40,8 @@ void count(const std::vector<ClassScore>& best, int32_t label, Score* score) {
 }
 
 // The form that Expected reads: integers for accumulators, as many digits as needed for logits.
-std::string csv_line(const Sample& sample, int32_t label, const std::vector<ClassScore>& best, mpq_dtype dtype) {
+std::string csv_line(const Sample& sample, int32_t label, const std::vector<ClassScore>& best,
+                     mpq_dtype dtype) {
   std::string classes, values;
   for (const ClassScore& score : best) {
     classes += (classes.empty() ? "" : " ") + std::to_string(score.index);
@@ -48,27 +51,39 @@ std::string csv_line(const Sample& sample, int32_t label, const std::vector<Clas
 }
 
 Json json_of(const Agreement& a) {
-  return {{"images", a.images}, {"missing", a.missing}, {"accumulators", a.accumulators},
-          {"accumulators_equal", a.accumulators_equal}, {"top_lists", a.lists}, {"top_lists_equal", a.lists_equal},
+  return {{"images", a.images},
+          {"missing", a.missing},
+          {"accumulators", a.accumulators},
+          {"accumulators_equal", a.accumulators_equal},
+          {"top_lists", a.lists},
+          {"top_lists_equal", a.lists_equal},
           {"first_difference", a.first_difference}};
 }
 
 std::string text_of(const Agreement& a) {
   const auto part = [](const char* what, uint64_t equal, uint64_t all) {
-    return all == 0 ? "" : format(", %llu of %llu %s equal", static_cast<unsigned long long>(equal), static_cast<unsigned long long>(all), what);
+    return all == 0 ? ""
+                    : format(", %llu of %llu %s equal", static_cast<unsigned long long>(equal),
+                             static_cast<unsigned long long>(all), what);
   };
-  return format("expected answers: %llu rows compared", static_cast<unsigned long long>(a.images - a.missing)) +
-         part("accumulators", a.accumulators_equal, a.accumulators) + part("lists of best classes", a.lists_equal, a.lists) +
-         (a.missing != 0 ? format(", %llu without an answer", static_cast<unsigned long long>(a.missing)) : "") +
+  return format("expected answers: %llu rows compared",
+                static_cast<unsigned long long>(a.images - a.missing)) +
+         part("accumulators", a.accumulators_equal, a.accumulators) +
+         part("lists of best classes", a.lists_equal, a.lists) +
+         (a.missing != 0
+              ? format(", %llu without an answer", static_cast<unsigned long long>(a.missing))
+              : "") +
          (a.first_difference.empty() ? "" : "\nfirst difference: " + a.first_difference) + "\n";
 }
 
 }  // namespace
 
 Result<ExitCode> run_eval(const Args& args) {
-  MPQ_TRY(const Report report, Report::create(args, {Output::kText, Output::kJson, Output::kCsv, Output::kMarkdown}));
+  MPQ_TRY(const Report report,
+          Report::create(args, {Output::kText, Output::kJson, Output::kCsv, Output::kMarkdown}));
   MPQ_TRY(const std::string path, model_path(args));
-  if (args.text("dataset").empty()) return Error{Status::kInvalidArgument, "eval: --dataset FOLDER or .tar is needed"};
+  if (args.text("dataset").empty())
+    return Error{Status::kInvalidArgument, "eval: --dataset FOLDER or .tar is needed"};
   SessionSpec spec;
   MPQ_TRY(spec.batch, single(args, "batch"));
   MPQ_TRY(spec.threads, single(args, "threads"));
@@ -91,15 +106,22 @@ Result<ExitCode> run_eval(const Args& args) {
   MPQ_TRY(Session session, Session::create(model, spec, args));
   const TensorInfo& info = session.outputs()[0];
   const size_t classes = info.elements / session.batch(), row_bytes = info.bytes / session.batch();
-  if (classes < 2) return Error{Status::kUnsupported, path + ": output " + to_string(info) + " is not a classifier's"};
+  if (classes < 2)
+    return Error{Status::kUnsupported,
+                 path + ": output " + to_string(info) + " is not a classifier's"};
   const data::ImageDataset& set = *source.dataset();
   if (set.class_names().size() > classes)
-    warn(format("the data set names %zu classes, the model has %zu", set.class_names().size(), classes));
+    warn(format("the data set names %zu classes, the model has %zu", set.class_names().size(),
+                classes));
 
   Score score;
   Agreement agreement;
   std::string per_image = "image,label,classes,values\n";
-  Array logits{info.dtype == MPQ_F32 ? ArrayType::kF32 : info.dtype == MPQ_S32 ? ArrayType::kS32 : ArrayType::kU8, {0, classes}, {}};
+  Array logits{info.dtype == MPQ_F32   ? ArrayType::kF32
+               : info.dtype == MPQ_S32 ? ArrayType::kS32
+                                       : ArrayType::kU8,
+               {0, classes},
+               {}};
   const bool keeps_logits = args.has("save-logits");
   double run_seconds = 0.0;
   const Clock::time_point start = Clock::now();
@@ -118,40 +140,61 @@ Result<ExitCode> run_eval(const Args& args) {
       run_seconds += seconds_since(run_start);
       MPQ_TRY(const std::byte* const data, session.output(0));
       for (size_t i = 0; i < samples.size(); ++i) {
-        const std::vector<ClassScore> best = best_classes(data + i * row_bytes, info.dtype, classes, kTop);
+        const std::vector<ClassScore> best =
+            best_classes(data + i * row_bytes, info.dtype, classes, kTop);
         count(best, source.label(first + i), &score);
-        if (args.has("per-image")) per_image += csv_line(samples[i], source.label(first + i), best, info.dtype);
+        if (args.has("per-image"))
+          per_image += csv_line(samples[i], source.label(first + i), best, info.dtype);
         if (expects)
           for (size_t o = 0; o < session.outputs().size(); ++o) {
             MPQ_TRY(const std::byte* const all, session.output(o));
             const TensorInfo& out = session.outputs()[o];
-            compare_answer(expected, samples[i].name, out, all + i * (out.bytes / session.batch()), out.elements / session.batch(), &agreement);
+            compare_answer(expected, samples[i].name, out, all + i * (out.bytes / session.batch()),
+                           out.elements / session.batch(), &agreement);
           }
       }
       if (keeps_logits) {
         logits.data.insert(logits.data.end(), data, data + samples.size() * row_bytes);
         logits.shape[0] += samples.size();
       }
-      progress.update(score.images, score.labelled != 0 ? format("top-1 %.2f %%", score.accuracy(score.top1) * 100) : "");
+      progress.update(score.images, score.labelled != 0
+                                        ? format("top-1 %.2f %%", score.accuracy(score.top1) * 100)
+                                        : "");
     }
   }
   const double seconds = seconds_since(start);
 
-  Table table{{{"images"}, {"top-1 %"}, {"top-5 %"}, {"correct"}, {"std. error"}, {"images/s"}, {"ms/image"}}, {}};
+  Table table{{{"images"},
+               {"top-1 %"},
+               {"top-5 %"},
+               {"correct"},
+               {"std. error"},
+               {"images/s"},
+               {"ms/image"}},
+              {}};
   const auto n = static_cast<double>(std::max<uint64_t>(score.images, 1));
   const bool labelled = score.labelled != 0;
-  table.rows.push_back({std::to_string(score.images), labelled ? format("%.3f", score.accuracy(score.top1) * 100) : "-",
-                        labelled ? format("%.3f", score.accuracy(score.top5) * 100) : "-", std::to_string(score.top1),
-                        labelled ? format("%.2f", score.error() * 100) : "-", format("%.1f", n / seconds), format("%.2f", run_seconds / n * 1e3)});
+  table.rows.push_back({std::to_string(score.images),
+                        labelled ? format("%.3f", score.accuracy(score.top1) * 100) : "-",
+                        labelled ? format("%.3f", score.accuracy(score.top5) * 100) : "-",
+                        std::to_string(score.top1),
+                        labelled ? format("%.2f", score.error() * 100) : "-",
+                        format("%.1f", n / seconds), format("%.2f", run_seconds / n * 1e3)});
   report.print(table);
-  report.print("\ncorrect: by the best class; images/s: decoding included; ms/image: the network alone\n");
-  if (info.dtype == MPQ_S32) report.print("the output is accumulators, not logits: classes are ranked by the accumulator\n");
+  report.print(
+      "\ncorrect: by the best class; images/s: decoding included; ms/image: the network alone\n");
+  if (info.dtype == MPQ_S32)
+    report.print("the output is accumulators, not logits: classes are ranked by the accumulator\n");
   if (expects) report.print(text_of(agreement));
   if (args.has("per-image")) MPQ_CHECK(write_file(args.text("per-image"), per_image));
   if (keeps_logits) MPQ_CHECK(write_npy(args.text("save-logits"), logits));
 
   Json document = json_head(args, &model);
-  document["configuration"] = {{"dataset", args.text("dataset")}, {"batch", session.batch()}, {"threads", session.threads()}, {"isa", session.isa()}, {"jobs", jobs}};
+  document["configuration"] = {{"dataset", args.text("dataset")},
+                               {"batch", session.batch()},
+                               {"threads", session.threads()},
+                               {"isa", session.isa()},
+                               {"jobs", jobs}};
   document["images"] = score.images;
   document["labelled"] = score.labelled;
   document["top1_correct"] = score.top1;
@@ -170,7 +213,8 @@ Result<ExitCode> run_eval(const Args& args) {
     return kExitAccuracy;
   }
   if (min_accuracy >= 0.0 && (!labelled || score.accuracy(score.top1) < min_accuracy)) {
-    complain(format("top-1 of %.3f %% is below %.3f %%", score.accuracy(score.top1) * 100, min_accuracy * 100));
+    complain(format("top-1 of %.3f %% is below %.3f %%", score.accuracy(score.top1) * 100,
+                    min_accuracy * 100));
     return kExitAccuracy;
   }
   return kExitOk;

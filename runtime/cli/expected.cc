@@ -27,13 +27,16 @@ Result<Expected> Expected::load(const std::string& path) {
   MPQ_TRY(const std::vector<std::byte> bytes, data::read_file(path));
   Expected expected;
   size_t number = 0;
-  for (const std::string& line : split({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, '\n')) {
+  for (const std::string& line :
+       split({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, '\n')) {
     if (++number == 1 || trim(line).empty()) continue;
     const std::vector<std::string> fields = split(trim(line), ',');
     Answer answer;
     if (fields.size() != 4 || !parse_numbers(fields[2], &answer.classes) ||
-        !parse_numbers(fields[3], &answer.accumulators) || answer.classes.size() != answer.accumulators.size())
-      return Error{Status::kCorrupt, format("%s: line %zu: not `image,label,classes,accumulators`", path.c_str(), number)};
+        !parse_numbers(fields[3], &answer.accumulators) ||
+        answer.classes.size() != answer.accumulators.size())
+      return Error{Status::kCorrupt, format("%s: line %zu: not `image,label,classes,accumulators`",
+                                            path.c_str(), number)};
     expected.answers_.emplace(fields[0], std::move(answer));
   }
   if (expected.answers_.empty()) return Error{Status::kCorrupt, path + ": no answers"};
@@ -45,8 +48,8 @@ const Expected::Answer* Expected::find(const std::string& image) const {
   return found == answers_.end() ? nullptr : &found->second;
 }
 
-void compare_answer(const Expected& expected, const std::string& image, const TensorInfo& info, const std::byte* row,
-                    size_t classes, Agreement* agreement) {
+void compare_answer(const Expected& expected, const std::string& image, const TensorInfo& info,
+                    const std::byte* row, size_t classes, Agreement* agreement) {
   const Expected::Answer* const answer = expected.find(image);
   ++agreement->images;
   if (answer == nullptr) {
@@ -57,18 +60,22 @@ void compare_answer(const Expected& expected, const std::string& image, const Te
   if (info.dtype == MPQ_S32) {
     for (size_t i = 0; i < answer->classes.size(); ++i) {
       const size_t index = answer->classes[i];
-      const auto got = index < classes ? static_cast<int64_t>(element(row, info.dtype, index)) : INT64_MIN;
+      const auto got =
+          index < classes ? static_cast<int64_t>(element(row, info.dtype, index)) : INT64_MIN;
       ++agreement->accumulators;
       agreement->accumulators_equal += got == answer->accumulators[i] ? 1 : 0;
       if (got != answer->accumulators[i] && difference.empty())
-        difference = format("class %zu: %lld, expected %lld", index, static_cast<long long>(got), static_cast<long long>(answer->accumulators[i]));
+        difference = format("class %zu: %lld, expected %lld", index, static_cast<long long>(got),
+                            static_cast<long long>(answer->accumulators[i]));
     }
   } else {
-    const std::vector<ClassScore> best = best_classes(row, info.dtype, classes, answer->classes.size());
+    const std::vector<ClassScore> best =
+        best_classes(row, info.dtype, classes, answer->classes.size());
     ++agreement->lists;
     for (size_t i = 0; i < answer->classes.size() && difference.empty(); ++i)
       if (i >= best.size() || best[i].index != answer->classes[i])
-        difference = format("rank %zu: class %zu, expected %zu", i + 1, i < best.size() ? best[i].index : classes, answer->classes[i]);
+        difference = format("rank %zu: class %zu, expected %zu", i + 1,
+                            i < best.size() ? best[i].index : classes, answer->classes[i]);
     agreement->lists_equal += difference.empty() ? 1 : 0;
   }
   if (agreement->first_difference.empty() && !difference.empty())

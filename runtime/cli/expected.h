@@ -27,17 +27,18 @@ class Expected {
 
 // What was compared, over all images and outputs.
 struct Agreement {
-  uint64_t images = 0, missing = 0;                    // missing: images without an expected answer
-  uint64_t accumulators = 0, accumulators_equal = 0;   // s32 outputs: the listed classes
-  uint64_t lists = 0, lists_equal = 0;                 // f32 outputs: the best classes in order
+  uint64_t images = 0, missing = 0;                   // missing: images without an expected answer
+  uint64_t accumulators = 0, accumulators_equal = 0;  // s32 outputs: the listed classes
+  uint64_t lists = 0, lists_equal = 0;                // f32 outputs: the best classes in order
   std::string first_difference;
   bool exact() const {
-    return images != 0 && missing == 0 && accumulators == accumulators_equal && lists == lists_equal;
+    return images != 0 && missing == 0 && accumulators == accumulators_equal &&
+           lists == lists_equal;
   }
 };
 
 // One image's output row against its answer.
-void compare_answer(const Expected& expected, const std::string& image, const TensorInfo& info, const std::byte* row,
-                    size_t classes, Agreement* agreement);
+void compare_answer(const Expected& expected, const std::string& image, const TensorInfo& info,
+                    const std::byte* row, size_t classes, Agreement* agreement);
 
 }  // namespace mpq::cli

@@ -10,7 +10,8 @@ std::string option_line(const Option& option) {
   std::string flag = option.letter == 0 ? "    " : format("-%c, ", option.letter);
   flag += std::string("--") + option.name;
   if (option.value != nullptr)
-    flag += option.value[0] == '[' ? "[=" + std::string(option.value + 1) : " " + std::string(option.value);
+    flag += option.value[0] == '[' ? "[=" + std::string(option.value + 1)
+                                   : " " + std::string(option.value);
   const std::string fallback = option.fallback == nullptr ? "" : format(" [%s]", option.fallback);
   return format("  %-24s %s%s\n", flag.c_str(), option.help, fallback.c_str());
 }
@@ -48,7 +49,8 @@ std::string help_text(std::optional<Mode> mode, bool all) {
   if (!mode && !all) return overview();
   if (!mode) return overview() + "\nAll options\n" + option_lines(kAllModes, true);
   const Verb& verb = verbs()[static_cast<size_t>(*mode)];
-  return format("mpqrun %s: %s\n\n  %s\n\nOptions (defaults in brackets)\n", verb.name, verb.summary, verb.example) +
+  return format("mpqrun %s: %s\n\n  %s\n\nOptions (defaults in brackets)\n", verb.name,
+                verb.summary, verb.example) +
          option_lines(bit(*mode), all) + "\n" + kExitCodes;
 }
 
@@ -56,7 +58,8 @@ std::string completion_script() {
   std::string words;
   for (const Verb& verb : verbs()) words += std::string(verb.name) + " ";
   for (const Option& option : options()) words += format("--%s ", option.name);
-  return "_mpqrun() { COMPREPLY=($(compgen -W \"" + words + "\" -- \"${COMP_WORDS[COMP_CWORD]}\")); }\n"
+  return "_mpqrun() { COMPREPLY=($(compgen -W \"" + words +
+         "\" -- \"${COMP_WORDS[COMP_CWORD]}\")); }\n"
          "complete -o default -F _mpqrun mpqrun\n";
 }
 

@@ -28,7 +28,8 @@ std::string first_line(const std::string& path) {
 std::string proc_field(const std::string& path, const std::string& key) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);)
-    if (const size_t colon = line.find(':'); colon != std::string::npos && trim(line.substr(0, colon)) == key)
+    if (const size_t colon = line.find(':');
+        colon != std::string::npos && trim(line.substr(0, colon)) == key)
       return std::string(trim(line.substr(colon + 1)));
   return "";
 }
@@ -46,7 +47,8 @@ std::string cpu_list(const cpu_set_t& mask) {
     if (!CPU_ISSET(cpu, &mask)) continue;
     int last = cpu;
     while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &mask)) ++last;
-    text += (text.empty() ? "" : ",") + std::to_string(cpu) + (last > cpu ? "-" + std::to_string(last) : "");
+    text += (text.empty() ? "" : ",") + std::to_string(cpu) +
+            (last > cpu ? "-" + std::to_string(last) : "");
     cpu = last;
   }
   return text;
@@ -58,15 +60,18 @@ std::string quota_text() {
   return limit >> quota >> period && period > 0.0 ? format("%.2f CPUs", quota / period) : "none";
 }
 
-// AMX needs the processor's bits and the system's permission, which a process asks for by arch_prctl.
+// AMX needs the processor's bits and the system's permission, which a process asks for by
+// arch_prctl.
 std::string amx_text() {
-  if (proc_field("/proc/cpuinfo", "flags").find(" amx_int8") == std::string::npos) return "not in this CPU";
+  if (proc_field("/proc/cpuinfo", "flags").find(" amx_int8") == std::string::npos)
+    return "not in this CPU";
   constexpr long kGetSupportedXcomp = 0x1021;
   constexpr unsigned long kTileData = 1UL << 18;
   unsigned long features = 0;
   if (syscall(SYS_arch_prctl, kGetSupportedXcomp, &features) != 0 || (features & kTileData) == 0)
     return "in this CPU, not supported by the kernel";
-  return (mpq_isa_available() & MPQ_ISA_AMX) != 0 ? "granted" : "in this CPU, not granted to this process";
+  return (mpq_isa_available() & MPQ_ISA_AMX) != 0 ? "granted"
+                                                  : "in this CPU, not granted to this process";
 }
 
 std::string system_name() {
@@ -85,7 +90,8 @@ std::string system_name() {
 Host inspect_host() {
   Host host;
   host.cpu = proc_field("/proc/cpuinfo", "model name");
-  host.hypervisor = proc_field("/proc/cpuinfo", "flags").find(" hypervisor") != std::string::npos ? "yes" : "no";
+  host.hypervisor =
+      proc_field("/proc/cpuinfo", "flags").find(" hypervisor") != std::string::npos ? "yes" : "no";
   std::istringstream(proc_field("/proc/cpuinfo", "cpu MHz")) >> host.frequency_mhz;
   std::istringstream(first_line("/proc/loadavg")) >> host.load;
   host.memory_bytes = kilobytes(proc_field("/proc/meminfo", "MemTotal"));
@@ -114,11 +120,22 @@ Host inspect_host() {
 }
 
 Json to_json(const Host& host) {
-  return {{"cpu", host.cpu}, {"isa", host.isa}, {"isa_levels", host.levels}, {"cpus_online", host.online},
-          {"cpus_usable", host.usable}, {"affinity", host.affinity}, {"cpu_quota", host.quota},
-          {"default_threads", host.threads}, {"governor", host.governor}, {"mhz", host.frequency_mhz},
-          {"hypervisor", host.hypervisor}, {"kernel", host.kernel}, {"system", host.system},
-          {"load_1min", host.load}, {"memory_bytes", host.memory_bytes}, {"huge_pages", host.huge_pages},
+  return {{"cpu", host.cpu},
+          {"isa", host.isa},
+          {"isa_levels", host.levels},
+          {"cpus_online", host.online},
+          {"cpus_usable", host.usable},
+          {"affinity", host.affinity},
+          {"cpu_quota", host.quota},
+          {"default_threads", host.threads},
+          {"governor", host.governor},
+          {"mhz", host.frequency_mhz},
+          {"hypervisor", host.hypervisor},
+          {"kernel", host.kernel},
+          {"system", host.system},
+          {"load_1min", host.load},
+          {"memory_bytes", host.memory_bytes},
+          {"huge_pages", host.huge_pages},
           {"amx", host.amx}};
 }
 
@@ -127,10 +144,12 @@ std::vector<std::string> host_warnings(const Host& host, uint32_t threads) {
   if (threads > host.usable)
     warnings.push_back(format("%u threads on %u usable CPUs", threads, host.usable));
   if (host.load > 0.3 * host.usable)
-    warnings.push_back(format("other work on this machine: load %.2f over the last minute", host.load));
+    warnings.push_back(
+        format("other work on this machine: load %.2f over the last minute", host.load));
   if (host.governor != "performance" && host.governor != "unknown")
     warnings.push_back("frequency governor \"" + host.governor + "\": the clock may vary");
-  if (host.quota != "none") warnings.push_back("CPU quota of " + host.quota + ": runs may be throttled");
+  if (host.quota != "none")
+    warnings.push_back("CPU quota of " + host.quota + ": runs may be throttled");
   return warnings;
 }
 

@@ -8,53 +8,78 @@ namespace mpq::cli {
 
 namespace {
 
-double share(uint64_t part, uint64_t whole) { return whole != 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0.0; }
+double share(uint64_t part, uint64_t whole) {
+  return whole != 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0.0;
+}
 const char* or_empty(const char* text) { return text == nullptr ? "" : text; }
 
 std::string preprocess_text(const mpq_image_preprocess& p) {
   constexpr const char* kResize[] = {"none", "bilinear", "bicubic", "area"};
   const char* const resize = p.resize < std::size(kResize) ? kResize[p.resize] : "unknown";
-  return format("shorter side to %u (%s%s), centre %ux%u, mean %.3g %.3g %.3g, stddev %.3g %.3g %.3g", p.resize_shorter, resize,
-                p.crop_only_small != 0 ? "; smaller images are only cut" : "", p.crop_w, p.crop_h, static_cast<double>(p.mean[0]),
-                static_cast<double>(p.mean[1]), static_cast<double>(p.mean[2]), static_cast<double>(p.stddev[0]),
-                static_cast<double>(p.stddev[1]), static_cast<double>(p.stddev[2]));
+  return format(
+      "shorter side to %u (%s%s), centre %ux%u, mean %.3g %.3g %.3g, stddev %.3g %.3g %.3g",
+      p.resize_shorter, resize, p.crop_only_small != 0 ? "; smaller images are only cut" : "",
+      p.crop_w, p.crop_h, static_cast<double>(p.mean[0]), static_cast<double>(p.mean[1]),
+      static_cast<double>(p.mean[2]), static_cast<double>(p.stddev[0]),
+      static_cast<double>(p.stddev[1]), static_cast<double>(p.stddev[2]));
 }
 
 std::string summary(const Model& model, const ModelFacts& facts) {
   std::string text;
-  const auto line = [&text](const char* key, const std::string& value) { text += format("%-12s %s\n", key, value.c_str()); };
+  const auto line = [&text](const char* key, const std::string& value) {
+    text += format("%-12s %s\n", key, value.c_str());
+  };
   line("model", or_empty(mpq_model_name(model.get())));
   line("producer", or_empty(mpq_model_producer(model.get())));
-  line("file", format("%s, %s, sha256 %s", model.path().c_str(), bytes_text(mpq_model_bytes(model.get())).c_str(), model.sha256().c_str()));
+  line("file", format("%s, %s, sha256 %s", model.path().c_str(),
+                      bytes_text(mpq_model_bytes(model.get())).c_str(), model.sha256().c_str()));
   for (const TensorInfo& info : model.inputs()) line("input", to_string(info));
   for (const TensorInfo& info : model.outputs()) line("output", to_string(info));
   mpq_image_preprocess preprocess;
   MPQ_INIT(&preprocess);
-  if (mpq_model_image_preprocess(model.get(), &preprocess) == MPQ_OK) line("images", preprocess_text(preprocess));
-  line("layers", format("%zu, of which %llu with weights: %.2f M weights, %.3f GMAC", mpq_model_node_count(model.get()),
-                        static_cast<unsigned long long>(facts.layers), static_cast<double>(facts.weights) * 1e-6, static_cast<double>(facts.macs) * 1e-9));
+  if (mpq_model_image_preprocess(model.get(), &preprocess) == MPQ_OK)
+    line("images", preprocess_text(preprocess));
+  line("layers",
+       format("%zu, of which %llu with weights: %.2f M weights, %.3f GMAC",
+              mpq_model_node_count(model.get()), static_cast<unsigned long long>(facts.layers),
+              static_cast<double>(facts.weights) * 1e-6, static_cast<double>(facts.macs) * 1e-9));
   for (const auto& [bits, s] : facts.bits)
-    line("", format("%s: %3llu layers, %5.1f %% of weights, %5.1f %% of MACs", bits.c_str(), static_cast<unsigned long long>(s.layers),
-                    share(s.weights, facts.weights), share(s.macs, facts.macs)));
+    line("", format("%s: %3llu layers, %5.1f %% of weights, %5.1f %% of MACs", bits.c_str(),
+                    static_cast<unsigned long long>(s.layers), share(s.weights, facts.weights),
+                    share(s.macs, facts.macs)));
   mpq_precision_map map;
   MPQ_INIT(&map);
   if (mpq_model_precision_map(model.get(), &map) == MPQ_OK)
-    line("map", format("%s, cost %s, solver %s, budget %.3g, %s weights", or_empty(map.method), or_empty(map.cost_model), or_empty(map.solver), map.budget, or_empty(map.checkpoint)));
+    line("map", format("%s, cost %s, solver %s, budget %.3g, %s weights", or_empty(map.method),
+                       or_empty(map.cost_model), or_empty(map.solver), map.budget,
+                       or_empty(map.checkpoint)));
   if (const size_t labels = mpq_model_label_count(model.get()); labels != 0)
     line("labels", format("%zu: %s, ...", labels, model.label(0).c_str()));
   for (size_t i = 0; i < mpq_model_metadata_count(model.get()); ++i)
-    line("", std::string(or_empty(mpq_model_metadata_key(model.get(), i))) + ": " + or_empty(mpq_model_metadata_value(model.get(), i)));
+    line("", std::string(or_empty(mpq_model_metadata_key(model.get(), i))) + ": " +
+                 or_empty(mpq_model_metadata_value(model.get(), i)));
   return text;
 }
 
 Table layer_table(const std::vector<mpq_node_info>& nodes) {
-  Table table{{{"#"}, {"layer", false}, {"op", false}, {"in bits"}, {"w bits"}, {"out bits"}, {"output", false}, {"weights"}, {"MMAC"}}, {}};
+  Table table{{{"#"},
+               {"layer", false},
+               {"op", false},
+               {"in bits"},
+               {"w bits"},
+               {"out bits"},
+               {"output", false},
+               {"weights"},
+               {"MMAC"}},
+              {}};
   for (size_t i = 0; i < nodes.size(); ++i) {
     const mpq_node_info& node = nodes[i];
     const bool weighted = node.weight_bits != 0;
-    table.rows.push_back({std::to_string(i), node.name, node.op, std::to_string(node.input_bits), weighted ? std::to_string(node.weight_bits) : "-",
-                          std::to_string(node.output_bits), shape_text(node.shape, node.rank), weighted ? std::to_string(node.weights) : "-",
-                          node.macs != 0 ? format("%.2f", static_cast<double>(node.macs) * 1e-6) : "-"});
+    table.rows.push_back(
+        {std::to_string(i), node.name, node.op, std::to_string(node.input_bits),
+         weighted ? std::to_string(node.weight_bits) : "-", std::to_string(node.output_bits),
+         shape_text(node.shape, node.rank), weighted ? std::to_string(node.weights) : "-",
+         node.macs != 0 ? format("%.2f", static_cast<double>(node.macs) * 1e-6) : "-"});
   }
   return table;
 }
@@ -73,26 +98,49 @@ std::vector<mpq_precision_layer> map_layers(const Model& model) {
 }
 
 Table map_table(const std::vector<mpq_precision_layer>& layers) {
-  Table table{{{"layer", false}, {"w bits"}, {"a bits"}, {"group"}, {"chosen", false}, {"gain"}, {"cost high"}, {"cost low"}}, {}};
+  Table table{{{"layer", false},
+               {"w bits"},
+               {"a bits"},
+               {"group"},
+               {"chosen", false},
+               {"gain"},
+               {"cost high"},
+               {"cost low"}},
+              {}};
   for (const mpq_precision_layer& layer : layers)
-    table.rows.push_back({layer.node, std::to_string(layer.weight_bits), std::to_string(layer.activation_bits), std::to_string(layer.group),
-                          layer.fixed != 0 ? "fixed" : "by solver", format("%.6g", layer.gain), format("%.6g", layer.cost_high), format("%.6g", layer.cost_low)});
+    table.rows.push_back({layer.node, std::to_string(layer.weight_bits),
+                          std::to_string(layer.activation_bits), std::to_string(layer.group),
+                          layer.fixed != 0 ? "fixed" : "by solver", format("%.6g", layer.gain),
+                          format("%.6g", layer.cost_high), format("%.6g", layer.cost_low)});
   return table;
 }
 
 Table kernel_table(const std::vector<mpq_step_info>& steps) {
-  Table table{{{"#"}, {"layer", false}, {"op", false}, {"kernel", false}, {"packed kB"}, {"activations kB"}}, {}};
+  Table table{{{"#"},
+               {"layer", false},
+               {"op", false},
+               {"kernel", false},
+               {"packed kB"},
+               {"activations kB"}},
+              {}};
   for (size_t i = 0; i < steps.size(); ++i)
-    table.rows.push_back({std::to_string(i), steps[i].name, steps[i].op, std::string(steps[i].kernel) + (steps[i].fallback != 0 ? " (fallback)" : ""),
-                          format("%.1f", static_cast<double>(steps[i].weight_bytes) * 1e-3), format("%.1f", static_cast<double>(steps[i].activation_bytes) * 1e-3)});
+    table.rows.push_back(
+        {std::to_string(i), steps[i].name, steps[i].op,
+         std::string(steps[i].kernel) + (steps[i].fallback != 0 ? " (fallback)" : ""),
+         format("%.1f", static_cast<double>(steps[i].weight_bytes) * 1e-3),
+         format("%.1f", static_cast<double>(steps[i].activation_bytes) * 1e-3)});
   return table;
 }
 
 Json json_of(const std::vector<TensorInfo>& infos) {
   Json list = Json::array();
   for (const TensorInfo& info : infos)
-    list.push_back({{"name", info.name}, {"dtype", mpq_dtype_string(info.dtype)}, {"shape", info.shape}, {"bytes", info.bytes},
-                    {"scale", info.scale}, {"zero_point", info.zero_point}});
+    list.push_back({{"name", info.name},
+                    {"dtype", mpq_dtype_string(info.dtype)},
+                    {"shape", info.shape},
+                    {"bytes", info.bytes},
+                    {"scale", info.scale},
+                    {"zero_point", info.zero_point}});
   return list;
 }
 
@@ -104,30 +152,59 @@ Json document_of(const Args& args, const Model& model, const std::vector<mpq_ste
   mpq_image_preprocess p;
   MPQ_INIT(&p);
   if (mpq_model_image_preprocess(model.get(), &p) == MPQ_OK)
-    document["images"] = {{"resize", p.resize}, {"resize_shorter", p.resize_shorter}, {"crop_only_small", p.crop_only_small != 0},
-                          {"crop_h", p.crop_h}, {"crop_w", p.crop_w}, {"mean", p.mean}, {"stddev", p.stddev}};
+    document["images"] = {{"resize", p.resize},
+                          {"resize_shorter", p.resize_shorter},
+                          {"crop_only_small", p.crop_only_small != 0},
+                          {"crop_h", p.crop_h},
+                          {"crop_w", p.crop_w},
+                          {"mean", p.mean},
+                          {"stddev", p.stddev}};
   document["layers"] = Json::array();
   for (const mpq_node_info& node : model.nodes())
-    document["layers"].push_back({{"name", node.name}, {"op", node.op}, {"input_bits", node.input_bits}, {"weight_bits", node.weight_bits},
-                                  {"output_bits", node.output_bits}, {"shape", std::vector<int64_t>(node.shape, node.shape + node.rank)},
-                                  {"weights", node.weights}, {"macs", node.macs}});
+    document["layers"].push_back(
+        {{"name", node.name},
+         {"op", node.op},
+         {"input_bits", node.input_bits},
+         {"weight_bits", node.weight_bits},
+         {"output_bits", node.output_bits},
+         {"shape", std::vector<int64_t>(node.shape, node.shape + node.rank)},
+         {"weights", node.weights},
+         {"macs", node.macs}});
   mpq_precision_map map;
   MPQ_INIT(&map);
   if (mpq_model_precision_map(model.get(), &map) == MPQ_OK) {
-    document["map"] = {{"method", or_empty(map.method)}, {"cost_model", or_empty(map.cost_model)}, {"solver", or_empty(map.solver)},
-                       {"checkpoint", or_empty(map.checkpoint)}, {"source_sha256", or_empty(map.source_sha256)}, {"budget", map.budget},
-                       {"value", map.value}, {"bound", map.bound}, {"seed", map.seed}, {"layers", Json::array()}};
+    document["map"] = {{"method", or_empty(map.method)},
+                       {"cost_model", or_empty(map.cost_model)},
+                       {"solver", or_empty(map.solver)},
+                       {"checkpoint", or_empty(map.checkpoint)},
+                       {"source_sha256", or_empty(map.source_sha256)},
+                       {"budget", map.budget},
+                       {"value", map.value},
+                       {"bound", map.bound},
+                       {"seed", map.seed},
+                       {"layers", Json::array()}};
     for (const mpq_precision_layer& layer : map_layers(model))
-      document["map"]["layers"].push_back({{"node", layer.node}, {"weight_bits", layer.weight_bits}, {"activation_bits", layer.activation_bits},
-                                           {"group", layer.group}, {"fixed", layer.fixed != 0}, {"gain", layer.gain},
-                                           {"gain_stderr", layer.gain_stderr}, {"cost_high", layer.cost_high}, {"cost_low", layer.cost_low}});
+      document["map"]["layers"].push_back({{"node", layer.node},
+                                           {"weight_bits", layer.weight_bits},
+                                           {"activation_bits", layer.activation_bits},
+                                           {"group", layer.group},
+                                           {"fixed", layer.fixed != 0},
+                                           {"gain", layer.gain},
+                                           {"gain_stderr", layer.gain_stderr},
+                                           {"cost_high", layer.cost_high},
+                                           {"cost_low", layer.cost_low}});
   }
   for (size_t i = 0; i < mpq_model_metadata_count(model.get()); ++i)
-    document["metadata"][or_empty(mpq_model_metadata_key(model.get(), i))] = or_empty(mpq_model_metadata_value(model.get(), i));
+    document["metadata"][or_empty(mpq_model_metadata_key(model.get(), i))] =
+        or_empty(mpq_model_metadata_value(model.get(), i));
   if (!steps.empty()) document["kernels"] = Json::array();
   for (const mpq_step_info& step : steps)
-    document["kernels"].push_back({{"layer", step.name}, {"op", step.op}, {"kernel", step.kernel}, {"fallback", step.fallback != 0},
-                                   {"weight_bytes", step.weight_bytes}, {"activation_bytes", step.activation_bytes}});
+    document["kernels"].push_back({{"layer", step.name},
+                                   {"op", step.op},
+                                   {"kernel", step.kernel},
+                                   {"fallback", step.fallback != 0},
+                                   {"weight_bytes", step.weight_bytes},
+                                   {"activation_bytes", step.activation_bytes}});
   if (args.has("show-labels")) document["labels"] = model.labels();
   return document;
 }
@@ -135,7 +212,8 @@ Json document_of(const Args& args, const Model& model, const std::vector<mpq_ste
 }  // namespace
 
 Result<ExitCode> run_info(const Args& args) {
-  MPQ_TRY(const Report report, Report::create(args, {Output::kText, Output::kJson, Output::kCsv, Output::kMarkdown}));
+  MPQ_TRY(const Report report,
+          Report::create(args, {Output::kText, Output::kJson, Output::kCsv, Output::kMarkdown}));
   MPQ_TRY(const std::string path, model_path(args));
   MPQ_TRY(const Model model, Model::open(path, args));
   std::vector<mpq_step_info> steps;
@@ -147,7 +225,8 @@ Result<ExitCode> run_info(const Args& args) {
     MPQ_TRY(session, Session::create(model, spec, args));
     steps = session->steps();
   }
-  const bool lists = args.has("layers") || args.has("map") || args.has("kernels") || args.has("show-labels");
+  const bool lists =
+      args.has("layers") || args.has("map") || args.has("kernels") || args.has("show-labels");
   if (!lists) report.print(summary(model, facts_of(model)));
   if (args.has("layers") || (!lists && !report.text())) report.print(layer_table(model.nodes()));
   if (args.has("map")) report.print(map_table(map_layers(model)));

@@ -11,7 +11,10 @@ namespace mpq::cli {
 namespace {
 
 ArrayType array_type(mpq_dtype dtype) {
-  return dtype == MPQ_F32 ? ArrayType::kF32 : dtype == MPQ_S32 ? ArrayType::kS32 : dtype == MPQ_S8 ? ArrayType::kS8 : ArrayType::kU8;
+  return dtype == MPQ_F32   ? ArrayType::kF32
+         : dtype == MPQ_S32 ? ArrayType::kS32
+         : dtype == MPQ_S8  ? ArrayType::kS8
+                            : ArrayType::kU8;
 }
 
 // splitmix64: well mixed from any seed, and the same everywhere.
@@ -40,22 +43,26 @@ std::vector<std::byte> random_bytes(const TensorInfo& info, Random* random) {
     return bytes;
   }
   const auto mask = static_cast<uint8_t>((1U << std::min(mpq_dtype_bits(info.dtype), 8U)) - 1U);
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random->next() >> 56) & std::byte{mask};
+  for (std::byte& byte : bytes)
+    byte = static_cast<std::byte>(random->next() >> 56) & std::byte{mask};
   return bytes;
 }
 
 Result<std::vector<Sample>> split_array(const Model& model, const std::string& path) {
   MPQ_TRY(const Array array, read_npy(path));
   const TensorInfo input = model.inputs()[0];
-  if (array.type != array_type(input.dtype) || array.data.empty() || array.data.size() % input.bytes != 0)
+  if (array.type != array_type(input.dtype) || array.data.empty() ||
+      array.data.size() % input.bytes != 0)
     return Error{Status::kInvalidArgument,
                  format("%s: %llu elements of %zu bytes; the model reads %s", path.c_str(),
-                        static_cast<unsigned long long>(array.elements()), size_of(array.type), to_string(input).c_str())};
+                        static_cast<unsigned long long>(array.elements()), size_of(array.type),
+                        to_string(input).c_str())};
   std::vector<Sample> samples;
   const size_t count = array.data.size() / input.bytes;
   for (size_t i = 0; i < count; ++i) {
     const auto begin = array.data.begin() + static_cast<ptrdiff_t>(i * input.bytes);
-    samples.push_back({count == 1 ? path : format("%s[%zu]", path.c_str(), i), {{begin, begin + static_cast<ptrdiff_t>(input.bytes)}}});
+    samples.push_back({count == 1 ? path : format("%s[%zu]", path.c_str(), i),
+                       {{begin, begin + static_cast<ptrdiff_t>(input.bytes)}}});
   }
   return samples;
 }
@@ -67,8 +74,10 @@ Result<ImageReader> ImageReader::create(const Model& model) {
   MPQ_INIT(&preprocess);
   const mpq_status status = mpq_model_image_preprocess(model.get(), &preprocess);
   const TensorInfo input = model.inputs()[0];
-  if (status != MPQ_OK || input.dtype != MPQ_U8 || input.bytes != uint64_t{preprocess.crop_h} * preprocess.crop_w * 3)
-    return Error{Status::kInvalidArgument, model.path() + ": does not read images; give .npy files of " + to_string(input)};
+  if (status != MPQ_OK || input.dtype != MPQ_U8 ||
+      input.bytes != uint64_t{preprocess.crop_h} * preprocess.crop_w * 3)
+    return Error{Status::kInvalidArgument,
+                 model.path() + ": does not read images; give .npy files of " + to_string(input)};
   ImageReader reader;
   reader.spec_.resize = static_cast<format::ImagePreprocess::Resize>(preprocess.resize);
   reader.spec_.resize_shorter = preprocess.resize_shorter;
@@ -80,7 +89,8 @@ Result<ImageReader> ImageReader::create(const Model& model) {
   return reader;
 }
 
-Result<Sample> ImageReader::read(std::span<const std::byte> encoded, const std::string& name) const {
+Result<Sample> ImageReader::read(std::span<const std::byte> encoded,
+                                 const std::string& name) const {
   MPQ_TRY(const data::Image image, data::decode_image(encoded, name));
   MPQ_TRY(const std::vector<uint8_t> pixels, data::preprocess(image, spec_));
   const auto bytes = std::as_bytes(std::span(pixels));
@@ -89,7 +99,9 @@ Result<Sample> ImageReader::read(std::span<const std::byte> encoded, const std::
 
 Result<std::vector<Sample>> load_samples(const Model& model, const std::string& path) {
   if (model.inputs().size() != 1)
-    return Error{Status::kUnsupported, model.path() + ": has " + std::to_string(model.inputs().size()) + " inputs; files can feed one"};
+    return Error{Status::kUnsupported, model.path() + ": has " +
+                                           std::to_string(model.inputs().size()) +
+                                           " inputs; files can feed one"};
   if (path.ends_with(".npy")) return split_array(model, path);
   MPQ_TRY(const ImageReader reader, ImageReader::create(model));
   MPQ_TRY(const std::vector<std::byte> encoded, data::read_file(path));
@@ -102,12 +114,14 @@ std::vector<Sample> random_samples(const Model& model, size_t count, uint64_t se
   std::vector<Sample> samples(count);
   for (size_t i = 0; i < count; ++i) {
     samples[i].name = "random " + std::to_string(i);
-    for (const TensorInfo& info : model.inputs()) samples[i].inputs.push_back(random_bytes(info, &random));
+    for (const TensorInfo& info : model.inputs())
+      samples[i].inputs.push_back(random_bytes(info, &random));
   }
   return samples;
 }
 
-Result<SampleSource> SampleSource::create(const Model& model, const Args& args, size_t limit, size_t random_count) {
+Result<SampleSource> SampleSource::create(const Model& model, const Args& args, size_t limit,
+                                          size_t random_count) {
   SampleSource source;
   for (const std::string& path : args.all("input")) {
     MPQ_TRY(std::vector<Sample> loaded, load_samples(model, path));
@@ -115,8 +129,10 @@ Result<SampleSource> SampleSource::create(const Model& model, const Args& args, 
   }
   std::string path = args.text("dataset");
   if (!path.empty()) {
-    if (!source.samples_.empty()) return Error{Status::kInvalidArgument, "--input and --dataset: one of them"};
-    // The kind may stand before the path; "imagenet" is any labelled set of images, the only kind so far.
+    if (!source.samples_.empty())
+      return Error{Status::kInvalidArgument, "--input and --dataset: one of them"};
+    // The kind may stand before the path; "imagenet" is any labelled set of images, the only kind
+    // so far.
     constexpr std::string_view kKind = "imagenet:";
     if (path.starts_with(kKind)) path.erase(0, kKind.size());
     MPQ_TRY(source.reader_, ImageReader::create(model));
@@ -149,7 +165,8 @@ Result<std::vector<Sample>> gather_samples(const Model& model, const Args& args,
 Checked fill(Session* session, const std::vector<Sample>& samples, size_t first) {
   for (uint32_t position = 0; position < session->batch(); ++position) {
     const Sample& sample = samples[(first + position) % samples.size()];
-    for (size_t i = 0; i < sample.inputs.size(); ++i) MPQ_CHECK(session->set_sample(i, position, sample.inputs[i]));
+    for (size_t i = 0; i < sample.inputs.size(); ++i)
+      MPQ_CHECK(session->set_sample(i, position, sample.inputs[i]));
   }
   return Ok{};
 }

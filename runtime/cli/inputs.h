@@ -18,8 +18,8 @@ struct Sample {
   std::vector<std::vector<std::byte>> inputs;
 };
 
-// How images become bytes of input 0: u8 pixels as the model's preprocessing says. An error when the
-// model does not read images.
+// How images become bytes of input 0: u8 pixels as the model's preprocessing says. An error when
+// the model does not read images.
 class ImageReader {
  public:
   static Result<ImageReader> create(const Model& model);
@@ -40,7 +40,8 @@ std::vector<Sample> random_samples(const Model& model, size_t count, uint64_t se
 class SampleSource {
  public:
   // At most `limit` images of a data set (0: all), `random_count` random samples.
-  static Result<SampleSource> create(const Model& model, const Args& args, size_t limit, size_t random_count);
+  static Result<SampleSource> create(const Model& model, const Args& args, size_t limit,
+                                     size_t random_count);
   size_t size() const { return set_ ? count_ : samples_.size(); }
   int32_t label(size_t index) const { return set_ ? set_->samples()[index].label : -1; }
   Result<Sample> get(size_t index) const;  // thread-safe

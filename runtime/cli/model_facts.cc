@@ -26,9 +26,12 @@ Json model_json(const Model& model) {
   Json histogram = Json::object();
   for (const auto& [bits, share] : facts.bits)
     histogram[bits] = {{"layers", share.layers}, {"weights", share.weights}, {"macs", share.macs}};
-  return {{"name", mpq_model_name(model.get())}, {"path", model.path()},
-          {"sha256", model.sha256()},           {"bytes", mpq_model_bytes(model.get())},
-          {"parameters", facts.weights},        {"macs", facts.macs},
+  return {{"name", mpq_model_name(model.get())},
+          {"path", model.path()},
+          {"sha256", model.sha256()},
+          {"bytes", mpq_model_bytes(model.get())},
+          {"parameters", facts.weights},
+          {"macs", facts.macs},
           {"bits", std::move(histogram)}};
 }
 

@@ -24,7 +24,8 @@ std::string version_text() {
   std::string levels = "scalar";
   for (const uint32_t level : {MPQ_ISA_AVX2, MPQ_ISA_AVX512VNNI, MPQ_ISA_AMX})
     if ((mpq_isa_available() & level) != 0) levels += std::string(" ") + mpq_isa_name(level);
-  return format("mpqrun %s\n%s\nusable here: %s\n", mpq_version_string(), mpq_build_info(), levels.c_str());
+  return format("mpqrun %s\n%s\nusable here: %s\n", mpq_version_string(), mpq_build_info(),
+                levels.c_str());
 }
 
 int fail(const Error& error) {
@@ -55,7 +56,10 @@ int run(const std::vector<std::string>& words) {
   }
   if (args->has("help") || args->has("help-all")) {
     const bool general = args->mode() == Mode::kRun && !(!rest.empty() && rest[0] == "run");
-    std::fputs(help_text(general ? std::nullopt : std::optional(args->mode()), args->has("help-all")).c_str(), stdout);
+    std::fputs(
+        help_text(general ? std::nullopt : std::optional(args->mode()), args->has("help-all"))
+            .c_str(),
+        stdout);
     return kExitOk;
   }
   if (words.empty()) {
@@ -74,14 +78,18 @@ int run(const std::vector<std::string>& words) {
 
 Result<std::string> model_path(const Args& args) {
   if (args.files().size() == 1) return args.files()[0];
-  if (args.files().empty()) return Error{Status::kInvalidArgument, "no model named: mpqrun " + std::string(mode_name(args.mode())) + " MODEL"};
-  return Error{Status::kInvalidArgument, args.files()[1] + ": one model at a time (inputs are given with -i)"};
+  if (args.files().empty())
+    return Error{Status::kInvalidArgument,
+                 "no model named: mpqrun " + std::string(mode_name(args.mode())) + " MODEL"};
+  return Error{Status::kInvalidArgument,
+               args.files()[1] + ": one model at a time (inputs are given with -i)"};
 }
 
 Result<uint32_t> single(const Args& args, const std::string& option) {
   MPQ_TRY(const std::vector<uint32_t> values, args.list(option));
   if (values.size() != 1)
-    return Error{Status::kInvalidArgument, "--" + option + " " + args.text(option) + ": " + mode_name(args.mode()) + " takes one value"};
+    return Error{Status::kInvalidArgument, "--" + option + " " + args.text(option) + ": " +
+                                               mode_name(args.mode()) + " takes one value"};
   return values[0];
 }
 

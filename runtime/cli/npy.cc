@@ -19,8 +19,9 @@ struct TypeName {
   size_t size;
 };
 
-constexpr TypeName kTypes[] = {{ArrayType::kF32, "<f4", 4}, {ArrayType::kF64, "<f8", 8}, {ArrayType::kS32, "<i4", 4},
-                               {ArrayType::kS64, "<i8", 8}, {ArrayType::kU8, "|u1", 1},  {ArrayType::kS8, "|i1", 1}};
+constexpr TypeName kTypes[] = {{ArrayType::kF32, "<f4", 4}, {ArrayType::kF64, "<f8", 8},
+                               {ArrayType::kS32, "<i4", 4}, {ArrayType::kS64, "<i8", 8},
+                               {ArrayType::kU8, "|u1", 1},  {ArrayType::kS8, "|i1", 1}};
 
 constexpr std::string_view kMagic = "\x93NUMPY";
 
@@ -62,12 +63,14 @@ uint32_t crc32(std::span<const std::byte> bytes) {
     std::array<uint32_t, 256> table{};
     for (uint32_t i = 0; i < 256; ++i) {
       table[i] = i;
-      for (int bit = 0; bit < 8; ++bit) table[i] = table[i] >> 1 ^ (0xEDB88320U & (0U - (table[i] & 1)));
+      for (int bit = 0; bit < 8; ++bit)
+        table[i] = table[i] >> 1 ^ (0xEDB88320U & (0U - (table[i] & 1)));
     }
     return table;
   }();
   uint32_t crc = ~0U;
-  for (const std::byte byte : bytes) crc = crc >> 8 ^ kTable[(crc ^ std::to_integer<uint32_t>(byte)) & 255];
+  for (const std::byte byte : bytes)
+    crc = crc >> 8 ^ kTable[(crc ^ std::to_integer<uint32_t>(byte)) & 255];
   return ~crc;
 }
 
@@ -120,20 +123,26 @@ uint64_t Array::elements() const { return data.size() / size_of(type); }
 
 double Array::at(uint64_t index) const {
   using Load = double (*)(const std::byte*);
-  constexpr Load kLoad[] = {load<float>, load<double>, load<int32_t>, load<int64_t>, load<uint8_t>, load<int8_t>};
+  constexpr Load kLoad[] = {load<float>,   load<double>,  load<int32_t>,
+                            load<int64_t>, load<uint8_t>, load<int8_t>};
   return kLoad[static_cast<size_t>(type)](data.data() + index * size_of(type));
 }
 
 Result<Array> read_npy(const std::string& path) {
   constexpr uint64_t kMaxBytes = uint64_t{4} << 30;
   MPQ_TRY(const std::vector<std::byte> bytes, data::read_file(path, kMaxBytes));
-  const auto bad = [&path](const std::string& what) { return Error{Status::kCorrupt, path + ": " + what}; };
+  const auto bad = [&path](const std::string& what) {
+    return Error{Status::kCorrupt, path + ": " + what};
+  };
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (text.size() < 12 || !text.starts_with(kMagic)) return bad("not an .npy file");
-  const auto byte = [&text](size_t i) { return static_cast<size_t>(static_cast<uint8_t>(text[i])); };
+  const auto byte = [&text](size_t i) {
+    return static_cast<size_t>(static_cast<uint8_t>(text[i]));
+  };
   const bool long_header = byte(6) >= 2;
   const size_t start = long_header ? 12 : 10;
-  const size_t length = byte(8) | byte(9) << 8 | (long_header ? byte(10) << 16 | byte(11) << 24 : 0);
+  const size_t length =
+      byte(8) | byte(9) << 8 | (long_header ? byte(10) << 16 | byte(11) << 24 : 0);
   if (length > text.size() - start) return bad("truncated header");
   const std::string_view header = text.substr(start, length);
 
@@ -144,8 +153,12 @@ Result<Array> read_npy(const std::string& path) {
       array.type = row.type;
       known = true;
     }
-  if (!known) return Error{Status::kUnsupported, path + ": element type " + std::string(field(header, "'descr':").substr(0, 6)) + " (f4, f8, i4, i8, u1 and i1 are read)"};
-  if (!field(header, "'fortran_order':").starts_with("False")) return Error{Status::kUnsupported, path + ": Fortran order"};
+  if (!known)
+    return Error{Status::kUnsupported, path + ": element type " +
+                                           std::string(field(header, "'descr':").substr(0, 6)) +
+                                           " (f4, f8, i4, i8, u1 and i1 are read)"};
+  if (!field(header, "'fortran_order':").starts_with("False"))
+    return Error{Status::kUnsupported, path + ": Fortran order"};
   const std::string_view shape = field(header, "'shape':");
   const size_t close = shape.find(')');
   if (!shape.starts_with("(") || close == std::string_view::npos) return bad("no shape");
@@ -163,14 +176,18 @@ Result<Array> read_npy(const std::string& path) {
   }
   const size_t data_bytes = bytes.size() - start - length;
   if (data_bytes != elements * size_of(array.type))
-    return bad(format("%zu bytes of data, its shape needs %llu", data_bytes, static_cast<unsigned long long>(elements * size_of(array.type))));
+    return bad(format("%zu bytes of data, its shape needs %llu", data_bytes,
+                      static_cast<unsigned long long>(elements * size_of(array.type))));
   array.data.assign(bytes.begin() + static_cast<ptrdiff_t>(start + length), bytes.end());
   return array;
 }
 
-Checked write_npy(const std::string& path, const Array& array) { return write_file(path, encode(array)); }
+Checked write_npy(const std::string& path, const Array& array) {
+  return write_file(path, encode(array));
+}
 
-Checked write_npz(const std::string& path, const std::vector<std::pair<std::string, Array>>& arrays) {
+Checked write_npz(const std::string& path,
+                  const std::vector<std::pair<std::string, Array>>& arrays) {
   ZipWriter zip;
   uint64_t total = 0;
   for (const auto& [name, array] : arrays) {

@@ -26,7 +26,8 @@ struct Array {
 Result<Array> read_npy(const std::string& path);
 Checked write_npy(const std::string& path, const Array& array);
 // Stored, not compressed: what np.load reads.
-Checked write_npz(const std::string& path, const std::vector<std::pair<std::string, Array>>& arrays);
+Checked write_npz(const std::string& path,
+                  const std::vector<std::pair<std::string, Array>>& arrays);
 
 // All of `bytes`, or an error that names the path; "-" is stdout.
 Checked write_file(const std::string& path, std::span<const std::byte> bytes);

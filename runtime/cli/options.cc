@@ -4,8 +4,9 @@ namespace mpq::cli {
 
 namespace {
 
-constexpr ModeMask kRun = bit(Mode::kRun), kBench = bit(Mode::kBench), kProfile = bit(Mode::kProfile),
-                   kEval = bit(Mode::kEval), kInfo = bit(Mode::kInfo), kVerify = bit(Mode::kVerify),
+constexpr ModeMask kRun = bit(Mode::kRun), kBench = bit(Mode::kBench),
+                   kProfile = bit(Mode::kProfile), kEval = bit(Mode::kEval),
+                   kInfo = bit(Mode::kInfo), kVerify = bit(Mode::kVerify),
                    kCompare = bit(Mode::kCompare), kDoctor = bit(Mode::kDoctor);
 constexpr ModeMask kSession = kRun | kBench | kProfile | kEval | kVerify | kCompare | kInfo;
 constexpr ModeMask kInputs = kRun | kBench | kProfile | kCompare;
@@ -13,12 +14,18 @@ constexpr ModeMask kInputs = kRun | kBench | kProfile | kCompare;
 constexpr Verb kVerbs[] = {
     {Mode::kRun, "run", "one forward pass (the default)", "mpqrun model.fb -i cat.jpg"},
     {Mode::kBench, "bench", "latency and throughput", "mpqrun model.fb --bench -t 1,2 -b 1,8"},
-    {Mode::kProfile, "profile", "time, bits, kernel and share of peak, layer by layer", "mpqrun model.fb --profile --by op"},
-    {Mode::kEval, "eval", "top-1 and top-5 on labelled images", "mpqrun model.fb --eval --dataset imagenet:val/"},
+    {Mode::kProfile, "profile", "time, bits, kernel and share of peak, layer by layer",
+     "mpqrun model.fb --profile --by op"},
+    {Mode::kEval, "eval", "top-1 and top-5 on labelled images",
+     "mpqrun model.fb --eval --dataset imagenet:val/"},
     {Mode::kInfo, "info", "what is in a model file", "mpqrun info model.fb --layers"},
-    {Mode::kVerify, "verify", "is the file whole; do this machine's kernels give the reference's bits", "mpqrun verify model.fb --against reference"},
-    {Mode::kCompare, "compare", "outputs of two models, two instruction sets, or a file of outputs", "mpqrun compare a.fb b.fb --dataset val.tar"},
-    {Mode::kDoctor, "doctor", "what this machine offers, and what disturbs measurements", "mpqrun doctor"},
+    {Mode::kVerify, "verify",
+     "is the file whole; do this machine's kernels give the reference's bits",
+     "mpqrun verify model.fb --against reference"},
+    {Mode::kCompare, "compare", "outputs of two models, two instruction sets, or a file of outputs",
+     "mpqrun compare a.fb b.fb --dataset val.tar"},
+    {Mode::kDoctor, "doctor", "what this machine offers, and what disturbs measurements",
+     "mpqrun doctor"},
 };
 
 // clang-format off

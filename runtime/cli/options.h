@@ -25,7 +25,7 @@ struct Option {
   const char* value;     // placeholder; nullptr: a switch; "[FILE]": an optional value, only with =
   const char* fallback;  // default, shown in help; nullptr: none
   ModeMask modes;
-  bool advanced;         // in --help-all only
+  bool advanced;  // in --help-all only
   const char* help;
 };
 

@@ -15,8 +15,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Enough independent chains to cover the latency (5 cycles, 2 ports), all in registers. The empty asm
-// keeps the compiler from folding the loop away without adding an instruction to it.
+// Enough independent chains to cover the latency (5 cycles, 2 ports), all in registers. The empty
+// asm keeps the compiler from folding the loop away without adding an instruction to it.
 constexpr int kChains = 12;
 constexpr uint64_t kRounds = 20000;
 
@@ -47,7 +47,8 @@ struct Unit {
   void (*multiply)();
   uint64_t ops;  // of one instruction chain step
 };
-constexpr Unit kUnits[] = {{MPQ_ISA_AVX512VNNI, multiply_avx512vnni, 128}, {MPQ_ISA_AVX2, multiply_avx2, 64}};
+constexpr Unit kUnits[] = {{MPQ_ISA_AVX512VNNI, multiply_avx512vnni, 128},
+                           {MPQ_ISA_AVX2, multiply_avx2, 64}};
 
 // The best of several short bursts: interruptions only ever make it look slower.
 double best_rate(const Unit& unit) {
@@ -65,11 +66,14 @@ double best_rate(const Unit& unit) {
 }  // namespace
 
 double peak_ops_per_second(uint32_t isa_mask, uint32_t threads) {
-  const auto* const unit = std::find_if(std::begin(kUnits), std::end(kUnits), [&](const Unit& u) { return (isa_mask & mpq_isa_available() & u.isa) != 0; });
+  const auto* const unit = std::find_if(std::begin(kUnits), std::end(kUnits), [&](const Unit& u) {
+    return (isa_mask & mpq_isa_available() & u.isa) != 0;
+  });
   if (unit == std::end(kUnits)) return 0.0;
   std::vector<double> rates(std::max(threads, 1U));
   std::vector<std::thread> workers;
-  for (size_t i = 1; i < rates.size(); ++i) workers.emplace_back([&, i] { rates[i] = best_rate(*unit); });
+  for (size_t i = 1; i < rates.size(); ++i)
+    workers.emplace_back([&, i] { rates[i] = best_rate(*unit); });
   rates[0] = best_rate(*unit);
   for (std::thread& worker : workers) worker.join();
   double sum = 0.0;

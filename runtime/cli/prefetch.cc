@@ -21,7 +21,9 @@ Prefetch::~Prefetch() {
 void Prefetch::work() {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return stop_ || started_ == source_.size() || started_ < taken_ + ring_.size(); });
+    changed_.wait(lock, [this] {
+      return stop_ || started_ == source_.size() || started_ < taken_ + ring_.size();
+    });
     if (stop_ || started_ == source_.size()) return;
     const size_t index = started_++;
     lock.unlock();

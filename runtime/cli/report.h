@@ -23,11 +23,11 @@ class Report {
   bool tables() const { return output_ != Output::kJson && output_ != Output::kJsonLines; }
   bool wants_json() const { return output_ == Output::kJson || !json_path_.empty(); }
 
-  void print(const std::string& text) const;           // text format only
+  void print(const std::string& text) const;  // text format only
   void print_always(const std::string& text) const;
-  void print(const Table& table) const;                // the table formats
-  void print_line(const Json& row) const;              // JSON lines only
-  Checked finish(const Json& document) const;          // JSON to where it was asked for
+  void print(const Table& table) const;        // the table formats
+  void print_line(const Json& row) const;      // JSON lines only
+  Checked finish(const Json& document) const;  // JSON to where it was asked for
 
  private:
   Output output_ = Output::kText;

@@ -21,7 +21,8 @@ std::vector<std::pair<std::string, Array>> empty_arrays(const Session& session) 
   std::vector<std::pair<std::string, Array>> arrays;
   for (const TensorInfo& info : session.outputs()) {
     Array array{array_type(info.dtype), {0}, {}};
-    for (size_t i = 1; i < info.shape.size(); ++i) array.shape.push_back(static_cast<uint64_t>(info.shape[i]));
+    for (size_t i = 1; i < info.shape.size(); ++i)
+      array.shape.push_back(static_cast<uint64_t>(info.shape[i]));
     arrays.emplace_back(info.name, std::move(array));
   }
   return arrays;
@@ -29,23 +30,29 @@ std::vector<std::pair<std::string, Array>> empty_arrays(const Session& session) 
 
 Checked save(const std::string& path, const std::vector<std::pair<std::string, Array>>& arrays) {
   if (path.ends_with(".npz")) return write_npz(path, arrays);
-  if (!path.ends_with(".npy")) return Error{Status::kInvalidArgument, path + ": outputs are saved as .npy or .npz"};
-  if (arrays.size() != 1) return Error{Status::kInvalidArgument, path + ": the model has several outputs; save them as .npz"};
+  if (!path.ends_with(".npy"))
+    return Error{Status::kInvalidArgument, path + ": outputs are saved as .npy or .npz"};
+  if (arrays.size() != 1)
+    return Error{Status::kInvalidArgument,
+                 path + ": the model has several outputs; save them as .npz"};
   return write_npy(path, arrays[0].second);
 }
 
 std::string score_text(const ClassScore& score) {
-  return score.probability >= 0.0 ? format("%7.2f %%", score.probability * 100.0) : format("%9.0f", score.value);
+  return score.probability >= 0.0 ? format("%7.2f %%", score.probability * 100.0)
+                                  : format("%9.0f", score.value);
 }
 
 // A line per class; colour marks the winner.
-std::string answer_text(const std::string& name, const std::vector<ClassScore>& best, const std::vector<std::string>& labels) {
+std::string answer_text(const std::string& name, const std::vector<ClassScore>& best,
+                        const std::vector<std::string>& labels) {
   std::string text = name + "\n";
   for (const ClassScore& score : best) {
     const bool first = &score == &best.front();
     const std::string label = score.index < labels.size() ? labels[score.index] : "";
-    text += format("  %s%s  %4zu%s%s%s\n", first && colored() ? "\033[1m" : "", score_text(score).c_str(), score.index,
-                   label.empty() ? "" : "  ", label.c_str(), first && colored() ? "\033[0m" : "");
+    text += format("  %s%s  %4zu%s%s%s\n", first && colored() ? "\033[1m" : "",
+                   score_text(score).c_str(), score.index, label.empty() ? "" : "  ", label.c_str(),
+                   first && colored() ? "\033[0m" : "");
   }
   return text;
 }
@@ -53,12 +60,15 @@ std::string answer_text(const std::string& name, const std::vector<ClassScore>& 
 }  // namespace
 
 Result<ExitCode> run_once(const Args& args) {
-  MPQ_TRY(const Report report, Report::create(args, {Output::kText, Output::kJson, Output::kJsonLines, Output::kCsv, Output::kMarkdown}));
+  MPQ_TRY(const Report report,
+          Report::create(args, {Output::kText, Output::kJson, Output::kJsonLines, Output::kCsv,
+                                Output::kMarkdown}));
   MPQ_TRY(const std::string path, model_path(args));
   MPQ_TRY(const Model model, Model::open(path, args));
   MPQ_TRY(const uint64_t top, args.whole("top"));
   if (!args.has("input"))
-    return Error{Status::kInvalidArgument, path + ": no input; give -i FILE (the model reads " + to_string(model.inputs()[0]) + ")"};
+    return Error{Status::kInvalidArgument, path + ": no input; give -i FILE (the model reads " +
+                                               to_string(model.inputs()[0]) + ")"};
   MPQ_TRY(const SampleSource source, SampleSource::create(model, args, 0, 0));
   MPQ_TRY(const std::vector<std::string> labels, class_names(model, args));
   SessionSpec spec;
@@ -97,7 +107,9 @@ Result<ExitCode> run_once(const Args& args) {
         const std::string label = score.index < labels.size() ? labels[score.index] : "";
         json["top"].push_back({{"class", score.index}, {"label", label}, {"value", score.value}});
         if (score.probability >= 0.0) json["top"].back()["probability"] = score.probability;
-        table.rows.push_back({samples[i].name, std::to_string(json["top"].size()), std::to_string(score.index), std::string(trim(score_text(score))), label});
+        table.rows.push_back({samples[i].name, std::to_string(json["top"].size()),
+                              std::to_string(score.index), std::string(trim(score_text(score))),
+                              label});
       }
       report.print_line(json);
       results.push_back(std::move(json));

@@ -14,7 +14,7 @@ struct Stats {
 
   double percentile(double p) const;
   // At least one sample lies above the percentile, so that it is not just the maximum.
-  bool supports(double p) const { return static_cast<double>(n) * (100.0 - p) >= 100.0; }
+  bool supports(double p) const { return static_cast<double>(n) * (100.0 - p) >= 100.0 - 1e-6; }
   double variation() const { return mean > 0 ? sd / mean : 0; }  // coefficient of variation
 };
 

@@ -34,9 +34,12 @@ std::string Table::render(Output output) const {
   const auto line = [&](const std::vector<std::string>& cells) {
     std::string text = markdown ? "|" : "";
     for (size_t i = 0; i < cells.size(); ++i) {
-      if (csv) text += (i == 0 ? "" : ",") + csv_cell(cells[i]);
-      else if (markdown) text += " " + padded(cells[i], widths[i], columns[i].right) + " |";
-      else text += (i == 0 ? "" : "  ") + padded(cells[i], widths[i], columns[i].right);
+      if (csv)
+        text += (i == 0 ? "" : ",") + csv_cell(cells[i]);
+      else if (markdown)
+        text += " " + padded(cells[i], widths[i], columns[i].right) + " |";
+      else
+        text += (i == 0 ? "" : "  ") + padded(cells[i], widths[i], columns[i].right);
     }
     text.erase(text.find_last_not_of(' ') + 1);
     return text + "\n";
@@ -45,7 +48,8 @@ std::string Table::render(Output output) const {
   if (markdown) {
     text += "|";
     for (size_t i = 0; i < columns.size(); ++i)
-      text += std::string(" ") + std::string(widths[i] - 1 + (columns[i].right ? 0 : 1), '-') + (columns[i].right ? ":" : "") + " |";
+      text += std::string(" ") + std::string(widths[i] - 1 + (columns[i].right ? 0 : 1), '-') +
+              (columns[i].right ? ":" : "") + " |";
     text += "\n";
   }
   for (const auto& row : rows) text += line(row);

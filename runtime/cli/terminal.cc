@@ -26,11 +26,14 @@ void on_signal(int signal) {
 }  // namespace
 
 void set_verbosity(const Args& args) {
-  verbosity = args.has("quiet") ? Verbosity::kQuiet : args.has("verbose") ? Verbosity::kVerbose : Verbosity::kNormal;
+  verbosity = args.has("quiet")     ? Verbosity::kQuiet
+              : args.has("verbose") ? Verbosity::kVerbose
+                                    : Verbosity::kNormal;
   const std::string when = args.text("color");
   const char* const terminal = std::getenv("TERM");
-  color = when == "always" || (when == "auto" && isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr &&
-                               terminal != nullptr && std::string_view(terminal) != "dumb");
+  color = when == "always" ||
+          (when == "auto" && isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr &&
+           terminal != nullptr && std::string_view(terminal) != "dumb");
 }
 
 void note(const std::string& text) {
@@ -50,7 +53,8 @@ void catch_signals() {
 bool interrupted() { return caught != 0; }
 int interrupted_exit_code() { return caught == 0 ? 0 : 128 + caught; }
 
-Progress::Progress(const Args& args, std::string what, uint64_t total) : what_(std::move(what)), total_(total) {
+Progress::Progress(const Args& args, std::string what, uint64_t total)
+    : what_(std::move(what)), total_(total) {
   const std::string when = args.text("progress");
   on_ = when != "none" && verbosity != Verbosity::kQuiet;
   one_line_ = when == "auto" && isatty(STDERR_FILENO) != 0;
@@ -68,8 +72,9 @@ void Progress::update(uint64_t done, const std::string& detail) {
   const double rate = static_cast<double>(done) / elapsed;
   const double left = rate > 0.0 ? static_cast<double>(total_ - done) / rate : 0.0;
   const std::string line =
-      format("%s: %llu/%llu, %.1f/s, %.0f s left%s%s", what_.c_str(), static_cast<unsigned long long>(done),
-             static_cast<unsigned long long>(total_), rate, left, detail.empty() ? "" : ", ", detail.c_str());
+      format("%s: %llu/%llu, %.1f/s, %.0f s left%s%s", what_.c_str(),
+             static_cast<unsigned long long>(done), static_cast<unsigned long long>(total_), rate,
+             left, detail.empty() ? "" : ", ", detail.c_str());
   std::fprintf(stderr, one_line_ ? "\r\033[K%s" : "%s\n", line.c_str());
   std::fflush(stderr);
   drawn_ = true;

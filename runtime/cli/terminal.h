@@ -1,5 +1,5 @@
-// The person or the script on the other side: progress, notes and signals. All on stderr; results alone
-// go to stdout.
+// The person or the script on the other side: progress, notes and signals. All on stderr; results
+// alone go to stdout.
 #pragma once
 
 #include <chrono>
@@ -16,13 +16,13 @@ inline double seconds_since(Clock::time_point start) {
 }
 
 void set_verbosity(const Args& args);
-void note(const std::string& text);     // with -v
-void warn(const std::string& text);     // without -q: "mpqrun: warning: ..."
-void complain(const std::string& text); // always: "mpqrun: ..."
-bool colored();                         // stdout is a terminal that wants colour
+void note(const std::string& text);      // with -v
+void warn(const std::string& text);      // without -q: "mpqrun: warning: ..."
+void complain(const std::string& text);  // always: "mpqrun: ..."
+bool colored();                          // stdout is a terminal that wants colour
 
-// SIGINT or SIGTERM: loops finish the current item, the results so far are printed, the exit code says
-// so. A second signal ends the process at once.
+// SIGINT or SIGTERM: loops finish the current item, the results so far are printed, the exit code
+// says so. A second signal ends the process at once.
 void catch_signals();
 bool interrupted();
 int interrupted_exit_code();  // 130 or 143; 0 when not interrupted

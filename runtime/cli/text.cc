@@ -45,7 +45,8 @@ std::string lower(std::string text) {
 }
 
 bool ends_with_any(const std::string& text, std::initializer_list<const char*> endings) {
-  return std::any_of(endings.begin(), endings.end(), [&](const char* end) { return text.ends_with(end); });
+  return std::any_of(endings.begin(), endings.end(),
+                     [&](const char* end) { return text.ends_with(end); });
 }
 
 std::string bytes_text(uint64_t bytes) {
@@ -53,7 +54,8 @@ std::string bytes_text(uint64_t bytes) {
   auto value = static_cast<double>(bytes);
   size_t unit = 0;
   for (; value >= 1000.0 && unit + 1 < std::size(kUnits); ++unit) value /= 1000.0;
-  return unit == 0 ? format("%llu bytes", static_cast<unsigned long long>(bytes)) : format("%.3g %s", value, kUnits[unit]);
+  return unit == 0 ? format("%llu bytes", static_cast<unsigned long long>(bytes))
+                   : format("%.3g %s", value, kUnits[unit]);
 }
 
 std::string shape_text(const int64_t* shape, uint32_t rank) {

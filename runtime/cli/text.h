@@ -16,7 +16,7 @@ std::string_view trim(std::string_view text);
 std::string lower(std::string text);
 bool ends_with_any(const std::string& text, std::initializer_list<const char*> endings);
 
-std::string bytes_text(uint64_t bytes);             // "13.4 MB" (decimal, as file managers and drives count)
+std::string bytes_text(uint64_t bytes);  // "13.4 MB" (decimal, as file managers and drives count)
 std::string shape_text(const int64_t* shape, uint32_t rank);  // "1x3x224x224"
 
 // Insertions, deletions and replacements from a to b.

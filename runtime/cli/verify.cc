@@ -18,7 +18,8 @@ constexpr uint32_t kBatches[] = {1, 3};
 using Outputs = std::vector<std::vector<std::byte>>;  // of one sample
 
 // Runs all samples and returns each one's outputs, batched as the session is.
-Result<std::vector<Outputs>> outputs_of(Session* session, const std::vector<Sample>& samples, Progress* progress, size_t* done) {
+Result<std::vector<Outputs>> outputs_of(Session* session, const std::vector<Sample>& samples,
+                                        Progress* progress, size_t* done) {
   std::vector<Outputs> all;
   for (size_t first = 0; first < samples.size() && !interrupted(); first += session->batch()) {
     MPQ_CHECK(fill(session, samples, first));
@@ -39,12 +40,14 @@ Result<std::vector<Outputs>> outputs_of(Session* session, const std::vector<Samp
 }
 
 // "sample 2: output logits: byte 17 of 4000"; "" when all are equal.
-std::string first_difference(const std::vector<Outputs>& a, const std::vector<Outputs>& b, const std::vector<TensorInfo>& infos) {
+std::string first_difference(const std::vector<Outputs>& a, const std::vector<Outputs>& b,
+                             const std::vector<TensorInfo>& infos) {
   for (size_t s = 0; s < std::min(a.size(), b.size()); ++s)
     for (size_t o = 0; o < infos.size(); ++o)
       for (size_t i = 0; i < a[s][o].size(); ++i)
         if (a[s][o][i] != b[s][o][i])
-          return format("sample %zu: output %s: byte %zu of %zu", s, infos[o].name.c_str(), i, a[s][o].size());
+          return format("sample %zu: output %s: byte %zu of %zu", s, infos[o].name.c_str(), i,
+                        a[s][o].size());
   return "";
 }
 
@@ -53,17 +56,20 @@ struct Trial {
   std::string difference;
 };
 
-Result<std::vector<Trial>> against_reference(const Model& model, const std::vector<Sample>& samples, const Args& args) {
+Result<std::vector<Trial>> against_reference(const Model& model, const std::vector<Sample>& samples,
+                                             const Args& args) {
   std::vector<std::string> levels;
   const std::string asked = args.text("isa");
   for (const std::string& level : inspect_host().levels)
     if (asked == "auto" || asked == level) levels.push_back(level);
-  if (levels.empty()) return Error{Status::kUnsupportedCpu, "--isa " + asked + ": this machine does not have it"};
+  if (levels.empty())
+    return Error{Status::kUnsupportedCpu, "--isa " + asked + ": this machine does not have it"};
   std::vector<Trial> trials;
   for (const std::string& level : levels)
     for (const uint32_t batch : kBatches)
       for (const uint32_t threads : kThreads)
-        if (level != "scalar" || batch * threads == 2) trials.push_back({{batch, threads, level, false, false}, ""});
+        if (level != "scalar" || batch * threads == 2)
+          trials.push_back({{batch, threads, level, false, false}, ""});
 
   Progress progress(args, "verify", samples.size() * (trials.size() + 1));
   size_t done = 0;
@@ -83,30 +89,41 @@ Result<std::vector<Trial>> against_reference(const Model& model, const std::vect
 }  // namespace
 
 Result<ExitCode> run_verify(const Args& args) {
-  MPQ_TRY(const Report report, Report::create(args, {Output::kText, Output::kJson, Output::kCsv, Output::kMarkdown}));
+  MPQ_TRY(const Report report,
+          Report::create(args, {Output::kText, Output::kJson, Output::kCsv, Output::kMarkdown}));
   MPQ_TRY(const std::string path, model_path(args));
   const std::string against = args.text("against");
   if (!against.empty() && against != "reference")
-    return Error{Status::kInvalidArgument, "--against " + against + ": only `reference`; to compare with a file use mpqrun compare"};
+    return Error{
+        Status::kInvalidArgument,
+        "--against " + against + ": only `reference`; to compare with a file use mpqrun compare"};
   MPQ_TRY(const uint64_t rounds, args.whole("rounds"));
   MPQ_TRY(const uint64_t seed, args.whole("seed"));
   MPQ_TRY(const Model model, Model::open(path, args));
-  report.print(format("%s: whole: header, metadata%s, structure; %zu layers\n", path.c_str(),
-                      args.text("verify") == "full" ? ", every segment's SHA-256" : " (weights not checked)", mpq_model_node_count(model.get())));
+  report.print(
+      format("%s: whole: header, metadata%s, structure; %zu layers\n", path.c_str(),
+             args.text("verify") == "full" ? ", every segment's SHA-256" : " (weights not checked)",
+             mpq_model_node_count(model.get())));
 
   std::vector<Trial> trials;
   if (!against.empty()) {
-    MPQ_TRY(trials, against_reference(model, random_samples(model, std::max<uint64_t>(rounds, 1), seed), args));
+    MPQ_TRY(trials, against_reference(
+                        model, random_samples(model, std::max<uint64_t>(rounds, 1), seed), args));
   }
   bool equal = true;
   Table table{{{"isa", false}, {"batch"}, {"threads"}, {"outputs", false}}, {}};
   Json results = Json::array();
   for (const Trial& trial : trials) {
     equal = equal && trial.difference.empty();
-    const std::string verdict = trial.difference.empty() ? "equal to the reference" : "DIFFER: " + trial.difference;
-    table.rows.push_back({trial.spec.isa, std::to_string(trial.spec.batch), std::to_string(trial.spec.threads), verdict});
-    results.push_back({{"isa", trial.spec.isa}, {"batch", trial.spec.batch}, {"threads", trial.spec.threads},
-                       {"equal", trial.difference.empty()}, {"first_difference", trial.difference}});
+    const std::string verdict =
+        trial.difference.empty() ? "equal to the reference" : "DIFFER: " + trial.difference;
+    table.rows.push_back({trial.spec.isa, std::to_string(trial.spec.batch),
+                          std::to_string(trial.spec.threads), verdict});
+    results.push_back({{"isa", trial.spec.isa},
+                       {"batch", trial.spec.batch},
+                       {"threads", trial.spec.threads},
+                       {"equal", trial.difference.empty()},
+                       {"first_difference", trial.difference}});
   }
   if (!trials.empty()) report.print(table);
   Json document = json_head(args, &model);

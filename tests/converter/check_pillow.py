@@ -79,7 +79,7 @@ def pattern(width, height):
 def golden():
     assert TWO_AXES, "the golden file is made with Pillow 9"
     print("// Computed by Pillow %s: python3 check_pillow.py --golden > pillow_golden.h" % PIL.__version__)
-    print("#pragma once\n\n#include <cstdint>\n")
+    print("// clang-format off\n#pragma once\n\n#include <cstdint>\n")
     print("struct GoldenResize { uint32_t width, height, new_width, new_height; int method; uint32_t crc; };")
     print("constexpr GoldenResize kGoldenResizes[] = {")
     for size, new in [((5, 3), (3, 5)), ((1, 1), (4, 4)), ((16, 16), (16, 7)), ((16, 16), (7, 16)), ((33, 20), (12, 30)),

@@ -1,5 +1,5 @@
-// Shows our pixels to check_pillow.py: reads lines `decode PATH` or `resize PATH WIDTH HEIGHT METHOD` and
-// answers each with `width height\n` and the RGB bytes, or `error MESSAGE\n`.
+// Shows our pixels to check_pillow.py: reads lines `decode PATH` or `resize PATH WIDTH HEIGHT
+// METHOD` and answers each with `width height\n` and the RGB bytes, or `error MESSAGE\n`.
 #include <cstdio>
 #include <iostream>
 #include <sstream>

@@ -1,4 +1,5 @@
 // Computed by Pillow 9.4.0: python3 check_pillow.py --golden > pillow_golden.h
+// clang-format off
 #pragma once
 
 #include <cstdint>

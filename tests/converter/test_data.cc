@@ -67,7 +67,8 @@ struct TempFolder {
   std::string write(const std::string& name, const Bytes& bytes) const {
     fs::create_directories((path / name).parent_path());
     std::ofstream(path / name, std::ios::binary)
-        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+        .write(reinterpret_cast<const char*>(bytes.data()),
+               static_cast<std::streamsize>(bytes.size()));
     return (path / name).string();
   }
   std::string write(const std::string& name, const std::string& text) const {
@@ -82,7 +83,8 @@ bool mentions(const std::string& text, const std::string& part) {
   return false;
 }
 
-ImagePreprocess spec_of(Resize resize, uint32_t shorter, uint32_t crop, bool crop_only_small = false) {
+ImagePreprocess spec_of(Resize resize, uint32_t shorter, uint32_t crop,
+                        bool crop_only_small = false) {
   ImagePreprocess spec;
   spec.resize = resize;
   spec.resize_shorter = shorter;
@@ -95,7 +97,8 @@ ImagePreprocess spec_of(Resize resize, uint32_t shorter, uint32_t crop, bool cro
 
 TEST_CASE("image: resizing gives Pillow's bytes") {
   for (const GoldenResize& g : kGoldenResizes) {
-    const Image out = mpq::data::resize(pattern(g.width, g.height), g.new_width, g.new_height, static_cast<Resize>(g.method));
+    const Image out = mpq::data::resize(pattern(g.width, g.height), g.new_width, g.new_height,
+                                        static_cast<Resize>(g.method));
     CAPTURE(g.width);
     CAPTURE(g.new_width);
     CAPTURE(g.method);
@@ -128,7 +131,8 @@ TEST_CASE("image: a truncated file is an error, or at least never a crash, at ev
   for (const char* name : {"rgb 4:2:0 jpeg", "rgb 4:4:4 progressive jpeg", "rgb png"}) {
     const Bytes whole = golden(name);
     const bool jpeg = std::string(name).ends_with("jpeg");
-    // The last two bytes of a JPEG are its end mark, without which the picture is complete all the same.
+    // The last two bytes of a JPEG are its end mark, without which the picture is complete all the
+    // same.
     for (size_t size = 0; size < whole.size() - (jpeg ? 2 : 0); ++size) {
       const auto image = decode_image(std::span(whole).first(size), name);
       CAPTURE(size);
@@ -158,18 +162,21 @@ TEST_CASE("image: more than 64 megapixels are refused before memory is taken") {
   const auto image = decode_image(jpeg, "huge.jpg");
   REQUIRE(!image.ok());
   CHECK(image.error().code == Status::kLimit);
-  CHECK(mentions(image.error().message, "huge.jpg: image of 16448x16448 has more than 64 megapixels"));
+  CHECK(mentions(image.error().message,
+                 "huge.jpg: image of 16448x16448 has more than 64 megapixels"));
 }
 
 TEST_CASE("image: files that cannot be read are named") {
   const TempFolder folder;
-  CHECK(mpq::data::load_image((folder.path / "none.jpg").string()).error().code == Status::kNotFound);
+  CHECK(mpq::data::load_image((folder.path / "none.jpg").string()).error().code ==
+        Status::kNotFound);
   const auto opened = mpq::data::load_image(folder.path.string());
   CHECK(mentions(opened.error().message, "not a regular file"));
 }
 
 TEST_CASE("preprocess: the centre crop rounds its offset half to even") {
-  // Offsets of torchvision's CenterCrop(4): round((side - 4) / 2) = 0, 0, 1, 2, 2, 2, 3 for sides 4..10.
+  // Offsets of torchvision's CenterCrop(4): round((side - 4) / 2) = 0, 0, 1, 2, 2, 2, 3 for
+  // sides 4..10.
   const uint32_t offsets[] = {0, 0, 1, 2, 2, 2, 3};
   for (uint32_t side = 4; side <= 10; ++side) {
     const Image image = pattern(side, 4);
@@ -181,14 +188,17 @@ TEST_CASE("preprocess: the centre crop rounds its offset half to even") {
   }
 }
 
-TEST_CASE("preprocess: the shorter side is resized as torchvision does, the longer one rounds down") {
-  // 500x375 to 256: 256 * 500 / 375 = 341.33 -> 341; crop offsets round((341-224)/2) = 58, (256-224)/2 = 16.
+TEST_CASE(
+    "preprocess: the shorter side is resized as torchvision does, the longer one rounds down") {
+  // 500x375 to 256: 256 * 500 / 375 = 341.33 -> 341; crop offsets round((341-224)/2) = 58,
+  // (256-224)/2 = 16.
   const Image image = pattern(500, 375);
   const Image resized = mpq::data::resize(image, 341, 256, Resize::kBilinearAntialias);
   const auto out = preprocess(image, spec_of(Resize::kBilinearAntialias, 256, 224));
   REQUIRE(out.ok());
   for (size_t row = 0; row < 224; ++row)
-    REQUIRE(std::equal(out->begin() + static_cast<ptrdiff_t>(row * 672), out->begin() + static_cast<ptrdiff_t>((row + 1) * 672),
+    REQUIRE(std::equal(out->begin() + static_cast<ptrdiff_t>(row * 672),
+                       out->begin() + static_cast<ptrdiff_t>((row + 1) * 672),
                        resized.rgb.begin() + static_cast<ptrdiff_t>(((16 + row) * 341 + 58) * 3)));
 }
 
@@ -214,7 +224,8 @@ TEST_CASE("preprocess: an image smaller than the crop is scaled up to it, never 
   CHECK((*out)[0] == resized.rgb[15 * 30 * 3]);  // rows 15..44 of 60
   const auto refused = preprocess(image, spec_of(Resize::kNone, 0, 30));
   CHECK(mentions(refused.error().message, "image of 10x20 is smaller than the crop of 30x30"));
-  CHECK(preprocess(pattern(1, 40000), spec_of(Resize::kBilinearAntialias, 256, 224)).error().code == Status::kLimit);
+  CHECK(preprocess(pattern(1, 40000), spec_of(Resize::kBilinearAntialias, 256, 224)).error().code ==
+        Status::kLimit);
 }
 
 TEST_CASE("normalise: planes in RGB order, (pixel / 255 - mean) / stddev in binary32") {
@@ -222,8 +233,9 @@ TEST_CASE("normalise: planes in RGB order, (pixel / 255 - mean) / stddev in bina
   spec.mean = {0.5F, 0.25F, 0.0F};
   spec.stddev = {0.5F, 0.5F, 2.0F};
   const std::vector<uint8_t> two_images = {255, 0, 51, 0, 255, 102};
-  CHECK(mpq::data::normalise_nchw(two_images, spec) ==
-        std::vector<float>{1.0F, -0.5F, 51.0F / 255.0F / 2.0F, -1.0F, 1.5F, 102.0F / 255.0F / 2.0F});
+  CHECK(
+      mpq::data::normalise_nchw(two_images, spec) ==
+      std::vector<float>{1.0F, -0.5F, 51.0F / 255.0F / 2.0F, -1.0F, 1.5F, 102.0F / 255.0F / 2.0F});
 }
 
 TEST_CASE("dataset: labels.txt in its three forms, class names, order of the file") {
@@ -250,7 +262,10 @@ TEST_CASE("dataset: bad labels name the line; no path leads out of the folder") 
   const TempFolder folder;
   folder.write("set/a.png", golden("rgb png"));
   folder.write("secret.png", golden("rgb png"));
-  const struct { const char* labels; const char* message; } kCases[] = {
+  const struct {
+    const char* labels;
+    const char* message;
+  } kCases[] = {
       {"a.png 0\na.png\n", "line 2: not `path class`"},
       {"a.png -1\n", "line 1: not `path class`"},
       {"a.png 1x\n", "line 1: not `path class`"},
@@ -270,7 +285,8 @@ TEST_CASE("dataset: bad labels name the line; no path leads out of the folder") 
 
 TEST_CASE("dataset: a folder per class, or a plain folder") {
   const TempFolder folder;
-  for (const char* name : {"tree/dog/1.png", "tree/cat/2.JPG", "tree/cat/1.png", "tree/cat/readme.txt", "plain/x.png"})
+  for (const char* name :
+       {"tree/dog/1.png", "tree/cat/2.JPG", "tree/cat/1.png", "tree/cat/readme.txt", "plain/x.png"})
     folder.write(name, golden("rgb png"));
   const auto tree = ImageDataset::open((folder.path / "tree").string());
   REQUIRE(tree.ok());
@@ -287,7 +303,8 @@ TEST_CASE("dataset: a folder per class, or a plain folder") {
 
 TEST_CASE("dataset: a tar file gives what its folder gives, and damage is found") {
   const TempFolder folder;
-  const std::string long_names[] = {std::string(90, 'd') + "/" + std::string(90, 'n'), std::string(150, 'n'), std::string(151, 'n')};
+  const std::string long_names[] = {std::string(90, 'd') + "/" + std::string(90, 'n'),
+                                    std::string(150, 'n'), std::string(151, 'n')};
   folder.write("set/a.png", golden("rgb png"));
   for (size_t i = 0; i < 3; ++i) {
     const char* const format = std::array{"ustar", "gnu", "pax"}[i];
@@ -295,7 +312,8 @@ TEST_CASE("dataset: a tar file gives what its folder gives, and damage is found"
     folder.write("set/" + long_name + ".jpg", golden("grey jpeg"));
     folder.write("set/labels.txt", long_name + ".jpg 5\na.png 3\n");
     const std::string tar = (folder.path / (std::string(format) + ".tar")).string();
-    const std::string command = "tar --format=" + std::string(format) + " -C " + folder.path.string() + " -cf " + tar + " set";
+    const std::string command = "tar --format=" + std::string(format) + " -C " +
+                                folder.path.string() + " -cf " + tar + " set";
     REQUIRE(std::system(command.c_str()) == 0);
     const auto set = ImageDataset::open(tar);
     CAPTURE(format);
@@ -309,10 +327,15 @@ TEST_CASE("dataset: a tar file gives what its folder gives, and damage is found"
   }
   std::ifstream file(folder.path / "gnu.tar", std::ios::binary);
   const std::string tar((std::istreambuf_iterator<char>(file)), {});
-  CHECK(mentions(ImageDataset::open(folder.write("cut.tar", tar.substr(0, 2000))).error().message, "no end mark"));
+  CHECK(mentions(ImageDataset::open(folder.write("cut.tar", tar.substr(0, 2000))).error().message,
+                 "no end mark"));
   std::string flipped = tar;
   flipped[3] ^= 1;
-  CHECK(mentions(ImageDataset::open(folder.write("bad.tar", flipped)).error().message, "checksum mismatch"));
-  CHECK(mentions(ImageDataset::open(folder.write("a.tar.gz", "\x1f\x8b" + std::string(600, 'z'))).error().message, "gzip"));
+  CHECK(mentions(ImageDataset::open(folder.write("bad.tar", flipped)).error().message,
+                 "checksum mismatch"));
+  CHECK(mentions(ImageDataset::open(folder.write("a.tar.gz", "\x1f\x8b" + std::string(600, 'z')))
+                     .error()
+                     .message,
+                 "gzip"));
   CHECK(!ImageDataset::open(folder.write("short.tar", std::string("x"))).ok());
 }
