@@ -71,7 +71,7 @@ void pack(const ConvShape& s, const PanelOrder& order, const int8_t* canonical, 
 }  // namespace
 
 bool panels_fit(const ConvShape& s, uint32_t cb) {
-  return s.groups == 1 && cb % 4 == 0 && cb <= 64;
+  return s.groups == 1 && cb > 0 && cb % 4 == 0 && cb <= 64;
 }
 
 size_t panels_bytes(const ConvShape& s, uint32_t cb, uint32_t bits) {

@@ -36,9 +36,13 @@ struct TileArgs {
 
 using TileFn = void (*)(const TileArgs&);
 
-// g++ 12 moves the intrinsic's accumulator through other registers and spills; this does not.
-#define MPQ_DPBUSD(acc, a, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(w))
-#define MPQ_DPBUSD_MEM(acc, a, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "m"(w))
+// g++ 12 moves the intrinsic's accumulator through other registers and spills; clang 14 moves all
+// broadcasts to the front and spills. Volatile keeps the order as written.
+#define MPQ_DPBUSD(acc, a, w) __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(w))
+#define MPQ_DPBUSD_MEM(acc, a, w) \
+  __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "m"(w))
+
+#define MPQ_BROADCAST(a, code) __asm__ volatile("vpbroadcastd %1, %0" : "=v"(a) : "m"(code))
 
 typedef int32_t UnalignedInt __attribute__((may_alias, aligned(1)));
 
@@ -80,8 +84,9 @@ static void multiply_tile(const TileArgs& t) {
     for (int v = 0; v < kHeld; ++v) held[v] = _mm512_loadu_si512(w + 64 * v);
 #pragma GCC unroll 14
     for (int p = 0; p < kPixels; ++p) {
-      const __m512i a = _mm512_set1_epi32(
-          *reinterpret_cast<const UnalignedInt*>(base[p / 3] + (offset + (p % 3) * step)));
+      __m512i a;
+      MPQ_BROADCAST(
+          a, *reinterpret_cast<const UnalignedInt*>(base[p / 3] + (offset + (p % 3) * step)));
 #pragma GCC unroll 4
       for (int v = 0; v < kHeld; ++v) MPQ_DPBUSD(acc[p][v], a, held[v]);
       if constexpr (kVectors > kHeld)

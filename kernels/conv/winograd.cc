@@ -12,7 +12,8 @@ constexpr uint32_t kMaxChannels = 1U << 17;  // 4 * 15 * 8 * 9 * C must stay bel
 
 bool winograd_fits(const ConvShape& s, uint32_t cb) {
   return s.groups == 1 && s.r == 3 && s.s == 3 && s.stride_h == 1 && s.stride_w == 1 &&
-         s.dilation_h == 1 && s.dilation_w == 1 && cb % 4 == 0 && cb <= 64 && s.c <= kMaxChannels;
+         s.dilation_h == 1 && s.dilation_w == 1 && cb > 0 && cb % 4 == 0 && cb <= 64 &&
+         s.c <= kMaxChannels;
 }
 
 size_t winograd_bytes(const ConvShape& s, uint32_t cb) {
