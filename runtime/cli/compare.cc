@@ -22,11 +22,18 @@ Values values_of(const std::byte* data, const TensorInfo& info) {
   return values;
 }
 
+struct LayerValues {
+  std::string name;
+  Values values;
+};
+
 // One side of the comparison: gives output 0 for sample i.
 class Side {
  public:
   virtual ~Side() = default;
   virtual Result<Values> output(size_t index) = 0;
+  // First outputs of all layers for the last sample, in order.
+  virtual Result<std::vector<LayerValues>> layers() = 0;
   virtual size_t size() const = 0;  // samples
   virtual std::string name() const = 0;
 };
@@ -41,6 +48,7 @@ class ModelSide : public Side {
     SessionSpec spec;
     MPQ_TRY(spec.threads, single(args, "threads"));
     spec.isa = isa;
+    spec.keep_tensors = args.has("per-layer");
     MPQ_TRY(side->model_, Model::open(path, args));
     MPQ_TRY(side->source_,
             SampleSource::create(side->model_, args, limit, std::max<uint64_t>(rounds, 1)));
@@ -53,6 +61,22 @@ class ModelSide : public Side {
     MPQ_CHECK(session_.run());
     MPQ_TRY(const std::byte* const data, session_.output(0));
     return values_of(data, session_.outputs()[0]);
+  }
+  Result<std::vector<LayerValues>> layers() override {
+    std::vector<LayerValues> layers;
+    for (const mpq_node_info& node : model_.nodes()) {
+      mpq_tensor_info raw;
+      MPQ_INIT(&raw);
+      MPQ_CHECK(check(mpq_session_tensor_info(session_.get(), node.output, &raw), model_.path()));
+      TensorInfo info;
+      info.dtype = static_cast<mpq_dtype>(raw.dtype);
+      info.elements = raw.elements;
+      std::vector<std::byte> data(raw.bytes);
+      MPQ_CHECK(check(mpq_session_get_tensor(session_.get(), node.output, data.data(), data.size()),
+                      model_.path()));
+      layers.push_back({node.name, values_of(data.data(), info)});
+    }
+    return layers;
   }
   size_t size() const override { return source_.size(); }
   std::string name() const override { return model_.path() + " (" + session_.isa() + ")"; }
@@ -79,6 +103,9 @@ class FileSide : public Side {
     Values values(row);
     for (uint64_t i = 0; i < row; ++i) values[i] = array_.at(index * row + i);
     return values;
+  }
+  Result<std::vector<LayerValues>> layers() override {
+    return Error{Status::kInvalidArgument, path_ + ": --per-layer needs two models"};
   }
   size_t size() const override { return array_.shape[0]; }
   std::string name() const override { return path_; }
@@ -145,6 +172,37 @@ Result<std::vector<std::unique_ptr<Side>>> open_sides(const Args& args) {
   return sides;
 }
 
+struct LayerDifference {
+  std::string name;
+  Difference difference;
+};
+
+// Layers are matched by name: models converted from one source keep their names.
+Checked add_layers(Side* a, Side* b, std::vector<LayerDifference>* sums) {
+  MPQ_TRY(const std::vector<LayerValues> left, a->layers());
+  MPQ_TRY(const std::vector<LayerValues> right, b->layers());
+  size_t row = 0;
+  for (const LayerValues& layer : left) {
+    const auto twin = std::find_if(right.begin(), right.end(), [&](const LayerValues& other) {
+      return other.name == layer.name && other.values.size() == layer.values.size();
+    });
+    if (twin == right.end()) continue;
+    if (row == sums->size()) sums->push_back({layer.name, {}});
+    (*sums)[row++].difference.add(layer.values, twin->values);
+  }
+  return Ok{};
+}
+
+Table layer_table(const std::vector<LayerDifference>& layers) {
+  Table table{{{"layer", false}, {"values"}, {"different"}, {"mean |d|"}, {"max |d|"}, {"min cos"}},
+              {}};
+  for (const auto& [name, d] : layers)
+    table.rows.push_back({name, std::to_string(d.values), std::to_string(d.different),
+                          format("%.6g", d.mean_l1()), format("%.6g", d.linf),
+                          format("%.8f", d.cos_min)});
+  return table;
+}
+
 struct Gate {
   const char* option;
   bool percent;
@@ -164,6 +222,7 @@ Result<ExitCode> run_compare(const Args& args) {
                 sides[0]->name().c_str(), sides[0]->size(), sides[1]->name().c_str(),
                 sides[1]->size(), count));
   Difference difference;
+  std::vector<LayerDifference> layers;
   {
     Progress progress(args, "compare", count);
     for (size_t i = 0; i < count && !interrupted(); ++i) {
@@ -174,6 +233,7 @@ Result<ExitCode> run_compare(const Args& args) {
                      format("%s has %zu values a sample, %s has %zu", sides[0]->name().c_str(),
                             a.size(), sides[1]->name().c_str(), b.size())};
       difference.add(a, b);
+      if (args.has("per-layer")) MPQ_CHECK(add_layers(sides[0].get(), sides[1].get(), &layers));
       progress.update(i + 1);
     }
   }
@@ -194,6 +254,10 @@ Result<ExitCode> run_compare(const Args& args) {
                         format("%.8f", d.mean_cos()), format("%.3f", d.agreement() * 100)});
   report.print("a: " + sides[0]->name() + "\nb: " + sides[1]->name() + "\n");
   report.print(table);
+  if (!layers.empty()) {
+    report.print("\ncodes layer by layer, over all samples\n");
+    report.print(layer_table(layers));
+  }
 
   ExitCode code = kExitOk;
   for (const Gate& gate : {Gate{"min-cos", false, true, d.cos_min},
@@ -217,6 +281,13 @@ Result<ExitCode> run_compare(const Args& args) {
   document["cos_min"] = d.cos_min;
   document["cos_mean"] = d.mean_cos();
   document["top1_agreement"] = d.agreement();
+  for (const auto& [name, sum] : layers)
+    document["layers"].push_back({{"name", name},
+                                  {"values", sum.values},
+                                  {"different", sum.different},
+                                  {"l1_mean", sum.mean_l1()},
+                                  {"linf", sum.linf},
+                                  {"cos_min", sum.cos_min}});
   document["complete"] = !interrupted();
   MPQ_CHECK(report.finish(document));
   return code;

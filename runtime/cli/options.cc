@@ -36,8 +36,8 @@ constexpr Option kOptions[] = {
     {"labels", 0, "FILE", nullptr, kRun | kEval, true, "class names, one a line, instead of the model's"},
     {"save", 0, "FILE", nullptr, kRun, false, "write the outputs: .npy (one output) or .npz"},
 
-    {"batch", 'b', "LIST", "1", kRun | kBench | kProfile | kEval | kVerify, false, "images per run; bench takes lists: 1,2,4 or 1-8*2 or 0-16+4"},
-    {"threads", 't', "LIST", "0", kSession, false, "0: all this process may use; bench takes lists"},
+    {"batch", 'b', "LIST", "1", kRun | kBench | kProfile | kEval, false, "images per run; bench takes lists: 1,2,4 or 1-8*2 or 0-16+4"},
+    {"threads", 't', "LIST", "0", kSession & ~kVerify, false, "0: all this process may use; bench takes lists"},
     {"isa", 0, "NAME", "auto", kSession, false, "auto, scalar, avx2, avx512vnni, amx; bench and compare take lists"},
 
     {"duration", 0, "SECONDS", "3", kBench, false, "measure each row for so long"},
@@ -68,6 +68,7 @@ constexpr Option kOptions[] = {
     {"rounds", 0, "N", "4", kVerify | kCompare, true, "random inputs to compare on"},
 
     {"ref", 0, "FILE", nullptr, kCompare, false, "model or .npy of outputs (or the second file named)"},
+    {"per-layer", 0, nullptr, nullptr, kCompare, false, "where two models begin to differ, layer by layer"},
     {"min-cos", 0, "X", nullptr, kCompare, false, "exit 6 if the least cosine is lower"},
     {"max-linf", 0, "X", nullptr, kCompare, false, "exit 6 if any value differs by more"},
     {"min-agree", 0, "PERCENT", nullptr, kCompare, false, "exit 6 if fewer images have the same top-1"},

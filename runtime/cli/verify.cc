@@ -132,7 +132,11 @@ Result<ExitCode> run_verify(const Args& args) {
   document["reference"] = std::move(results);
   document["complete"] = !interrupted();
   MPQ_CHECK(report.finish(document));
-  if (!equal) complain(path + ": kernels of this machine differ from the reference");
+  if (!equal)
+    complain(path +
+             ": kernels of this machine differ from the reference; for the layer: mpqrun "
+             "compare " +
+             path + " --isa scalar,NAME --per-layer");
   return equal ? kExitOk : kExitAccuracy;
 }
 

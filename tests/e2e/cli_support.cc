@@ -122,6 +122,13 @@ std::string read(const std::string& name) { return file_text(folder() / name); }
 
 void make_models() {
   for (const char* name : {"conv", "linear"}) write_model(name);
+  TinyModel changed = tiny_conv_net();
+  for (format::Tensor& tensor : changed.model.tensors)
+    if (tensor.name == "conv2.bias")
+      tensor.data = changed.storage.emplace_back(tensor.data.size(), std::byte{0});
+  const auto bytes = format::write(changed.model);
+  REQUIRE(bytes.ok());
+  write("conv_changed.fb", {reinterpret_cast<const char*>(bytes->data()), bytes->size()});
 }
 
 Outcome mpqrun(const std::string& words, const std::string& environment,

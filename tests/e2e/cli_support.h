@@ -18,7 +18,8 @@ struct Outcome {
 
 // The folder of this test program, removed at exit, and mpqrun's working folder.
 const std::filesystem::path& folder();
-// conv.fb and linear.fb (tiny_models.h) in it, and three inputs of each in conv.npy and linear.npy.
+// conv.fb and linear.fb (tiny_models.h) in it, three inputs of each in conv.npy and linear.npy, and
+// conv_changed.fb: conv.fb with the bias of conv2 cleared.
 void make_models();
 std::string path_of(const std::string& name);
 std::string write(const std::string& name, const std::string& bytes);

@@ -408,8 +408,21 @@ TEST_CASE_FIXTURE(Prepared, "mpqrun compare: equal sides, a planted difference, 
   CHECK(json["linf"].get<double>() == doctest::Approx(3.0));
   CHECK(json["l1_mean"].get<double>() == doctest::Approx(3.0 / 15));
   CHECK(json["l2_rms"].get<double>() == doctest::Approx(std::sqrt(9.0 / 15)));
+  CHECK(mpqrun("compare conv.fb moved.npy -i conv.npy --per-layer").code == 2);
   CHECK(mpqrun("compare conv.fb moved.npy -i conv.npy --max-linf 2.9").code == 6);
   CHECK(mpqrun("compare conv.fb moved.npy -i conv.npy --max-linf 3.1").code == 0);
+}
+
+TEST_CASE_FIXTURE(Prepared, "mpqrun compare --per-layer: names the layer where two models part") {
+  const Json json = mpqrun("compare conv.fb conv_changed.fb -i conv.npy --per-layer --json").json();
+  bool parted = false;
+  for (const Json& layer : json["layers"]) {
+    CAPTURE(layer["name"].get<std::string>());
+    parted = parted || layer["name"] == "conv2";  // its bias is what was changed
+    if (!parted) CHECK(layer["different"] == 0);
+    if (layer["name"] == "conv2") CHECK(layer["different"] > 0);
+  }
+  CHECK(parted);
 }
 
 TEST_CASE_FIXTURE(Prepared, "mpqrun doctor: the machine in words and in JSON") {
