@@ -1,5 +1,5 @@
-// Activations are NHWC inside: oneDNN's convolutions are as fast on it as on blocked layouts, and every
-// other operator is then a plain loop without padded channels.
+// Activations are NHWC inside: oneDNN's convolutions are as fast on it as on blocked layouts, and
+// every other operator is then a plain loop without padded channels.
 
 #include "converter/eval.h"
 
@@ -32,7 +32,7 @@ struct Step {
   const Node* node = nullptr;
   std::vector<size_t> in;  // buffers
   size_t out = 0;
-  Extent x, y;             // of input 0 and the output
+  Extent x, y;  // of input 0 and the output
   std::function<void(const std::vector<const float*>& in, float* out)> run;
 };
 
@@ -69,8 +69,8 @@ void map_elements(const float* x, float* y, size_t count, Function function) {
   });
 }
 
-// Round to nearest, ties to even, for |v| <= 2^22: adding 1.5 * 2^23 leaves no bits for the fraction.
-// Unlike nearbyint it is vectorised on every x86.
+// Round to nearest, ties to even, for |v| <= 2^22: adding 1.5 * 2^23 leaves no bits for the
+// fraction. Unlike nearbyint it is vectorised on every x86.
 inline float round_half_even(float v) {
   constexpr float kMagic = 12582912.0F;
   return (v + kMagic) - kMagic;
@@ -79,8 +79,11 @@ inline float round_half_even(float v) {
 void fake_quant(const QuantSpec& spec, const float* x, float* y, size_t count) {
   const float scale = spec.scale[0], zero = static_cast<float>(spec.zero_point);
   const float lo = static_cast<float>(spec.lo), hi = static_cast<float>(spec.hi);
-  // The bounds are integers, so clamping before rounding gives the same code; codes are centred here.
-  map_elements(x, y, count, [=](float v) { return round_half_even(std::min(std::max(v / scale, lo - zero), hi - zero)) * scale; });
+  // The bounds are integers, so clamping before rounding gives the same code; codes are centred
+  // here.
+  map_elements(x, y, count, [=](float v) {
+    return round_half_even(std::min(std::max(v / scale, lo - zero), hi - zero)) * scale;
+  });
 }
 
 void batch_norm(const Graph& graph, const Node& node, const Extent& e, const float* x, float* y) {
@@ -100,24 +103,26 @@ void batch_norm(const Graph& graph, const Node& node, const Extent& e, const flo
 
 // Rows of output pixels in parallel; visit(target, source pixel) for each pixel under the window.
 template <typename Pool, typename Start, typename Visit, typename Finish>
-void pool(const Pool& op, size_t pad_top, size_t pad_left, const Extent& x, const Extent& y, const float* in,
-          float* out, Start start, Visit visit, Finish finish) {
-  parallel_for(y.n * y.h, kGrain / (y.w * y.c * op.kernel_h * op.kernel_w) + 1, [&](size_t begin, size_t end) {
-    for (size_t row = begin; row < end; ++row) {
-      const size_t n = row / y.h, oy = row % y.h;
-      for (size_t ox = 0; ox < y.w; ++ox) {
-        float* target = out + (row * y.w + ox) * y.c;
-        start(target);
-        for (size_t ky = 0; ky < op.kernel_h; ++ky)
-          for (size_t kx = 0; kx < op.kernel_w; ++kx) {
-            const size_t iy = oy * op.stride_h + ky - pad_top, ix = ox * op.stride_w + kx - pad_left;
-            if (iy < x.h && ix < x.w)  // wrapped around when in the padding
-              visit(target, in + ((n * x.h + iy) * x.w + ix) * x.c);
-          }
-        finish(target);
-      }
-    }
-  });
+void pool(const Pool& op, size_t pad_top, size_t pad_left, const Extent& x, const Extent& y,
+          const float* in, float* out, Start start, Visit visit, Finish finish) {
+  parallel_for(y.n * y.h, kGrain / (y.w * y.c * op.kernel_h * op.kernel_w) + 1,
+               [&](size_t begin, size_t end) {
+                 for (size_t row = begin; row < end; ++row) {
+                   const size_t n = row / y.h, oy = row % y.h;
+                   for (size_t ox = 0; ox < y.w; ++ox) {
+                     float* target = out + (row * y.w + ox) * y.c;
+                     start(target);
+                     for (size_t ky = 0; ky < op.kernel_h; ++ky)
+                       for (size_t kx = 0; kx < op.kernel_w; ++kx) {
+                         const size_t iy = oy * op.stride_h + ky - pad_top,
+                                      ix = ox * op.stride_w + kx - pad_left;
+                         if (iy < x.h && ix < x.w)  // wrapped around when in the padding
+                           visit(target, in + ((n * x.h + iy) * x.w + ix) * x.c);
+                       }
+                     finish(target);
+                   }
+                 }
+               });
 }
 
 void max_pool(const MaxPool& op, const Extent& x, const Extent& y, const float* in, float* out) {
@@ -185,14 +190,16 @@ struct Evaluator::Impl {
   void prepare_convolution(Step* step);
   void prepare_linear(Step* step);
   template <typename Primitive>
-  void bind(Step* step, const typename Primitive::primitive_desc& desc, Tag weights_tag, const Dims& weights_dims);
+  void bind(Step* step, const typename Primitive::primitive_desc& desc, Tag weights_tag,
+            const Dims& weights_dims);
 };
 
 namespace {
 
 bool is_elementwise(const Op& op) {
-  return std::holds_alternative<Relu>(op) || std::holds_alternative<Clip>(op) || std::holds_alternative<Add>(op) ||
-         std::holds_alternative<FakeQuant>(op) || std::holds_alternative<BatchNorm>(op);
+  return std::holds_alternative<Relu>(op) || std::holds_alternative<Clip>(op) ||
+         std::holds_alternative<Add>(op) || std::holds_alternative<FakeQuant>(op) ||
+         std::holds_alternative<BatchNorm>(op);
 }
 
 std::vector<ValueId> activations(const Node& node) {
@@ -254,8 +261,8 @@ void Evaluator::Impl::assign_buffers() {
 
 // Fixes the weights in the layout the primitive wants and makes the step run it.
 template <typename Primitive>
-void Evaluator::Impl::bind(Step* step, const typename Primitive::primitive_desc& desc, Tag weights_tag,
-                           const Dims& weights_dims) {
+void Evaluator::Impl::bind(Step* step, const typename Primitive::primitive_desc& desc,
+                           Tag weights_tag, const Dims& weights_dims) {
   const Node& node = *step->node;
   std::vector<float> plain = real_weights(graph, node);
   dnnl::memory user({weights_dims, kF32, weights_tag}, engine, plain.data());
@@ -266,7 +273,8 @@ void Evaluator::Impl::bind(Step* step, const typename Primitive::primitive_desc&
   std::unordered_map<int, dnnl::memory> args;
   args.emplace(DNNL_ARG_WEIGHTS, weights);
   if (node.inputs.size() > 2 && node.inputs[2] != kNoValue)
-    args.emplace(DNNL_ARG_BIAS, dnnl::memory(desc.bias_desc(), engine, graph.values[node.inputs[2]].data.data()));
+    args.emplace(DNNL_ARG_BIAS,
+                 dnnl::memory(desc.bias_desc(), engine, graph.values[node.inputs[2]].data.data()));
   args.emplace(DNNL_ARG_SRC, dnnl::memory(desc.src_desc(), engine, nullptr));
   args.emplace(DNNL_ARG_DST, dnnl::memory(desc.dst_desc(), engine, nullptr));
   const Primitive primitive(desc);
@@ -288,16 +296,20 @@ void Evaluator::Impl::prepare_convolution(Step* step) {
     return Dims{static_cast<int64_t>(e.n), static_cast<int64_t>(e.c), static_cast<int64_t>(e.h),
                 static_cast<int64_t>(e.w)};
   };
-  const Dims weights_dims = groups == 1 ? Dims{w[0], w[1], w[2], w[3]} : Dims{groups, w[0] / groups, w[1], w[2], w[3]};
+  const Dims weights_dims =
+      groups == 1 ? Dims{w[0], w[1], w[2], w[3]} : Dims{groups, w[0] / groups, w[1], w[2], w[3]};
   const dnnl::memory::desc x(dims(step->x), kF32, Tag::nhwc), y(dims(step->y), kF32, Tag::nhwc);
   const dnnl::memory::desc weights(weights_dims, kF32, Tag::any);
   const Dims strides{op.stride_h, op.stride_w}, dilates{op.dilation_h - 1, op.dilation_w - 1};
   const Dims before{op.pad_top, op.pad_left}, after{op.pad_bottom, op.pad_right};
   const bool has_bias = node.inputs.size() > 2 && node.inputs[2] != kNoValue;
-  const dnnl::memory::desc bias = has_bias ? dnnl::memory::desc({w[0]}, kF32, Tag::a) : dnnl::memory::desc();
-  const Primitive::desc desc(dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, x, weights,
-                             bias, y, strides, dilates, before, after);
-  bind<Primitive>(step, Primitive::primitive_desc(desc, engine), groups == 1 ? Tag::oihw : Tag::goihw, weights_dims);
+  const dnnl::memory::desc bias =
+      has_bias ? dnnl::memory::desc({w[0]}, kF32, Tag::a) : dnnl::memory::desc();
+  const Primitive::desc desc(dnnl::prop_kind::forward_inference,
+                             dnnl::algorithm::convolution_direct, x, weights, bias, y, strides,
+                             dilates, before, after);
+  bind<Primitive>(step, Primitive::primitive_desc(desc, engine),
+                  groups == 1 ? Tag::oihw : Tag::goihw, weights_dims);
 }
 
 void Evaluator::Impl::prepare_linear(Step* step) {
@@ -308,7 +320,8 @@ void Evaluator::Impl::prepare_linear(Step* step) {
   const dnnl::memory::desc x({rows, w[1]}, kF32, Tag::nc), y({rows, w[0]}, kF32, Tag::nc);
   const dnnl::memory::desc weights({w[0], w[1]}, kF32, Tag::any);
   const bool has_bias = node.inputs.size() > 2 && node.inputs[2] != kNoValue;
-  const dnnl::memory::desc bias = has_bias ? dnnl::memory::desc({w[0]}, kF32, Tag::a) : dnnl::memory::desc();
+  const dnnl::memory::desc bias =
+      has_bias ? dnnl::memory::desc({w[0]}, kF32, Tag::a) : dnnl::memory::desc();
   const Primitive::desc desc(dnnl::prop_kind::forward_inference, x, weights, bias, y);
   bind<Primitive>(step, Primitive::primitive_desc(desc, engine), Tag::oi, {w[0], w[1]});
 }
@@ -331,7 +344,8 @@ struct LoopOf {
   }
   Run operator()(const Clip& op) const {
     return [op, e = y](const Inputs& in, float* out) {
-      map_elements(in[0], out, e.elements(), [&](float v) { return std::min(std::max(v, op.lo), op.hi); });
+      map_elements(in[0], out, e.elements(),
+                   [&](float v) { return std::min(std::max(v, op.lo), op.hi); });
     };
   }
   Run operator()(const Add&) const {
@@ -347,16 +361,22 @@ struct LoopOf {
     };
   }
   Run operator()(const MaxPool& op) const {
-    return [op, from = x, to = y](const Inputs& in, float* out) { max_pool(op, from, to, in[0], out); };
+    return [op, from = x, to = y](const Inputs& in, float* out) {
+      max_pool(op, from, to, in[0], out);
+    };
   }
   Run operator()(const AvgPool& op) const {
-    return [op, from = x, to = y](const Inputs& in, float* out) { avg_pool(op, from, to, in[0], out); };
+    return [op, from = x, to = y](const Inputs& in, float* out) {
+      avg_pool(op, from, to, in[0], out);
+    };
   }
   Run operator()(const Flatten&) const {
     return [e = x](const Inputs& in, float* out) { nhwc_to_nchw(in[0], e, out); };
   }
   Run operator()(const FakeQuant& op) const {
-    return [op, e = y](const Inputs& in, float* out) { fake_quant(op.spec, in[0], out, e.elements()); };
+    return [op, e = y](const Inputs& in, float* out) {
+      fake_quant(op.spec, in[0], out, e.elements());
+    };
   }
   Run operator()(const Conv&) const { return {}; }
   Run operator()(const Linear&) const { return {}; }
@@ -372,15 +392,18 @@ void Evaluator::Impl::prepare_step(Step* step) {
 
 Checked Evaluator::Impl::prepare() {
   MPQ_CHECK(check(graph));
-  if (graph.inputs.size() != 1) return Error{Status::kUnsupported, "evaluation needs exactly one graph input"};
+  if (graph.inputs.size() != 1)
+    return Error{Status::kUnsupported, "evaluation needs exactly one graph input"};
   if (batch == 0) return Error{Status::kInvalidArgument, "the batch is 0"};
   for (const Node& node : graph.nodes)
     for (const ValueId id : activations(node)) {
       const Value& value = graph.values[id];
       if (value.is_constant)
-        return Error{Status::kUnsupported, "node '" + node.name + "' reads the constant '" + value.name + "' as activation"};
+        return Error{Status::kUnsupported, "node '" + node.name + "' reads the constant '" +
+                                               value.name + "' as activation"};
       if (value.shape.size() != 4 && value.shape.size() != 2)
-        return Error{Status::kUnsupported, "value '" + value.name + "' has shape " + to_string(value.shape) + ", expected rank 2 or 4"};
+        return Error{Status::kUnsupported, "value '" + value.name + "' has shape " +
+                                               to_string(value.shape) + ", expected rank 2 or 4"};
     }
   input = extent(graph.inputs[0]);
   output = extent(graph.outputs[0]);
@@ -405,14 +428,16 @@ Result<Evaluator> Evaluator::create(const Graph& graph, uint32_t batch) {
   } catch (const dnnl::error& error) {
     return Error{Status::kInternal, std::string("oneDNN: ") + error.what()};
   } catch (const std::bad_alloc&) {
-    return Error{Status::kOutOfMemory, "evaluation at batch " + std::to_string(batch) + " does not fit in memory"};
+    return Error{Status::kOutOfMemory,
+                 "evaluation at batch " + std::to_string(batch) + " does not fit in memory"};
   }
 }
 
 Result<std::vector<float>> Evaluator::run(std::span<const float> input, const Observer& observer) {
   Impl& impl = *impl_;
   if (input.size() != impl.input.elements())
-    return Error{Status::kInvalidArgument, "the input has " + std::to_string(input.size()) + " floats, expected " +
+    return Error{Status::kInvalidArgument, "the input has " + std::to_string(input.size()) +
+                                               " floats, expected " +
                                                std::to_string(impl.input.elements())};
   try {
     nchw_to_nhwc(input.data(), impl.input, impl.buffers[impl.input_buffer].data());

@@ -14,26 +14,29 @@ struct OpInfo {
 
 // In the order of the Op variant.
 constexpr OpInfo kOps[] = {
-    {"conv", 2, 3},     {"linear", 2, 3},   {"batch_norm", 5, 5}, {"relu", 1, 1},    {"clip", 1, 1},
-    {"add", 2, 2},      {"max_pool", 1, 1}, {"avg_pool", 1, 1},   {"flatten", 1, 1}, {"fake_quant", 1, 1},
+    {"conv", 2, 3},    {"linear", 2, 3},     {"batch_norm", 5, 5}, {"relu", 1, 1},
+    {"clip", 1, 1},    {"add", 2, 2},        {"max_pool", 1, 1},   {"avg_pool", 1, 1},
+    {"flatten", 1, 1}, {"fake_quant", 1, 1},
 };
 static_assert(std::size(kOps) == std::variant_size_v<Op>, "one row per operator");
 
 Error fail(const Node& node, const std::string& what) {
-  return Error{Status::kInvalidArgument, std::string(op_name(node.op)) + " '" + node.name + "': " + what};
+  return Error{Status::kInvalidArgument,
+               std::string(op_name(node.op)) + " '" + node.name + "': " + what};
 }
 
 // Output length of a sliding window, or an error when the window does not fit.
-Result<int64_t> window(const Node& node, int64_t in, uint64_t kernel, uint64_t stride, uint64_t dilation,
-                       uint64_t pad_before, uint64_t pad_after) {
+Result<int64_t> window(const Node& node, int64_t in, uint64_t kernel, uint64_t stride,
+                       uint64_t dilation, uint64_t pad_before, uint64_t pad_after) {
   constexpr uint64_t kMax = 1U << 15;
-  if (kernel == 0 || stride == 0 || dilation == 0 || kernel > kMax || stride > kMax || dilation > kMax ||
-      pad_before > kMax || pad_after > kMax)
+  if (kernel == 0 || stride == 0 || dilation == 0 || kernel > kMax || stride > kMax ||
+      dilation > kMax || pad_before > kMax || pad_after > kMax)
     return fail(node, "kernel, stride, dilation must be in 1..32768 and padding at most 32768");
   const auto extent = static_cast<int64_t>((kernel - 1) * dilation + 1);
   const int64_t padded = in + static_cast<int64_t>(pad_before + pad_after);
   if (padded < extent)
-    return fail(node, "a window of " + std::to_string(extent) + " does not fit in " + std::to_string(padded));
+    return fail(node, "a window of " + std::to_string(extent) + " does not fit in " +
+                          std::to_string(padded));
   return (padded - extent) / static_cast<int64_t>(stride) + 1;
 }
 
@@ -45,13 +48,13 @@ struct ShapeOf {
   bool has(size_t i) const { return i < node.inputs.size() && node.inputs[i] != kNoValue; }
   Checked rank(size_t i, size_t want) const {
     if (in(i).size() == want) return Ok{};
-    return fail(node, "input " + std::to_string(i) + " has shape " + to_string(in(i)) + ", expected rank " +
-                          std::to_string(want));
+    return fail(node, "input " + std::to_string(i) + " has shape " + to_string(in(i)) +
+                          ", expected rank " + std::to_string(want));
   }
   Checked per_channel(size_t i, int64_t channels) const {
     if (!has(i) || in(i) == Shape{channels}) return Ok{};
-    return fail(node, "input " + std::to_string(i) + " has shape " + to_string(in(i)) + ", expected " +
-                          std::to_string(channels) + " values");
+    return fail(node, "input " + std::to_string(i) + " has shape " + to_string(in(i)) +
+                          ", expected " + std::to_string(channels) + " values");
   }
 
   Result<Shape> operator()(const Conv& op) const {
@@ -63,10 +66,10 @@ struct ShapeOf {
       return fail(node, "weights " + to_string(w) + " do not fit input " + to_string(x) + " with " +
                             std::to_string(groups) + " groups");
     MPQ_CHECK(per_channel(2, w[0]));
-    MPQ_TRY(const int64_t h, window(node, x[2], static_cast<uint64_t>(w[2]), op.stride_h, op.dilation_h,
-                                    op.pad_top, op.pad_bottom));
-    MPQ_TRY(const int64_t v, window(node, x[3], static_cast<uint64_t>(w[3]), op.stride_w, op.dilation_w,
-                                    op.pad_left, op.pad_right));
+    MPQ_TRY(const int64_t h, window(node, x[2], static_cast<uint64_t>(w[2]), op.stride_h,
+                                    op.dilation_h, op.pad_top, op.pad_bottom));
+    MPQ_TRY(const int64_t v, window(node, x[3], static_cast<uint64_t>(w[3]), op.stride_w,
+                                    op.dilation_w, op.pad_left, op.pad_right));
     return Shape{x[0], w[0], h, v};
   }
   Result<Shape> operator()(const Linear&) const {
@@ -79,7 +82,8 @@ struct ShapeOf {
     return Shape{x[0], w[0]};
   }
   Result<Shape> operator()(const BatchNorm&) const {
-    if (in(0).size() < 2) return fail(node, "input has shape " + to_string(in(0)) + ", expected channels");
+    if (in(0).size() < 2)
+      return fail(node, "input has shape " + to_string(in(0)) + ", expected channels");
     for (size_t i = 1; i < 5; ++i) MPQ_CHECK(per_channel(i, in(0)[1]));
     return in(0);
   }
@@ -94,8 +98,10 @@ struct ShapeOf {
     if (op.pad_top >= op.kernel_h || op.pad_bottom >= op.kernel_h || op.pad_left >= op.kernel_w ||
         op.pad_right >= op.kernel_w)
       return fail(node, "padding is not smaller than the window");
-    MPQ_TRY(const int64_t h, window(node, x[2], op.kernel_h, op.stride_h, 1, op.pad_top, op.pad_bottom));
-    MPQ_TRY(const int64_t v, window(node, x[3], op.kernel_w, op.stride_w, 1, op.pad_left, op.pad_right));
+    MPQ_TRY(const int64_t h,
+            window(node, x[2], op.kernel_h, op.stride_h, 1, op.pad_top, op.pad_bottom));
+    MPQ_TRY(const int64_t v,
+            window(node, x[3], op.kernel_w, op.stride_w, 1, op.pad_left, op.pad_right));
     return Shape{x[0], x[1], h, v};
   }
   Result<Shape> operator()(const AvgPool& op) const {
@@ -121,14 +127,16 @@ Checked check_spec(const Node& node, const QuantSpec& spec, size_t channels) {
   if (spec.bits != 8 && spec.bits != 4 && spec.bits != 2)
     return fail(node, "bits " + std::to_string(spec.bits) + " not in {2, 4, 8}");
   if (spec.scale.size() != 1 && spec.scale.size() != channels)
-    return fail(node, std::to_string(spec.scale.size()) + " scales, expected 1 or " + std::to_string(channels));
+    return fail(node, std::to_string(spec.scale.size()) + " scales, expected 1 or " +
+                          std::to_string(channels));
   for (const float scale : spec.scale)
-    if (!std::isfinite(scale) || scale <= 0.0F) return fail(node, "a scale is not positive and finite");
+    if (!std::isfinite(scale) || scale <= 0.0F)
+      return fail(node, "a scale is not positive and finite");
   const int32_t lowest = spec.is_signed ? -(1 << (spec.bits - 1)) : 0;
   const int32_t highest = lowest + (1 << spec.bits) - 1;
   if (spec.lo < lowest || spec.hi > highest || spec.lo >= spec.hi)
-    return fail(node, "codes " + std::to_string(spec.lo) + ".." + std::to_string(spec.hi) + " not within " +
-                          std::to_string(lowest) + ".." + std::to_string(highest));
+    return fail(node, "codes " + std::to_string(spec.lo) + ".." + std::to_string(spec.hi) +
+                          " not within " + std::to_string(lowest) + ".." + std::to_string(highest));
   if (spec.zero_point < lowest || spec.zero_point > highest)
     return fail(node, "zero point " + std::to_string(spec.zero_point) + " not within the codes");
   return Ok{};
@@ -145,7 +153,8 @@ Checked check_weight_quant(const Graph& graph, const Node& node) {
     return fail(node, "weight codes must be signed with zero point 0");
   uint64_t elements = 0;
   if (!checked_elements(weights.shape, &elements) || quant.codes.size() != elements)
-    return fail(node, std::to_string(quant.codes.size()) + " weight codes for weights " + to_string(weights.shape));
+    return fail(node, std::to_string(quant.codes.size()) + " weight codes for weights " +
+                          to_string(weights.shape));
   for (const int8_t code : quant.codes)
     if (code < quant.spec.lo || code > quant.spec.hi)
       return fail(node, "weight code " + std::to_string(code) + " is out of range");
@@ -155,9 +164,11 @@ Checked check_weight_quant(const Graph& graph, const Node& node) {
 Checked check_value(const Value& value) {
   uint64_t elements = 0;
   if (!checked_elements(value.shape, &elements))
-    return Error{Status::kInvalidArgument, "value '" + value.name + "': bad shape " + to_string(value.shape)};
+    return Error{Status::kInvalidArgument,
+                 "value '" + value.name + "': bad shape " + to_string(value.shape)};
   if (value.is_constant && value.data.size() != elements)
-    return Error{Status::kInvalidArgument, "value '" + value.name + "': " + std::to_string(value.data.size()) +
+    return Error{Status::kInvalidArgument, "value '" + value.name +
+                                               "': " + std::to_string(value.data.size()) +
                                                " elements for shape " + to_string(value.shape)};
   return Ok{};
 }
@@ -199,7 +210,8 @@ std::string print(const Graph& graph) {
   for (const ValueId id : graph.inputs) text += "input " + describe(id) + "\n";
   for (const Node& node : graph.nodes) {
     text += std::string(op_name(node.op)) + " '" + node.name + "' (";
-    for (size_t i = 0; i < node.inputs.size(); ++i) text += (i == 0 ? "" : ", ") + describe(node.inputs[i]);
+    for (size_t i = 0; i < node.inputs.size(); ++i)
+      text += (i == 0 ? "" : ", ") + describe(node.inputs[i]);
     text += ") -> " + describe(node.output);
     if (const auto* quant = std::get_if<FakeQuant>(&node.op)) text += describe_spec(quant->spec);
     if (node.weight_quant) text += " weights" + describe_spec(node.weight_quant->spec);
@@ -222,36 +234,44 @@ Checked check(const Graph& graph) {
   const auto known = [&](ValueId id) { return id < graph.values.size(); };
   for (const ValueId id : graph.inputs) {
     if (!known(id) || defined[id])
-      return Error{Status::kInvalidArgument, "graph input " + std::to_string(id) + " is no free value"};
+      return Error{Status::kInvalidArgument,
+                   "graph input " + std::to_string(id) + " is no free value"};
     defined[id] = true;
   }
   std::set<std::string> names;
   for (const Node& node : graph.nodes) {
     const OpInfo& info = kOps[node.op.index()];
-    if (node.name.empty() || !names.insert(node.name).second) return fail(node, "the name is empty or used twice");
+    if (node.name.empty() || !names.insert(node.name).second)
+      return fail(node, "the name is empty or used twice");
     if (node.inputs.size() < info.min_inputs || node.inputs.size() > info.max_inputs)
       return fail(node, std::to_string(node.inputs.size()) + " inputs, expected " +
-                            std::to_string(info.min_inputs) + ".." + std::to_string(info.max_inputs));
+                            std::to_string(info.min_inputs) + ".." +
+                            std::to_string(info.max_inputs));
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const ValueId id = node.inputs[i];
       if (id == kNoValue && i >= info.min_inputs) continue;
-      if (!known(id) || !defined[id]) return fail(node, "input " + std::to_string(i) + " is not defined before");
+      if (!known(id) || !defined[id])
+        return fail(node, "input " + std::to_string(i) + " is not defined before");
       const bool parameter = i > 0 && !std::holds_alternative<Add>(node.op);
       if (parameter && !graph.values[id].is_constant)
         return fail(node, "input " + std::to_string(i) + " must be a constant");
     }
-    if (!known(node.output) || defined[node.output]) return fail(node, "the output has another producer");
+    if (!known(node.output) || defined[node.output])
+      return fail(node, "the output has another producer");
     MPQ_TRY(const Shape shape, infer_shape(graph, node));
     if (shape != graph.values[node.output].shape)
-      return fail(node, "output shape " + to_string(graph.values[node.output].shape) + ", inferred " + to_string(shape));
-    if (const auto* quant = std::get_if<FakeQuant>(&node.op)) MPQ_CHECK(check_spec(node, quant->spec, 1));
+      return fail(node, "output shape " + to_string(graph.values[node.output].shape) +
+                            ", inferred " + to_string(shape));
+    if (const auto* quant = std::get_if<FakeQuant>(&node.op))
+      MPQ_CHECK(check_spec(node, quant->spec, 1));
     MPQ_CHECK(check_weight_quant(graph, node));
     defined[node.output] = true;
   }
   if (graph.outputs.empty()) return Error{Status::kInvalidArgument, "the graph has no output"};
   for (const ValueId id : graph.outputs)
     if (!known(id) || !defined[id])
-      return Error{Status::kInvalidArgument, "graph output " + std::to_string(id) + " is not defined"};
+      return Error{Status::kInvalidArgument,
+                   "graph output " + std::to_string(id) + " is not defined"};
   return Ok{};
 }
 
@@ -268,7 +288,8 @@ void remove_dead(Graph* graph) {
   std::reverse(kept.begin(), kept.end());
   graph->nodes = std::move(kept);
   for (size_t i = 0; i < graph->values.size(); ++i)  // ids stay; only the memory goes
-    if (!live[i]) std::vector<float>().swap(graph->values[i].data), graph->values[i].is_constant = false;
+    if (!live[i])
+      std::vector<float>().swap(graph->values[i].data), graph->values[i].is_constant = false;
 }
 
 }  // namespace mpq::convert

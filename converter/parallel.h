@@ -8,8 +8,8 @@
 
 namespace mpq::convert {
 
-// Calls body(begin, end) on disjoint ranges that cover [0, count), on all cores. Ranges hold at least
-// `grain` items, so that small loops stay on the calling thread.
+// Calls body(begin, end) on disjoint ranges that cover [0, count), on all cores. Ranges hold at
+// least `grain` items, so that small loops stay on the calling thread.
 template <typename Body>
 void parallel_for(size_t count, size_t grain, const Body& body) {
   const size_t cores = std::max<size_t>(std::thread::hardware_concurrency(), 1);

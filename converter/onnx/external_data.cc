@@ -44,7 +44,12 @@ Error refuse(const std::string& location, const std::string& why) {
 bool is_utf8(const std::string& text) {
   for (size_t i = 0; i < text.size();) {
     const auto lead = static_cast<unsigned char>(text[i]);
-    const size_t length = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+    const size_t length = lead < 0x80   ? 1
+                          : lead < 0xC2 ? 0
+                          : lead < 0xE0 ? 2
+                          : lead < 0xF0 ? 3
+                          : lead < 0xF5 ? 4
+                                        : 0;
     if (length == 0 || text.size() - i < length) return false;
     uint32_t point = length == 1 ? lead : lead & (0x7FU >> length);
     for (size_t k = 1; k < length; ++k) {
@@ -73,18 +78,26 @@ std::vector<std::string> components(const std::string& path) {
 
 // Opens component by component, so that a link anywhere on the way fails.
 Result<FileDescriptor> open_inside(const std::string& folder, const std::string& location) {
-  FileDescriptor at(open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (at.get() < 0) return Error{Status::kIo, "the model's folder cannot be opened: " + std::string(std::strerror(errno))};
+  FileDescriptor at(
+      open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (at.get() < 0)
+    return Error{Status::kIo,
+                 "the model's folder cannot be opened: " + std::string(std::strerror(errno))};
   const std::vector<std::string> parts = components(location);
   for (size_t i = 0; i < parts.size(); ++i) {
     const bool last = i + 1 == parts.size();
-    const int flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC | (last ? O_NONBLOCK | O_NOCTTY : O_DIRECTORY);
+    const int flags =
+        O_RDONLY | O_NOFOLLOW | O_CLOEXEC | (last ? O_NONBLOCK | O_NOCTTY : O_DIRECTORY);
     struct stat before {};
-    // Devices and FIFOs are told apart before they are opened: opening one can already have effects.
-    if (last && (fstatat(at.get(), parts[i].c_str(), &before, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(before.st_mode)))
+    // Devices and FIFOs are told apart before they are opened: opening one can already have
+    // effects.
+    if (last && (fstatat(at.get(), parts[i].c_str(), &before, AT_SYMLINK_NOFOLLOW) != 0 ||
+                 !S_ISREG(before.st_mode)))
       return refuse(location, "is not a regular file of the model's folder");
     FileDescriptor next(openat(at.get(), parts[i].c_str(), flags));
-    if (next.get() < 0) return refuse(location, "cannot be opened inside the model's folder: " + std::string(std::strerror(errno)));
+    if (next.get() < 0)
+      return refuse(location, "cannot be opened inside the model's folder: " +
+                                  std::string(std::strerror(errno)));
     at = std::move(next);
   }
   return at;
@@ -93,7 +106,8 @@ Result<FileDescriptor> open_inside(const std::string& folder, const std::string&
 }  // namespace
 
 Checked check_location(const std::string& location) {
-  if (location.empty() || location.size() > 4096) return refuse(location, "the path is empty or too long");
+  if (location.empty() || location.size() > 4096)
+    return refuse(location, "the path is empty or too long");
   if (!is_utf8(location)) return refuse(location, "the path is not UTF-8");
   for (const char c : location)
     if (static_cast<unsigned char>(c) < 32 || c == 127 || c == '\\')
@@ -104,19 +118,23 @@ Checked check_location(const std::string& location) {
   return Ok{};
 }
 
-Result<std::string> read_external(const std::string& folder, const std::string& location, uint64_t offset,
-                                  uint64_t bytes) {
+Result<std::string> read_external(const std::string& folder, const std::string& location,
+                                  uint64_t offset, uint64_t bytes) {
   MPQ_CHECK(check_location(location));
   MPQ_TRY(const FileDescriptor file, open_inside(folder, location));
   struct stat info {};
-  if (fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode)) return refuse(location, "is not a regular file");
-  if (info.st_nlink != 1) return refuse(location, "has " + std::to_string(info.st_nlink) + " hard links; copy the file");
+  if (fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode))
+    return refuse(location, "is not a regular file");
+  if (info.st_nlink != 1)
+    return refuse(location, "has " + std::to_string(info.st_nlink) + " hard links; copy the file");
   const auto size = static_cast<uint64_t>(info.st_size);
   if (offset > size || bytes > size - offset)
-    return refuse(location, "has " + std::to_string(size) + " bytes, needed " + std::to_string(bytes) + " at offset " + std::to_string(offset));
+    return refuse(location, "has " + std::to_string(size) + " bytes, needed " +
+                                std::to_string(bytes) + " at offset " + std::to_string(offset));
   std::string data(bytes, '\0');
   for (uint64_t done = 0; done < bytes;) {
-    const ssize_t got = pread(file.get(), data.data() + done, bytes - done, static_cast<off_t>(offset + done));
+    const ssize_t got =
+        pread(file.get(), data.data() + done, bytes - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return Error{Status::kIo, "external data " + quoted(location) + ": read failed"};
     done += static_cast<uint64_t>(got);

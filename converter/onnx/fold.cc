@@ -52,27 +52,37 @@ bool broadcast(const Shape& a, const Shape& b, Shape* result) {
   return checked_elements(*result, &elements) && elements <= uint64_t{1} << 30;
 }
 
-Outcome fold_binary(const Tensor& a, const Tensor& b, BinaryReal real, BinaryInteger integer, Tensor* result) {
+Outcome fold_binary(const Tensor& a, const Tensor& b, BinaryReal real, BinaryInteger integer,
+                    Tensor* result) {
   if (a.is_integer() != b.is_integer())
     return Problem{"constant operands of different types", "export the model again"};
   *result = {.type = a.type};
   if (!broadcast(a.shape, b.shape, &result->shape))
-    return Problem{"constant shapes " + to_string(a.shape) + " and " + to_string(b.shape) + " do not fit", "export the model again"};
-  const std::vector<size_t> ia = broadcast_index(a.shape, result->shape), ib = broadcast_index(b.shape, result->shape);
+    return Problem{
+        "constant shapes " + to_string(a.shape) + " and " + to_string(b.shape) + " do not fit",
+        "export the model again"};
+  const std::vector<size_t> ia = broadcast_index(a.shape, result->shape),
+                            ib = broadcast_index(b.shape, result->shape);
   for (size_t i = 0; i < ia.size(); ++i) {
-    if (a.is_integer()) result->integers.push_back(integer(a.integers[ia[i]], b.integers[ib[i]]));
-    else result->reals.push_back(real(a.reals[ia[i]], b.reals[ib[i]]));
+    if (a.is_integer())
+      result->integers.push_back(integer(a.integers[ia[i]], b.integers[ib[i]]));
+    else
+      result->reals.push_back(real(a.reals[ia[i]], b.reals[ib[i]]));
   }
   return {};
 }
 
-Outcome fold_select(const Tensor& source, Shape shape, const std::vector<size_t>& index, Tensor* result) {
+Outcome fold_select(const Tensor& source, Shape shape, const std::vector<size_t>& index,
+                    Tensor* result) {
   if (source.grid || source.lsq)
-    return Problem{"quantised weights are cut or rearranged after their quantiser", "quantise the weights as the layer reads them"};
+    return Problem{"quantised weights are cut or rearranged after their quantiser",
+                   "quantise the weights as the layer reads them"};
   *result = {.type = source.type, .shape = std::move(shape), .clip = source.clip};
   for (const size_t i : index) {
-    if (source.is_integer()) result->integers.push_back(source.integers[i]);
-    else result->reals.push_back(source.reals[i]);
+    if (source.is_integer())
+      result->integers.push_back(source.integers[i]);
+    else
+      result->reals.push_back(source.reals[i]);
   }
   return {};
 }
@@ -94,11 +104,14 @@ Tensor transpose(const Tensor& source, const std::vector<size_t>& permutation) {
     }
   }
   for (const size_t i : index) {
-    if (source.is_integer()) result.integers.push_back(source.integers[i]);
-    else result.reals.push_back(source.reals[i]);
+    if (source.is_integer())
+      result.integers.push_back(source.integers[i]);
+    else
+      result.reals.push_back(source.reals[i]);
   }
   const auto moved = [&](size_t axis) {
-    return static_cast<size_t>(std::find(permutation.begin(), permutation.end(), axis) - permutation.begin());
+    return static_cast<size_t>(std::find(permutation.begin(), permutation.end(), axis) -
+                               permutation.begin());
   };
   if (source.grid) {
     auto grid = std::make_shared<Grid>(*source.grid);
@@ -114,19 +127,25 @@ Tensor transpose(const Tensor& source, const std::vector<size_t>& permutation) {
   return result;
 }
 
-Outcome read_scale(const Tensor& scale, const Shape& shape, int64_t axis, std::vector<float>* values, size_t* along) {
+Outcome read_scale(const Tensor& scale, const Shape& shape, int64_t axis,
+                   std::vector<float>* values, size_t* along) {
   *along = 0;
   if (scale.is_integer()) return Problem{"a scale is not floating point", "export the model again"};
   *values = scale.reals;
   for (const float s : *values)
-    if (!std::isfinite(s) || s <= 0.0F) return Problem{"a scale is not positive and finite", "calibrate or train the quantiser"};
+    if (!std::isfinite(s) || s <= 0.0F)
+      return Problem{"a scale is not positive and finite", "calibrate or train the quantiser"};
   if (values->size() == 1) return {};
   const auto fail = [&] {
-    return Problem{"scales of shape " + to_string(scale.shape) + " for a tensor " + to_string(shape) + ": neither per tensor nor per channel (blocks and groups are not supported)",
+    return Problem{"scales of shape " + to_string(scale.shape) + " for a tensor " +
+                       to_string(shape) +
+                       ": neither per tensor nor per channel (blocks and groups are not supported)",
                    "quantise per tensor or per output channel"};
   };
   if (axis >= 0 && scale.shape.size() == 1) {
-    if (static_cast<size_t>(axis) >= shape.size() || shape[static_cast<size_t>(axis)] != scale.shape[0]) return fail();
+    if (static_cast<size_t>(axis) >= shape.size() ||
+        shape[static_cast<size_t>(axis)] != scale.shape[0])
+      return fail();
     *along = static_cast<size_t>(axis);
     return {};
   }
@@ -147,19 +166,27 @@ Outcome activation_spec(float scale, int64_t zero_point, int64_t lo, int64_t hi,
   for (const int width : kWidths)
     if (bits == 0 && hi - lo < int64_t{1} << width) bits = width;
   if (bits == 0 || lo >= hi)
-    return Problem{"activation codes " + std::to_string(lo) + ".." + std::to_string(hi) + " do not fit 8 bits", "quantise activations to 8, 4 or 2 bits"};
+    return Problem{
+        "activation codes " + std::to_string(lo) + ".." + std::to_string(hi) + " do not fit 8 bits",
+        "quantise activations to 8, 4 or 2 bits"};
   const int64_t half = int64_t{1} << (bits - 1), levels = half * 2;
   const int64_t shift = lo >= 0 && hi < levels ? 0 : lo >= -half && hi < half ? half : -lo;
   if (zero_point + shift < 0 || zero_point + shift >= levels)
-    return Problem{"zero point " + std::to_string(zero_point) + " is outside the codes " + std::to_string(lo) + ".." + std::to_string(hi),
+    return Problem{"zero point " + std::to_string(zero_point) + " is outside the codes " +
+                       std::to_string(lo) + ".." + std::to_string(hi),
                    "choose a range of the activation that contains 0"};
-  *spec = {.bits = bits, .is_signed = false, .scale = {scale}, .zero_point = static_cast<int32_t>(zero_point + shift),
-           .lo = static_cast<int32_t>(lo + shift), .hi = static_cast<int32_t>(hi + shift)};
+  *spec = {.bits = bits,
+           .is_signed = false,
+           .scale = {scale},
+           .zero_point = static_cast<int32_t>(zero_point + shift),
+           .lo = static_cast<int32_t>(lo + shift),
+           .hi = static_cast<int32_t>(hi + shift)};
   return {};
 }
 
-Outcome weight_grid(const Shape& shape, const std::vector<int64_t>& codes, const std::vector<int64_t>& zero_points,
-                    std::vector<float> scale, size_t axis, int64_t lo, int64_t hi, Tensor* result) {
+Outcome weight_grid(const Shape& shape, const std::vector<int64_t>& codes,
+                    const std::vector<int64_t>& zero_points, std::vector<float> scale, size_t axis,
+                    int64_t lo, int64_t hi, Tensor* result) {
   auto grid = std::make_shared<Grid>();
   *result = {.type = kFloat, .shape = shape, .reals = std::vector<float>(codes.size())};
   int64_t lowest = 0, highest = 0;
@@ -172,10 +199,12 @@ Outcome weight_grid(const Shape& shape, const std::vector<int64_t>& codes, const
   // The width that the range states, or the next one that holds the codes after centring.
   grid->bits = 0;
   for (const int width : kWidths)
-    if (grid->bits == 0 && hi - lo < int64_t{1} << width && lowest >= -(1 << (width - 1)) && highest < 1 << (width - 1))
+    if (grid->bits == 0 && hi - lo < int64_t{1} << width && lowest >= -(1 << (width - 1)) &&
+        highest < 1 << (width - 1))
       grid->bits = width;
   if (grid->bits == 0)
-    return Problem{"weight codes " + std::to_string(lowest) + ".." + std::to_string(highest) + " around the zero point do not fit 8 signed bits",
+    return Problem{"weight codes " + std::to_string(lowest) + ".." + std::to_string(highest) +
+                       " around the zero point do not fit 8 signed bits",
                    "quantise weights symmetrically to 8, 4 or 2 bits"};
   grid->lo = -(1 << (grid->bits - 1));
   grid->hi = -grid->lo - 1;

@@ -1,6 +1,6 @@
-// ONNX -> Graph. Float models as torchvision, timm and the ONNX zoo export them, and quantised ones:
-// QuantizeLinear/DequantizeLinear at 8, 4 and 2 bit (also with Clip), QONNX Quant, and LSQ written as
-// Div, Clip, Round, Mul. The file is untrusted: sizes, paths and structure are checked.
+// ONNX -> Graph. Float models as torchvision, timm and the ONNX zoo export them, and quantised
+// ones: QuantizeLinear/DequantizeLinear at 8, 4 and 2 bit (also with Clip), QONNX Quant, and LSQ
+// written as Div, Clip, Round, Mul. The file is untrusted: sizes, paths and structure are checked.
 #pragma once
 
 #include <string>
@@ -21,9 +21,9 @@ struct ImportOptions {
   uint64_t max_tensor_elements = uint64_t{1} << 30;
   int max_nodes = 100000;
   int max_initializers = 100000;
-  int max_attributes = 256;          // of one node
+  int max_attributes = 256;           // of one node
   int max_attribute_items = 1 << 20;  // numbers in one attribute
-  int max_depth = 64;                // of nested messages
+  int max_depth = 64;                 // of nested messages
 };
 
 struct ImportedModel {

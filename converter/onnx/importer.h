@@ -3,8 +3,9 @@
 // express is a Problem, collected so that the user sees all of them at once.
 #pragma once
 
-#include <map>
 #include <onnx/onnx_pb.h>
+
+#include <map>
 #include <span>
 #include <unordered_map>
 
@@ -24,7 +25,8 @@ struct Operand {
     kAbsent,      // an optional input that is not given
     kConstant,    // tensor
     kActivation,  // value, perhaps with padding
-    kQuantised,   // codes of an activation: after QuantizeLinear or inside LSQ's Div, Clip, Round, Mul
+    kQuantised,   // codes of an activation: after QuantizeLinear or inside LSQ's Div, Clip, Round,
+                  // Mul
     kDifference,  // a - b, from a Sub that only a straight-through residue may read
     kPoison,      // behind a problem that is already reported
   };
@@ -39,8 +41,8 @@ struct Operand {
     int64_t zero_point = 0;
     std::optional<int64_t> lo, hi;  // of the codes; absent: not clipped yet
     bool rounded = false;
-    bool linear = false;            // QuantizeLinear (ends in DequantizeLinear), else LSQ (ends in Mul)
-    int32_t type = 0;               // element type of QuantizeLinear's output
+    bool linear = false;  // QuantizeLinear (ends in DequantizeLinear), else LSQ (ends in Mul)
+    int32_t type = 0;     // element type of QuantizeLinear's output
   } codes;
 
   bool is_constant() const { return kind == Kind::kConstant; }
@@ -86,7 +88,9 @@ class Importer {
   void define(const NodeView& node, Operand operand);  // output 0
   void define_constant(const NodeView& node, Tensor tensor);
   void alias(const NodeView& node, const std::string& of);  // output 0 is that value
-  Result<Tensor> read_constant(const onnx::TensorProto& proto) const { return read_tensor(proto, folder_, options_); }
+  Result<Tensor> read_constant(const onnx::TensorProto& proto) const {
+    return read_tensor(proto, folder_, options_);
+  }
   // Adds an IR node; the error of shape inference is returned as a problem.
   Outcome emit(const NodeView& node, Op op, std::vector<ValueId> inputs, Padding left_over = {});
   ValueId constant(const TensorPtr& tensor, const Shape& shape);  // a constant of the graph, shared
@@ -113,6 +117,7 @@ class Importer {
   Checked find_live_nodes();
   Checked import_nodes();
   void import_node(const onnx::NodeProto& proto, int index);
+  Problem unknown_operator(const onnx::NodeProto& node) const;
   Checked finish();
   int64_t opset_of(const onnx::NodeProto& node) const;
 
@@ -140,9 +145,10 @@ struct OpRow {
 // domains listed in ops.cc.
 OpFunction find_op(const std::string& domain, const std::string& op_type);
 
-std::span<const OpRow> layer_ops();         // ops_layers.cc: Conv, Gemm, pooling, activations
-std::span<const OpRow> shape_ops();         // ops_shape.cc: Reshape, Shape, Gather, ...
-std::span<const OpRow> arithmetic_ops();    // ops_arithmetic.cc: Add, Sub, Mul, Div, Clip, Round, ...
-std::span<const OpRow> quantisation_ops();  // ops_quantise.cc: QuantizeLinear, DequantizeLinear, Quant
+std::span<const OpRow> layer_ops();       // ops_layers.cc: Conv, Gemm, pooling, activations
+std::span<const OpRow> shape_ops();       // ops_shape.cc: Reshape, Shape, Gather, ...
+std::span<const OpRow> arithmetic_ops();  // ops_arithmetic.cc: Add, Sub, Mul, Div, Clip, Round, ...
+std::span<const OpRow>
+quantisation_ops();  // ops_quantise.cc: QuantizeLinear, DequantizeLinear, Quant
 
 }  // namespace mpq::convert

@@ -24,10 +24,12 @@ bool normalise_axis(int64_t axis, size_t rank, size_t* result);
 Outcome finish_activation(const NodeView& node, const Operand& codes, int64_t lo, int64_t hi);
 
 // Narrows the codes of a kQuantised operand; a bound that is absent does not.
-Outcome narrow_codes(const NodeView& node, const Operand& operand, std::optional<double> lo, std::optional<double> hi);
+Outcome narrow_codes(const NodeView& node, const Operand& operand, std::optional<double> lo,
+                     std::optional<double> hi);
 
-// y = x * factor + offset with per-channel (or single) constants; either may be null. A BatchNorm, which
-// fold_bn merges into the layer before.
-Outcome emit_affine(const NodeView& node, const Operand& x, const Tensor* factor, const Tensor* offset);
+// y = x * factor + offset with per-channel (or single) constants; either may be null. A BatchNorm,
+// which fold_bn merges into the layer before.
+Outcome emit_affine(const NodeView& node, const Operand& x, const Tensor* factor,
+                    const Tensor* offset);
 
 }  // namespace mpq::convert

@@ -2,9 +2,9 @@
 // quantisers that training code spells out.
 //
 // LSQ's Div(x, s) -> Clip -> Round -> Mul(s) is followed step by step: an activation becomes
-// kQuantised, a constant keeps an LsqStage beside its numbers. The straight-through residue of an export,
-// (p - q) + q, stands for p whatever p and q are. It is rewritten, not computed: in float it may be off
-// by one unit in the last place, which is a different code.
+// kQuantised, a constant keeps an LsqStage beside its numbers. The straight-through residue of an
+// export, (p - q) + q, stands for p whatever p and q are. It is rewritten, not computed: in float
+// it may be off by one unit in the last place, which is a different code.
 
 #include <algorithm>
 #include <cmath>
@@ -17,9 +17,13 @@ namespace mpq::convert {
 namespace {
 
 using Kind = Operand::Kind;
-constexpr const char* kLsqRemedy = "write the quantiser as Div(x, s), Clip(lo, hi), Round, Mul(s) with one s, or as QuantizeLinear/DequantizeLinear";
+constexpr const char* kLsqRemedy =
+    "write the quantiser as Div(x, s), Clip(lo, hi), Round, Mul(s) with one s, or as "
+    "QuantizeLinear/DequantizeLinear";
 
-bool both_constant(const NodeView& node) { return node.in(0).is_constant() && node.in(1).is_constant(); }
+bool both_constant(const NodeView& node) {
+  return node.in(0).is_constant() && node.in(1).is_constant();
+}
 
 // Integers wrap as two's complement, as every runtime does.
 template <typename Operation>
@@ -31,8 +35,8 @@ Outcome fold(const NodeView& node, BinaryReal real, BinaryInteger integer, Tenso
   return fold_binary(*node.in(0).tensor, *node.in(1).tensor, real, integer, result);
 }
 
-// The residue of a straight-through estimator: Add(Sub(p, q), q) in either order. True when the node
-// has become an alias of p.
+// The residue of a straight-through estimator: Add(Sub(p, q), q) in either order. True when the
+// node has become an alias of p.
 bool rewrite_residue(const NodeView& node) {
   Importer& importer = *node.importer;
   for (int i = 0; i < 2; ++i) {
@@ -51,20 +55,24 @@ Outcome import_add(const NodeView& node) {
   const Operand &a = node.in(0), &b = node.in(1);
   if (both_constant(node)) {
     Tensor result;
-    if (Outcome problem = fold(node, [](float x, float y) { return x + y; },
-                               [](int64_t x, int64_t y) { return wrapping(x, y, std::plus<uint64_t>()); }, &result))
+    if (Outcome problem = fold(
+            node, [](float x, float y) { return x + y; },
+            [](int64_t x, int64_t y) { return wrapping(x, y, std::plus<uint64_t>()); }, &result))
       return problem;
     node.importer->define_constant(node, std::move(result));
     return {};
   }
   for (size_t i = 0; i < 2; ++i)
-    if (node.in(i).is_activation() && node.in(1 - i).is_constant()) return emit_affine(node, node.in(i), nullptr, node.in(1 - i).tensor.get());
+    if (node.in(i).is_activation() && node.in(1 - i).is_constant())
+      return emit_affine(node, node.in(i), nullptr, node.in(1 - i).tensor.get());
   for (size_t i = 0; i < 2; ++i) {
     if (Outcome problem = expect_activation(node, i)) return problem;
     if (Outcome problem = expect_no_padding(node, i)) return problem;
   }
   if (node.shape(0) != node.shape(1))
-    return Problem{"activations of shapes " + to_string(node.shape(0)) + " and " + to_string(node.shape(1)) + " are added by broadcasting", "add tensors of one shape"};
+    return Problem{"activations of shapes " + to_string(node.shape(0)) + " and " +
+                       to_string(node.shape(1)) + " are added by broadcasting",
+                   "add tensors of one shape"};
   return node.importer->emit(node, Add{}, {a.value, b.value});
 }
 
@@ -72,8 +80,9 @@ Outcome import_sub(const NodeView& node) {
   if (node.inputs() != 2) return Problem{"it has not two inputs", "export the model again"};
   if (both_constant(node)) {
     Tensor result;
-    if (Outcome problem = fold(node, [](float x, float y) { return x - y; },
-                               [](int64_t x, int64_t y) { return wrapping(x, y, std::minus<uint64_t>()); }, &result))
+    if (Outcome problem = fold(
+            node, [](float x, float y) { return x - y; },
+            [](int64_t x, int64_t y) { return wrapping(x, y, std::minus<uint64_t>()); }, &result))
       return problem;
     node.importer->define_constant(node, std::move(result));
     return {};
@@ -84,7 +93,8 @@ Outcome import_sub(const NodeView& node) {
     for (float& v : negated.reals) v = -v;
     return emit_affine(node, node.in(0), nullptr, &negated);
   }
-  node.importer->define(node, {.kind = Kind::kDifference});  // a problem only if anything but a residue reads it
+  node.importer->define(
+      node, {.kind = Kind::kDifference});  // a problem only if anything but a residue reads it
   return {};
 }
 
@@ -95,13 +105,18 @@ Outcome finish_lsq(const NodeView& node, const Operand& x, const Operand& factor
     return Problem{"codes are multiplied", "end QuantizeLinear with DequantizeLinear"};
   const Tensor& scale = *factor.tensor;
   if (scale.is_integer() || scale.reals.size() != 1 || scale.reals[0] != codes.scale)
-    return Problem{"an activation was divided by " + std::to_string(codes.scale) + " and is multiplied by something else", kLsqRemedy};
+    return Problem{"an activation was divided by " + std::to_string(codes.scale) +
+                       " and is multiplied by something else",
+                   kLsqRemedy};
   if (!codes.rounded || !codes.lo || !codes.hi)
-    return Problem{std::string("a quantiser has no ") + (codes.rounded ? "Clip with two bounds" : "Round"), kLsqRemedy};
+    return Problem{
+        std::string("a quantiser has no ") + (codes.rounded ? "Clip with two bounds" : "Round"),
+        kLsqRemedy};
   return finish_activation(node, x, *codes.lo, *codes.hi);
 }
 
-// The same for weights: `stage` is the source divided, clipped and rounded; its numbers are the codes.
+// The same for weights: `stage` is the source divided, clipped and rounded; its numbers are the
+// codes.
 Outcome finish_lsq_weights(const NodeView& node, const Tensor& stage, const Tensor& factor) {
   const LsqStage& lsq = *stage.lsq;
   std::vector<float> scale;
@@ -114,7 +129,9 @@ Outcome finish_lsq_weights(const NodeView& node, const Tensor& stage, const Tens
   std::vector<int64_t> codes(stage.reals.size());
   for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<int64_t>(stage.reals[i]);
   Tensor result;
-  if (Outcome problem = weight_grid(stage.shape, codes, {0}, scale, axis, static_cast<int64_t>(*lsq.lo), static_cast<int64_t>(*lsq.hi), &result))
+  if (Outcome problem =
+          weight_grid(stage.shape, codes, {0}, scale, axis, static_cast<int64_t>(*lsq.lo),
+                      static_cast<int64_t>(*lsq.hi), &result))
     return problem;
   node.importer->define_constant(node, std::move(result));
   return {};
@@ -125,11 +142,14 @@ Outcome import_mul(const NodeView& node) {
   if (both_constant(node)) {
     for (size_t i = 0; i < 2; ++i) {
       const Tensor& stage = *node.in(i).tensor;
-      if (stage.lsq && stage.lsq->rounded) return finish_lsq_weights(node, stage, *node.in(1 - i).tensor);
+      if (stage.lsq && stage.lsq->rounded)
+        return finish_lsq_weights(node, stage, *node.in(1 - i).tensor);
     }
     Tensor result;
-    if (Outcome problem = fold(node, [](float x, float y) { return x * y; },
-                               [](int64_t x, int64_t y) { return wrapping(x, y, std::multiplies<uint64_t>()); }, &result))
+    if (Outcome problem = fold(
+            node, [](float x, float y) { return x * y; },
+            [](int64_t x, int64_t y) { return wrapping(x, y, std::multiplies<uint64_t>()); },
+            &result))
       return problem;
     node.importer->define_constant(node, std::move(result));
     return {};
@@ -139,7 +159,8 @@ Outcome import_mul(const NodeView& node) {
     if (node.in(i).is_activation() && node.in(1 - i).is_constant())
       return emit_affine(node, node.in(i), node.in(1 - i).tensor.get(), nullptr);
   }
-  return Problem{"two activations are multiplied", "gates and attention (squeeze-and-excite, SiLU) are not supported"};
+  return Problem{"two activations are multiplied",
+                 "gates and attention (squeeze-and-excite, SiLU) are not supported"};
 }
 
 // Whether some reader of the node's output continues a quantiser.
@@ -153,10 +174,15 @@ Outcome import_div(const NodeView& node) {
   if (node.inputs() != 2) return Problem{"it has not two inputs", "export the model again"};
   if (both_constant(node)) {
     const Tensor &x = *node.in(0).tensor, &y = *node.in(1).tensor;
-    if (y.is_integer() && std::count(y.integers.begin(), y.integers.end(), 0) > 0) return Problem{"a constant is divided by 0", "export the model again"};
+    if (y.is_integer() && std::count(y.integers.begin(), y.integers.end(), 0) > 0)
+      return Problem{"a constant is divided by 0", "export the model again"};
     Tensor result;
-    const auto divide = [](int64_t a, int64_t b) { return b == -1 ? wrapping(0, a, std::minus<uint64_t>()) : a / b; };
-    if (Outcome problem = fold(node, [](float a, float b) { return a / b; }, divide, &result)) return problem;
+    const auto divide = [](int64_t a, int64_t b) {
+      return b == -1 ? wrapping(0, a, std::minus<uint64_t>()) : a / b;
+    };
+    if (Outcome problem = fold(
+            node, [](float a, float b) { return a / b; }, divide, &result))
+      return problem;
     auto stage = std::make_shared<LsqStage>();
     if (!x.is_integer() && result.shape == x.shape && starts_quantiser(node)) {
       if (Outcome problem = read_scale(y, x.shape, -1, &stage->scale, &stage->axis)) return problem;
@@ -169,7 +195,8 @@ Outcome import_div(const NodeView& node) {
   if (Outcome problem = expect_constant(node, 1)) return problem;
   const Operand& x = node.in(0);
   const Tensor& divisor = *node.in(1).tensor;
-  if (divisor.is_integer()) return Problem{"an activation is divided by integers", "export the model again"};
+  if (divisor.is_integer())
+    return Problem{"an activation is divided by integers", "export the model again"};
   if (!starts_quantiser(node)) {
     Tensor inverse = divisor;
     for (float& v : inverse.reals) v = 1.0F / v;
@@ -178,7 +205,9 @@ Outcome import_div(const NodeView& node) {
   std::vector<float> scale;
   size_t axis = 0;
   if (Outcome problem = read_scale(divisor, node.shape(0), -1, &scale, &axis)) return problem;
-  if (scale.size() != 1) return Problem{"an activation is quantised with " + std::to_string(scale.size()) + " scales", "quantise activations per tensor"};
+  if (scale.size() != 1)
+    return Problem{"an activation is quantised with " + std::to_string(scale.size()) + " scales",
+                   "quantise activations per tensor"};
   Operand codes{.kind = Kind::kQuantised, .value = x.value, .padding = x.padding};
   codes.codes.scale = scale[0];
   node.importer->define(node, std::move(codes));
@@ -196,7 +225,8 @@ Tensor map_constant(const Tensor& source, float (*real)(float), int64_t (*intege
 Outcome import_round(const NodeView& node) {
   const Operand& x = node.in(0);
   if (x.is_constant()) {
-    Tensor result = map_constant(*x.tensor, [](float v) { return std::nearbyint(v); }, [](int64_t v) { return v; });
+    Tensor result = map_constant(
+        *x.tensor, [](float v) { return std::nearbyint(v); }, [](int64_t v) { return v; });
     if (x.tensor->lsq) {
       auto stage = std::make_shared<LsqStage>(*x.tensor->lsq);
       stage->rounded = true;
@@ -213,7 +243,8 @@ Outcome import_round(const NodeView& node) {
   return {};
 }
 
-Outcome clamp_constant(const NodeView& node, const Tensor& x, std::optional<double> lo, std::optional<double> hi) {
+Outcome clamp_constant(const NodeView& node, const Tensor& x, std::optional<double> lo,
+                       std::optional<double> hi) {
   Tensor result{.type = x.type, .shape = x.shape, .clip = x.clip};
   for (const float v : x.reals) {
     const float above = lo ? std::max(v, static_cast<float>(*lo)) : v;
@@ -221,24 +252,32 @@ Outcome clamp_constant(const NodeView& node, const Tensor& x, std::optional<doub
   }
   if (x.is_integer()) {
     const ElementInfo& info = *element_info(x.type);
-    const int64_t lowest = info.bits < 64 ? info.lowest() : INT64_MIN, highest = info.bits < 64 ? info.highest() : INT64_MAX;
-    const int64_t from = lo ? std::max(lowest, static_cast<int64_t>(*lo)) : lowest, to = hi ? std::min(highest, static_cast<int64_t>(*hi)) : highest;
+    const int64_t lowest = info.bits < 64 ? info.lowest() : INT64_MIN,
+                  highest = info.bits < 64 ? info.highest() : INT64_MAX;
+    const int64_t from = lo ? std::max(lowest, static_cast<int64_t>(*lo)) : lowest,
+                  to = hi ? std::min(highest, static_cast<int64_t>(*hi)) : highest;
     if (from > to) return Problem{"it clips to an empty range", "export the model again"};
     for (const int64_t v : x.integers) result.integers.push_back(std::clamp(v, from, to));
     result.clip = {from, to};
   }
   if (x.lsq) {
     auto stage = std::make_shared<LsqStage>(*x.lsq);
-    if (lo && std::isfinite(*lo)) stage->lo = std::max(stage->lo.value_or(static_cast<float>(*lo)), static_cast<float>(*lo));
-    if (hi && std::isfinite(*hi)) stage->hi = std::min(stage->hi.value_or(static_cast<float>(*hi)), static_cast<float>(*hi));
+    if (lo && std::isfinite(*lo))
+      stage->lo = std::max(stage->lo.value_or(static_cast<float>(*lo)), static_cast<float>(*lo));
+    if (hi && std::isfinite(*hi))
+      stage->hi = std::min(stage->hi.value_or(static_cast<float>(*hi)), static_cast<float>(*hi));
     result.lsq = std::move(stage);
   }
   node.importer->define_constant(node, std::move(result));
   return {};
 }
 
-Outcome clamp(const NodeView& node, const Operand& x, std::optional<double> lo, std::optional<double> hi) {
-  if (lo && hi && !(*lo <= *hi)) return Problem{"it clips to the empty range " + std::to_string(*lo) + ".." + std::to_string(*hi), "export the model again"};
+Outcome clamp(const NodeView& node, const Operand& x, std::optional<double> lo,
+              std::optional<double> hi) {
+  if (lo && hi && !(*lo <= *hi))
+    return Problem{
+        "it clips to the empty range " + std::to_string(*lo) + ".." + std::to_string(*hi),
+        "export the model again"};
   if (x.is_constant()) return clamp_constant(node, *x.tensor, lo, hi);
   if (x.kind == Kind::kQuantised) return narrow_codes(node, x, lo, hi);
   if (!x.is_activation()) return Problem{"its input is no activation", "export the model again"};
@@ -249,14 +288,16 @@ Outcome clamp(const NodeView& node, const Operand& x, std::optional<double> lo, 
   // Bounds that no float reaches, as exporters write for "none".
   const bool bounded = to < double{std::numeric_limits<float>::max()};
   if (from == 0.0 && !bounded) return node.importer->emit(node, Relu{}, {x.value}, padding);
-  return node.importer->emit(node, Clip{.lo = static_cast<float>(from), .hi = static_cast<float>(to)}, {x.value}, padding);
+  return node.importer->emit(
+      node, Clip{.lo = static_cast<float>(from), .hi = static_cast<float>(to)}, {x.value}, padding);
 }
 
 // A scalar constant operand; absent gives nothing.
 Outcome read_bound(const NodeView& node, size_t i, std::optional<double>* bound) {
   if (node.in(i).kind == Kind::kAbsent) return {};
   if (Outcome problem = expect_constant(node, i)) return problem;
-  if (node.in(i).tensor->elements() != 1) return Problem{"a bound is no scalar", "clip with one bound for the whole tensor"};
+  if (node.in(i).tensor->elements() != 1)
+    return Problem{"a bound is no scalar", "clip with one bound for the whole tensor"};
   *bound = node.in(i).tensor->at(0);
   return {};
 }
@@ -279,7 +320,8 @@ Outcome import_half_clip(const NodeView& node, bool is_max) {
   const size_t bound = node.in(1).is_constant() ? 1 : 0;
   std::optional<double> value;
   if (Outcome problem = read_bound(node, bound, &value)) return problem;
-  return is_max ? clamp(node, node.in(1 - bound), value, {}) : clamp(node, node.in(1 - bound), {}, value);
+  return is_max ? clamp(node, node.in(1 - bound), value, {})
+                : clamp(node, node.in(1 - bound), {}, value);
 }
 Outcome import_max(const NodeView& node) { return import_half_clip(node, true); }
 Outcome import_min(const NodeView& node) { return import_half_clip(node, false); }
@@ -291,21 +333,29 @@ Outcome fold_unary(const NodeView& node, float (*real)(float), int64_t (*integer
   return {};
 }
 Outcome import_sqrt(const NodeView& node) {
-  return fold_unary(node, [](float v) { return std::sqrt(v); }, [](int64_t v) { return v; });
+  return fold_unary(
+      node, [](float v) { return std::sqrt(v); }, [](int64_t v) { return v; });
 }
 Outcome import_abs(const NodeView& node) {
-  return fold_unary(node, [](float v) { return std::abs(v); }, [](int64_t v) { return v < 0 ? wrapping(0, v, std::minus<uint64_t>()) : v; });
+  return fold_unary(
+      node, [](float v) { return std::abs(v); },
+      [](int64_t v) { return v < 0 ? wrapping(0, v, std::minus<uint64_t>()) : v; });
 }
 Outcome import_floor(const NodeView& node) {
-  return fold_unary(node, [](float v) { return std::floor(v); }, [](int64_t v) { return v; });
+  return fold_unary(
+      node, [](float v) { return std::floor(v); }, [](int64_t v) { return v; });
 }
 
 // Old exports write residual additions as Sum.
-Outcome import_sum(const NodeView& node) { return node.inputs() == 1 ? node.importer->alias(node, node.proto->input(0)), Outcome() : import_add(node); }
+Outcome import_sum(const NodeView& node) {
+  return node.inputs() == 1 ? node.importer->alias(node, node.proto->input(0)),
+         Outcome()          : import_add(node);
+}
 
 constexpr OpRow kRows[] = {
-    {"Add", import_add}, {"Sum", import_sum}, {"Sub", import_sub}, {"Mul", import_mul}, {"Div", import_div},   {"Round", import_round}, {"Clip", import_clip},
-    {"Max", import_max}, {"Min", import_min}, {"Sqrt", import_sqrt}, {"Abs", import_abs}, {"Floor", import_floor},
+    {"Add", import_add}, {"Sum", import_sum},     {"Sub", import_sub},   {"Mul", import_mul},
+    {"Div", import_div}, {"Round", import_round}, {"Clip", import_clip}, {"Max", import_max},
+    {"Min", import_min}, {"Sqrt", import_sqrt},   {"Abs", import_abs},   {"Floor", import_floor},
 };
 
 }  // namespace

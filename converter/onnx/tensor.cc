@@ -1,9 +1,10 @@
 #include "converter/onnx/tensor.h"
 
+#include <onnx/onnx_pb.h>
+
 #include <bit>
 #include <charconv>
 #include <cstring>
-#include <onnx/onnx_pb.h>
 
 #include "converter/half.h"
 #include "converter/onnx/external_data.h"
@@ -15,12 +16,15 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "raw_data is little-endian");
 
 constexpr ElementInfo kElements[] = {
-    {kFloat, "FLOAT", 32, false, true},    {kUint8, "UINT8", 8, true, false},    {kInt8, "INT8", 8, true, true},
-    {kUint16, "UINT16", 16, true, false},  {kInt16, "INT16", 16, true, true},    {kInt32, "INT32", 32, true, true},
-    {kInt64, "INT64", 64, true, true},     {kBool, "BOOL", 8, true, false},      {kFloat16, "FLOAT16", 16, false, true},
-    {kDouble, "DOUBLE", 64, false, true},  {kUint32, "UINT32", 32, true, false}, {kUint64, "UINT64", 64, true, false},
-    {kBfloat16, "BFLOAT16", 16, false, true}, {kUint4, "UINT4", 4, true, false}, {kInt4, "INT4", 4, true, true},
-    {kUint2, "UINT2", 2, true, false},     {kInt2, "INT2", 2, true, true},
+    {kFloat, "FLOAT", 32, false, true},       {kUint8, "UINT8", 8, true, false},
+    {kInt8, "INT8", 8, true, true},           {kUint16, "UINT16", 16, true, false},
+    {kInt16, "INT16", 16, true, true},        {kInt32, "INT32", 32, true, true},
+    {kInt64, "INT64", 64, true, true},        {kBool, "BOOL", 8, true, false},
+    {kFloat16, "FLOAT16", 16, false, true},   {kDouble, "DOUBLE", 64, false, true},
+    {kUint32, "UINT32", 32, true, false},     {kUint64, "UINT64", 64, true, false},
+    {kBfloat16, "BFLOAT16", 16, false, true}, {kUint4, "UINT4", 4, true, false},
+    {kInt4, "INT4", 4, true, true},           {kUint2, "UINT2", 2, true, false},
+    {kInt2, "INT2", 2, true, true},
 };
 
 Error bad(const onnx::TensorProto& proto, const std::string& what) {
@@ -34,10 +38,13 @@ T load(const char* p) {
   return value;
 }
 
-float bfloat16_to_float(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+float bfloat16_to_float(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
 
 // Numbers out of packed or plain little-endian bytes, whose length is already checked.
-void decode_raw(const ElementInfo& info, const std::string& raw, uint64_t elements, Tensor* tensor) {
+void decode_raw(const ElementInfo& info, const std::string& raw, uint64_t elements,
+                Tensor* tensor) {
   const char* p = raw.data();
   const auto reals = [&](auto convert) {
     tensor->reals.resize(elements);
@@ -48,15 +55,35 @@ void decode_raw(const ElementInfo& info, const std::string& raw, uint64_t elemen
     for (uint64_t i = 0; i < elements; ++i) tensor->integers[i] = static_cast<int64_t>(convert(i));
   };
   switch (info.type) {
-    case kFloat: tensor->reals.resize(elements); if (elements != 0) std::memcpy(tensor->reals.data(), p, raw.size()); break;
-    case kDouble: reals([&](uint64_t i) { return static_cast<float>(load<double>(p + 8 * i)); }); break;
-    case kFloat16: reals([&](uint64_t i) { return half_to_float(load<uint16_t>(p + 2 * i)); }); break;
-    case kBfloat16: reals([&](uint64_t i) { return bfloat16_to_float(load<uint16_t>(p + 2 * i)); }); break;
-    case kInt64: case kUint64: integers([&](uint64_t i) { return load<int64_t>(p + 8 * i); }); break;
-    case kInt32: integers([&](uint64_t i) { return load<int32_t>(p + 4 * i); }); break;
-    case kUint32: integers([&](uint64_t i) { return load<uint32_t>(p + 4 * i); }); break;
-    case kInt16: integers([&](uint64_t i) { return load<int16_t>(p + 2 * i); }); break;
-    case kUint16: integers([&](uint64_t i) { return load<uint16_t>(p + 2 * i); }); break;
+    case kFloat:
+      tensor->reals.resize(elements);
+      if (elements != 0) std::memcpy(tensor->reals.data(), p, raw.size());
+      break;
+    case kDouble:
+      reals([&](uint64_t i) { return static_cast<float>(load<double>(p + 8 * i)); });
+      break;
+    case kFloat16:
+      reals([&](uint64_t i) { return half_to_float(load<uint16_t>(p + 2 * i)); });
+      break;
+    case kBfloat16:
+      reals([&](uint64_t i) { return bfloat16_to_float(load<uint16_t>(p + 2 * i)); });
+      break;
+    case kInt64:
+    case kUint64:
+      integers([&](uint64_t i) { return load<int64_t>(p + 8 * i); });
+      break;
+    case kInt32:
+      integers([&](uint64_t i) { return load<int32_t>(p + 4 * i); });
+      break;
+    case kUint32:
+      integers([&](uint64_t i) { return load<uint32_t>(p + 4 * i); });
+      break;
+    case kInt16:
+      integers([&](uint64_t i) { return load<int16_t>(p + 2 * i); });
+      break;
+    case kUint16:
+      integers([&](uint64_t i) { return load<uint16_t>(p + 2 * i); });
+      break;
     default: {  // 8, 4 and 2 bit, packed low bits first as our own format is
       const auto bytes = std::as_bytes(std::span(raw));
       integers([&](uint64_t i) { return format::get_code(bytes, i, info.bits, info.is_signed); });
@@ -65,10 +92,12 @@ void decode_raw(const ElementInfo& info, const std::string& raw, uint64_t elemen
 }
 
 // The typed fields: which one holds a type, and how its entries become numbers.
-Checked decode_fields(const ElementInfo& info, const onnx::TensorProto& proto, uint64_t elements, Tensor* tensor) {
+Checked decode_fields(const ElementInfo& info, const onnx::TensorProto& proto, uint64_t elements,
+                      Tensor* tensor) {
   const auto count_is = [&](int have, uint64_t want) -> Checked {
     if (have >= 0 && static_cast<uint64_t>(have) == want) return Ok{};
-    return bad(proto, std::to_string(have) + " values of " + info.name + " for shape " + to_string(tensor->shape));
+    return bad(proto, std::to_string(have) + " values of " + info.name + " for shape " +
+                          to_string(tensor->shape));
   };
   if (info.type == kFloat) {
     MPQ_CHECK(count_is(proto.float_data_size(), elements));
@@ -81,7 +110,8 @@ Checked decode_fields(const ElementInfo& info, const onnx::TensorProto& proto, u
     tensor->integers.assign(proto.int64_data().begin(), proto.int64_data().end());
   } else if (info.type == kUint32 || info.type == kUint64) {
     MPQ_CHECK(count_is(proto.uint64_data_size(), elements));
-    for (const uint64_t v : proto.uint64_data()) tensor->integers.push_back(static_cast<int64_t>(v));
+    for (const uint64_t v : proto.uint64_data())
+      tensor->integers.push_back(static_cast<int64_t>(v));
   } else if (info.bits < 8) {  // each entry carries one packed byte
     MPQ_CHECK(count_is(proto.int32_data_size(), format::packed_bytes(elements, info.bits)));
     std::string packed;
@@ -90,11 +120,14 @@ Checked decode_fields(const ElementInfo& info, const onnx::TensorProto& proto, u
   } else {
     MPQ_CHECK(count_is(proto.int32_data_size(), elements));
     for (const int32_t v : proto.int32_data()) {
-      if (info.type == kFloat16) tensor->reals.push_back(half_to_float(static_cast<uint16_t>(v)));
-      else if (info.type == kBfloat16) tensor->reals.push_back(bfloat16_to_float(static_cast<uint16_t>(v)));
+      if (info.type == kFloat16)
+        tensor->reals.push_back(half_to_float(static_cast<uint16_t>(v)));
+      else if (info.type == kBfloat16)
+        tensor->reals.push_back(bfloat16_to_float(static_cast<uint16_t>(v)));
       else if (v < info.lowest() || v > info.highest())
         return bad(proto, "value " + std::to_string(v) + " does not fit " + info.name);
-      else tensor->integers.push_back(v);
+      else
+        tensor->integers.push_back(v);
     }
   }
   return Ok{};
@@ -117,9 +150,12 @@ Result<std::string> read_external_bytes(const onnx::TensorProto& proto, const st
       return bad(proto, "external " + entry.key() + " is no number");
   }
   if (length != bytes)
-    return bad(proto, "external length " + std::to_string(length) + ", the shape needs " + std::to_string(bytes));
+    return bad(proto, "external length " + std::to_string(length) + ", the shape needs " +
+                          std::to_string(bytes));
   auto data = read_external(folder, location, offset, bytes);
-  if (!data.ok()) return Error{data.error().code, "tensor '" + proto.name().substr(0, 200) + "': " + data.error().message};
+  if (!data.ok())
+    return Error{data.error().code,
+                 "tensor '" + proto.name().substr(0, 200) + "': " + data.error().message};
   return data;
 }
 
@@ -131,13 +167,17 @@ const ElementInfo* element_info(int32_t type) {
   return nullptr;
 }
 
-Result<Tensor> read_tensor(const onnx::TensorProto& proto, const std::string& folder, const ImportOptions& options) {
+Result<Tensor> read_tensor(const onnx::TensorProto& proto, const std::string& folder,
+                           const ImportOptions& options) {
   const ElementInfo* info = element_info(proto.data_type());
-  if (info == nullptr) return bad(proto, "element type " + std::to_string(proto.data_type()) + " is not supported");
+  if (info == nullptr)
+    return bad(proto, "element type " + std::to_string(proto.data_type()) + " is not supported");
   Tensor tensor{.type = info->type, .shape = Shape(proto.dims().begin(), proto.dims().end())};
   uint64_t elements = 0;
-  if (tensor.shape.size() > 8 || !checked_elements(tensor.shape, &elements) || elements > options.max_tensor_elements)
-    return bad(proto, "shape " + to_string(tensor.shape) + " is negative, of too high rank or too large");
+  if (tensor.shape.size() > 8 || !checked_elements(tensor.shape, &elements) ||
+      elements > options.max_tensor_elements)
+    return bad(proto,
+               "shape " + to_string(tensor.shape) + " is negative, of too high rank or too large");
   const uint64_t bytes = format::packed_bytes(elements, info->bits);
   const bool external = proto.data_location() == onnx::TensorProto::EXTERNAL;
   if (!external && !proto.has_raw_data()) {
@@ -150,8 +190,8 @@ Result<Tensor> read_tensor(const onnx::TensorProto& proto, const std::string& fo
   }
   const std::string& raw = external ? loaded : proto.raw_data();
   if (raw.size() != bytes)
-    return bad(proto, std::to_string(raw.size()) + " bytes of " + info->name + " for shape " + to_string(tensor.shape) +
-                          ", expected " + std::to_string(bytes));
+    return bad(proto, std::to_string(raw.size()) + " bytes of " + info->name + " for shape " +
+                          to_string(tensor.shape) + ", expected " + std::to_string(bytes));
   decode_raw(*info, raw, elements, &tensor);
   return tensor;
 }

@@ -1,5 +1,5 @@
-// What is already known about the graph without its input: clamps that do nothing or that merge, and
-// nodes that only pass their input on.
+// What is already known about the graph without its input: clamps that do nothing or that merge,
+// and nodes that only pass their input on.
 
 #include <algorithm>
 #include <cmath>
@@ -29,10 +29,12 @@ Op make_clamp(const Bounds& bounds) {
 }
 
 bool does_nothing(const Graph& graph, const Node& node) {
-  if (const auto clamp = clamp_of(node.op)) return clamp->lo == -kInfinity && clamp->hi == kInfinity;
+  if (const auto clamp = clamp_of(node.op))
+    return clamp->lo == -kInfinity && clamp->hi == kInfinity;
   if (const auto* pool = std::get_if<MaxPool>(&node.op))
     return pool->kernel_h == 1 && pool->kernel_w == 1 && pool->stride_h == 1 && pool->stride_w == 1;
-  if (std::holds_alternative<Flatten>(node.op)) return graph.values[node.inputs[0]].shape.size() == 2;
+  if (std::holds_alternative<Flatten>(node.op))
+    return graph.values[node.inputs[0]].shape.size() == 2;
   return false;
 }
 

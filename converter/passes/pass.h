@@ -1,5 +1,5 @@
-// Passes over the float graph, in their order. None changes what the network computes; run_passes can
-// prove that on a random input.
+// Passes over the float graph, in their order. None changes what the network computes; run_passes
+// can prove that on a random input.
 #pragma once
 
 #include <functional>

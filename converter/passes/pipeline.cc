@@ -15,7 +15,8 @@ constexpr Pass kFloatPasses[] = {
 
 std::vector<float> random_input(const Graph& graph) {
   uint64_t elements = 0;
-  if (graph.inputs.size() != 1 || !checked_elements(graph.values[graph.inputs[0]].shape, &elements)) return {};
+  if (graph.inputs.size() != 1 || !checked_elements(graph.values[graph.inputs[0]].shape, &elements))
+    return {};
   std::mt19937 generator(1);
   std::normal_distribution<float> normal;
   std::vector<float> input(elements);
@@ -28,7 +29,8 @@ Result<std::vector<float>> output_of(const Graph& graph, const std::vector<float
   return evaluator.run(input);
 }
 
-Checked compare(const Pass& pass, const std::vector<float>& before, const std::vector<float>& after, float tolerance) {
+Checked compare(const Pass& pass, const std::vector<float>& before, const std::vector<float>& after,
+                float tolerance) {
   float largest = 0.0F, worst = 0.0F;
   for (const float v : before) largest = std::max(largest, std::abs(v));
   bool finite = before.size() == after.size();
@@ -37,8 +39,9 @@ Checked compare(const Pass& pass, const std::vector<float>& before, const std::v
     worst = std::max(worst, std::abs(after[i] - before[i]));
   }
   if (finite && worst <= tolerance * largest) return Ok{};
-  return Error{Status::kInternal, std::string("pass ") + pass.name + " changed the network: the outputs differ by " +
-                                      std::to_string(worst) + ", the largest output is " + std::to_string(largest)};
+  return Error{Status::kInternal,
+               std::string("pass ") + pass.name + " changed the network: the outputs differ by " +
+                   std::to_string(worst) + ", the largest output is " + std::to_string(largest)};
 }
 
 }  // namespace
@@ -55,7 +58,8 @@ Checked run_passes(Graph* graph, std::span<const Pass> passes, const PassOptions
   for (const Pass& pass : passes) {
     MPQ_CHECK(pass.run(graph));
     if (const Checked checked = check(*graph); !checked.ok())
-      return Error{Status::kInternal, std::string("pass ") + pass.name + " left a broken graph: " + checked.error().message};
+      return Error{Status::kInternal, std::string("pass ") + pass.name +
+                                          " left a broken graph: " + checked.error().message};
     if (options.after) options.after(pass, *graph);
     if (!options.verify) continue;
     MPQ_TRY(const std::vector<float> output, output_of(*graph, input));
@@ -64,6 +68,8 @@ Checked run_passes(Graph* graph, std::span<const Pass> passes, const PassOptions
   return Ok{};
 }
 
-Checked run_passes(Graph* graph, const PassOptions& options) { return run_passes(graph, kFloatPasses, options); }
+Checked run_passes(Graph* graph, const PassOptions& options) {
+  return run_passes(graph, kFloatPasses, options);
+}
 
 }  // namespace mpq::convert

@@ -1,15 +1,15 @@
-// Turns a product-quantised ResNet checkpoint (weight = codebook[codes], batch norm reduced to a scale
-// and an offset) into a float ONNX model of the shape that torchvision's exporter gives.
+// Turns a product-quantised ResNet checkpoint (weight = codebook[codes], batch norm reduced to a
+// scale and an offset) into a float ONNX model of the shape that torchvision's exporter gives.
 //
 //   pqf_to_onnx checkpoint.pth model.onnx [--keep-bn]
+
+#include <onnx/onnx_pb.h>
 
 #include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
 #include <vector>
-
-#include <onnx/onnx_pb.h>
 
 #include "converter/torch/checkpoint.h"
 
@@ -20,7 +20,8 @@ constexpr float kEpsilon = 1e-5F;  // of the network's batch norms
 
 class ResNetWriter {
  public:
-  ResNetWriter(const Checkpoint& checkpoint, bool keep_bn) : checkpoint_(checkpoint), keep_bn_(keep_bn) {}
+  ResNetWriter(const Checkpoint& checkpoint, bool keep_bn)
+      : checkpoint_(checkpoint), keep_bn_(keep_bn) {}
   Result<onnx::ModelProto> write();
 
  private:
@@ -34,10 +35,13 @@ class ResNetWriter {
   Result<int64_t> channels(const std::string& norm) const;
   void initializer(const std::string& name, const Shape& shape, const std::vector<float>& data);
   onnx::NodeProto* node(const char* op, std::vector<std::string> inputs, const std::string& name);
-  std::string relu(const std::string& x, const std::string& name) { return node("Relu", {x}, name)->output(0); }
-  Result<std::string> conv(const std::string& x, const std::string& layer, const std::string& norm, Window window,
-                           int64_t in, const std::string& scope);
-  Result<std::string> block(const std::string& x, const std::string& layer, const std::string& scope, int64_t stride);
+  std::string relu(const std::string& x, const std::string& name) {
+    return node("Relu", {x}, name)->output(0);
+  }
+  Result<std::string> conv(const std::string& x, const std::string& layer, const std::string& norm,
+                           Window window, int64_t in, const std::string& scope);
+  Result<std::string> block(const std::string& x, const std::string& layer,
+                            const std::string& scope, int64_t stride);
 
   const Checkpoint& checkpoint_;
   const bool keep_bn_;
@@ -55,18 +59,22 @@ void ints(onnx::NodeProto* node, const char* name, std::vector<int64_t> values) 
 
 Result<const CheckpointTensor*> ResNetWriter::tensor(const std::string& name) const {
   const auto found = checkpoint_.find(name);
-  if (found == checkpoint_.end()) return Error{Status::kNotFound, "the checkpoint has no tensor '" + name + "'"};
+  if (found == checkpoint_.end())
+    return Error{Status::kNotFound, "the checkpoint has no tensor '" + name + "'"};
   return &found->second;
 }
 
 // Row o of the codes names the sub-vectors that, one after the other, are row o of the weights.
-Result<std::vector<float>> ResNetWriter::weights(const std::string& layer, const Shape& shape) const {
+Result<std::vector<float>> ResNetWriter::weights(const std::string& layer,
+                                                 const Shape& shape) const {
   uint64_t elements = 0;
-  if (!checked_elements(shape, &elements)) return Error{Status::kCorrupt, layer + ": bad shape " + to_string(shape)};
+  if (!checked_elements(shape, &elements))
+    return Error{Status::kCorrupt, layer + ": bad shape " + to_string(shape)};
   if (has(layer + ".weight")) {
     MPQ_TRY(const CheckpointTensor* plain, tensor(layer + ".weight"));
     if (plain->shape != shape)
-      return Error{Status::kCorrupt, layer + ": weights " + to_string(plain->shape) + ", expected " + to_string(shape)};
+      return Error{Status::kCorrupt, layer + ": weights " + to_string(plain->shape) +
+                                         ", expected " + to_string(shape)};
     return plain->data;
   }
   MPQ_TRY(const CheckpointTensor* codes, tensor(layer + ".codes_matrix"));
@@ -74,14 +82,17 @@ Result<std::vector<float>> ResNetWriter::weights(const std::string& layer, const
   if (codes->shape.size() != 2 || codebook->shape.size() != 2 || codes->shape[0] != shape[0] ||
       codes->data.size() * static_cast<size_t>(codebook->shape[1]) != elements)
     return Error{Status::kCorrupt, layer + ": codes " + to_string(codes->shape) + " and codebook " +
-                                       to_string(codebook->shape) + " do not make " + to_string(shape)};
+                                       to_string(codebook->shape) + " do not make " +
+                                       to_string(shape)};
   const auto length = static_cast<size_t>(codebook->shape[1]);
   std::vector<float> data;
   data.reserve(elements);
   for (const float code : codes->data) {
     if (code < 0 || code >= static_cast<float>(codebook->shape[0]))
-      return Error{Status::kCorrupt, layer + ": code " + std::to_string(code) + " is outside the codebook"};
-    const auto first = codebook->data.begin() + static_cast<ptrdiff_t>(static_cast<size_t>(code) * length);
+      return Error{Status::kCorrupt,
+                   layer + ": code " + std::to_string(code) + " is outside the codebook"};
+    const auto first =
+        codebook->data.begin() + static_cast<ptrdiff_t>(static_cast<size_t>(code) * length);
     data.insert(data.end(), first, first + static_cast<ptrdiff_t>(length));
   }
   return data;
@@ -92,7 +103,8 @@ Result<int64_t> ResNetWriter::channels(const std::string& norm) const {
   return static_cast<int64_t>(scale->data.size());
 }
 
-void ResNetWriter::initializer(const std::string& name, const Shape& shape, const std::vector<float>& data) {
+void ResNetWriter::initializer(const std::string& name, const Shape& shape,
+                               const std::vector<float>& data) {
   onnx::TensorProto* tensor = graph_->add_initializer();
   tensor->set_name(name);
   tensor->set_data_type(onnx::TensorProto::FLOAT);
@@ -100,7 +112,8 @@ void ResNetWriter::initializer(const std::string& name, const Shape& shape, cons
   tensor->set_raw_data(data.data(), data.size() * sizeof(float));
 }
 
-onnx::NodeProto* ResNetWriter::node(const char* op, std::vector<std::string> inputs, const std::string& name) {
+onnx::NodeProto* ResNetWriter::node(const char* op, std::vector<std::string> inputs,
+                                    const std::string& name) {
   onnx::NodeProto* node = graph_->add_node();
   node->set_op_type(op);
   node->set_name(name);
@@ -109,19 +122,22 @@ onnx::NodeProto* ResNetWriter::node(const char* op, std::vector<std::string> inp
   return node;
 }
 
-Result<std::string> ResNetWriter::conv(const std::string& x, const std::string& layer, const std::string& norm,
-                                       Window window, int64_t in, const std::string& scope) {
+Result<std::string> ResNetWriter::conv(const std::string& x, const std::string& layer,
+                                       const std::string& norm, Window window, int64_t in,
+                                       const std::string& scope) {
   MPQ_TRY(const int64_t out, channels(norm));
   const Shape shape{out, in, window.kernel, window.kernel};
   MPQ_TRY(std::vector<float> data, weights(layer, shape));
   MPQ_TRY(const CheckpointTensor* scale, tensor(norm + ".weight"));
   MPQ_TRY(const CheckpointTensor* offset, tensor(norm + ".bias"));
-  if (offset->data.size() != scale->data.size()) return Error{Status::kCorrupt, norm + ": scale and offset differ in length"};
+  if (offset->data.size() != scale->data.size())
+    return Error{Status::kCorrupt, norm + ": scale and offset differ in length"};
   std::vector<std::string> inputs = {x, layer + ".weight"};
   if (!keep_bn_) {
     const size_t row = data.size() / static_cast<size_t>(out);
     const double factor = 1.0 / std::sqrt(1.0 + double{kEpsilon});  // the variance is 1
-    for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<float>(data[i] * scale->data[i / row] * factor);
+    for (size_t i = 0; i < data.size(); ++i)
+      data[i] = static_cast<float>(data[i] * scale->data[i / row] * factor);
     initializer(layer + ".bias", {out}, offset->data);
     inputs.push_back(layer + ".bias");
   }
@@ -137,8 +153,9 @@ Result<std::string> ResNetWriter::conv(const std::string& x, const std::string& 
   initializer(norm + ".bias", {out}, offset->data);
   initializer(norm + ".running_mean", {out}, std::vector<float>(count, 0.0F));
   initializer(norm + ".running_var", {out}, std::vector<float>(count, 1.0F));
-  onnx::NodeProto* bn = node("BatchNormalization", {conv->output(0), norm + ".weight", norm + ".bias",
-                                                    norm + ".running_mean", norm + ".running_var"},
+  onnx::NodeProto* bn = node("BatchNormalization",
+                             {conv->output(0), norm + ".weight", norm + ".bias",
+                              norm + ".running_mean", norm + ".running_var"},
                              scope + "/BatchNormalization");
   onnx::AttributeProto* epsilon = bn->add_attribute();
   epsilon->set_name("epsilon");
@@ -148,15 +165,17 @@ Result<std::string> ResNetWriter::conv(const std::string& x, const std::string& 
 }
 
 // Bottleneck when there is a third convolution; the 3x3 carries the stride (version 1.5).
-Result<std::string> ResNetWriter::block(const std::string& x, const std::string& layer, const std::string& scope,
-                                        int64_t stride) {
+Result<std::string> ResNetWriter::block(const std::string& x, const std::string& layer,
+                                        const std::string& scope, int64_t stride) {
   const bool bottleneck = has(layer + ".bn3.weight");
   MPQ_TRY(const int64_t inner, channels(layer + ".bn1"));
   const int64_t in = width_;
   const Window one{1, 1, 0}, three{3, 1, 1}, strided{3, stride, 1};
-  MPQ_TRY(std::string y, conv(x, layer + ".conv1", layer + ".bn1", bottleneck ? one : strided, in, scope + "/conv1"));
+  MPQ_TRY(std::string y, conv(x, layer + ".conv1", layer + ".bn1", bottleneck ? one : strided, in,
+                              scope + "/conv1"));
   y = relu(y, scope + "/relu/Relu");
-  MPQ_TRY(y, conv(y, layer + ".conv2", layer + ".bn2", bottleneck ? strided : three, inner, scope + "/conv2"));
+  MPQ_TRY(y, conv(y, layer + ".conv2", layer + ".bn2", bottleneck ? strided : three, inner,
+                  scope + "/conv2"));
   MPQ_TRY(width_, channels(layer + (bottleneck ? ".bn3" : ".bn2")));
   if (bottleneck) {
     y = relu(y, scope + "/relu_1/Relu");
@@ -171,7 +190,8 @@ Result<std::string> ResNetWriter::block(const std::string& x, const std::string&
   return relu(sum, scope + (bottleneck ? "/relu_2/Relu" : "/relu_1/Relu"));
 }
 
-onnx::TypeProto::Tensor* describe(onnx::ValueInfoProto* info, const std::string& name, const Shape& shape) {
+onnx::TypeProto::Tensor* describe(onnx::ValueInfoProto* info, const std::string& name,
+                                  const Shape& shape) {
   info->set_name(name);
   onnx::TypeProto::Tensor* type = info->mutable_type()->mutable_tensor_type();
   type->set_elem_type(onnx::TensorProto::FLOAT);
@@ -195,7 +215,8 @@ Result<onnx::ModelProto> ResNetWriter::write() {
   x = pool->output(0);
   for (int stage = 1; has("layer" + std::to_string(stage) + ".0.bn1.weight"); ++stage)
     for (int i = 0;; ++i) {
-      const std::string outer = "layer" + std::to_string(stage), layer = outer + "." + std::to_string(i);
+      const std::string outer = "layer" + std::to_string(stage),
+                        layer = outer + "." + std::to_string(i);
       if (!has(layer + ".bn1.weight")) break;
       MPQ_TRY(x, block(x, layer, "/" + outer + "/" + layer, stage > 1 && i == 0 ? 2 : 1));
     }
@@ -224,7 +245,8 @@ Checked convert(const std::string& from, const std::string& to, bool keep_bn) {
   ResNetWriter writer(checkpoint, keep_bn);
   MPQ_TRY(const onnx::ModelProto model, writer.write());
   std::ofstream out(to, std::ios::binary);
-  if (!out || !model.SerializeToOstream(&out) || !out.flush()) return Error{Status::kIo, to + ": cannot be written"};
+  if (!out || !model.SerializeToOstream(&out) || !out.flush())
+    return Error{Status::kIo, to + ": cannot be written"};
   return Ok{};
 }
 

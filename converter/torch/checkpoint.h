@@ -1,4 +1,5 @@
-// PyTorch checkpoints (the stream format of torch.save before 1.6): named tensors, nothing executed.
+// PyTorch checkpoints (the stream format of torch.save before 1.6): named tensors, nothing
+// executed.
 #pragma once
 
 #include <map>

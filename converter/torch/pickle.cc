@@ -59,7 +59,9 @@ class Machine {
     stack_.push_back(static_cast<uint32_t>(values_.size() - 1));
     return Ok{};
   }
-  Checked push_int(int64_t number, Kind kind = Kind::kInt) { return push({.kind = kind, .number = number}); }
+  Checked push_int(int64_t number, Kind kind = Kind::kInt) {
+    return push({.kind = kind, .number = number});
+  }
   Result<uint32_t> pop() {
     if (stack_.empty() || stack_.back() == kMark) return corrupt("stack underflow");
     const uint32_t id = stack_.back();
@@ -107,8 +109,10 @@ class Machine {
   Checked set(std::vector<uint32_t> items) {
     if (items.size() % 2 != 0) return corrupt("a key without a value");
     MPQ_TRY(PickleValue* const mapping, top());
-    if (mapping->kind != Kind::kDict && mapping->kind != Kind::kCall) return corrupt("items set on no mapping");
-    for (size_t i = 0; i < items.size(); i += 2) mapping->entries.emplace_back(items[i], items[i + 1]);
+    if (mapping->kind != Kind::kDict && mapping->kind != Kind::kCall)
+      return corrupt("items set on no mapping");
+    for (size_t i = 0; i < items.size(); i += 2)
+      mapping->entries.emplace_back(items[i], items[i + 1]);
     return Ok{};
   }
   Checked push_text(size_t length_bytes) {
@@ -119,7 +123,8 @@ class Machine {
 
   Checked do_protocol() {
     MPQ_TRY(const uint64_t version, take(1));
-    if (version < 2 || version > 4) return corrupt("protocol " + std::to_string(version) + " not in 2..4");
+    if (version < 2 || version > 4)
+      return corrupt("protocol " + std::to_string(version) + " not in 2..4");
     return Ok{};
   }
   Checked do_frame() {
@@ -226,17 +231,17 @@ class Machine {
 };
 
 const Machine::Row Machine::kRows[] = {
-    {0x80, &Machine::do_protocol},  {0x95, &Machine::do_frame},      {'(', &Machine::do_mark},
-    {'N', &Machine::do_none},       {0x88, &Machine::do_true},       {0x89, &Machine::do_false},
-    {'K', &Machine::do_int1},       {'M', &Machine::do_int2},        {'J', &Machine::do_int4},
-    {0x8A, &Machine::do_long},      {'G', &Machine::do_float},       {'X', &Machine::do_text},
+    {0x80, &Machine::do_protocol},   {0x95, &Machine::do_frame},     {'(', &Machine::do_mark},
+    {'N', &Machine::do_none},        {0x88, &Machine::do_true},      {0x89, &Machine::do_false},
+    {'K', &Machine::do_int1},        {'M', &Machine::do_int2},       {'J', &Machine::do_int4},
+    {0x8A, &Machine::do_long},       {'G', &Machine::do_float},      {'X', &Machine::do_text},
     {0x8C, &Machine::do_short_text}, {'c', &Machine::do_global},     {']', &Machine::do_empty_list},
-    {'}', &Machine::do_empty_dict}, {')', &Machine::do_tuple0},      {0x85, &Machine::do_tuple1},
-    {0x86, &Machine::do_tuple2},    {0x87, &Machine::do_tuple3},     {'t', &Machine::do_tuple},
-    {'a', &Machine::do_append},     {'e', &Machine::do_appends},     {'s', &Machine::do_setitem},
-    {'u', &Machine::do_setitems},   {'Q', &Machine::do_persistent},  {'R', &Machine::do_call},
-    {'b', &Machine::do_build},      {'q', &Machine::do_put1},        {'r', &Machine::do_put4},
-    {0x94, &Machine::do_memoize},   {'h', &Machine::do_get1},        {'j', &Machine::do_get4},
+    {'}', &Machine::do_empty_dict},  {')', &Machine::do_tuple0},     {0x85, &Machine::do_tuple1},
+    {0x86, &Machine::do_tuple2},     {0x87, &Machine::do_tuple3},    {'t', &Machine::do_tuple},
+    {'a', &Machine::do_append},      {'e', &Machine::do_appends},    {'s', &Machine::do_setitem},
+    {'u', &Machine::do_setitems},    {'Q', &Machine::do_persistent}, {'R', &Machine::do_call},
+    {'b', &Machine::do_build},       {'q', &Machine::do_put1},       {'r', &Machine::do_put4},
+    {0x94, &Machine::do_memoize},    {'h', &Machine::do_get1},       {'j', &Machine::do_get4},
 };
 
 Result<Pickle> Machine::run() {

@@ -13,13 +13,26 @@
 namespace mpq::convert {
 
 struct PickleValue {
-  enum class Kind : uint8_t { kNone, kBool, kInt, kFloat, kString, kGlobal, kList, kTuple, kDict, kCall, kPersistent };
+  enum class Kind : uint8_t {
+    kNone,
+    kBool,
+    kInt,
+    kFloat,
+    kString,
+    kGlobal,
+    kList,
+    kTuple,
+    kDict,
+    kCall,
+    kPersistent
+  };
   Kind kind = Kind::kNone;
   int64_t number = 0;           // kBool, kInt (integers wider than 64 bit keep their low 64 bits)
   double real = 0.0;            // kFloat
   std::string text;             // kString; kGlobal: "module name"
   std::vector<uint32_t> items;  // kList, kTuple; kCall: function and arguments; kPersistent: the id
-  std::vector<std::pair<uint32_t, uint32_t>> entries;  // key and value: kDict, and kCall of a mapping class
+  std::vector<std::pair<uint32_t, uint32_t>>
+      entries;  // key and value: kDict, and kCall of a mapping class
 };
 
 struct Pickle {

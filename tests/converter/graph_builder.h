@@ -17,7 +17,8 @@ class GraphBuilder {
     return id;
   }
   ValueId constant(const Shape& shape, std::vector<float> data) {
-    return graph.add_value({.name = next("const"), .shape = shape, .data = std::move(data), .is_constant = true});
+    return graph.add_value(
+        {.name = next("const"), .shape = shape, .data = std::move(data), .is_constant = true});
   }
   // Normal numbers with a standard deviation.
   ValueId random(const Shape& shape, float deviation = 1.0F, float mean = 0.0F) {
@@ -34,7 +35,8 @@ class GraphBuilder {
   ValueId node(Op op, std::vector<ValueId> inputs) {
     Node node{.name = next(op_name(op)), .op = std::move(op), .inputs = std::move(inputs)};
     const Result<Shape> shape = infer_shape(graph, node);
-    node.output = graph.add_value({.name = node.name + ":0", .shape = shape.ok() ? *shape : Shape{}});
+    node.output =
+        graph.add_value({.name = node.name + ":0", .shape = shape.ok() ? *shape : Shape{}});
     graph.nodes.push_back(std::move(node));
     return graph.nodes.back().output;
   }

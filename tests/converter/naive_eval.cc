@@ -24,7 +24,8 @@ struct Naive {
       const size_t row = quant.codes.size() / static_cast<size_t>(value.shape[0]);
       Data data;
       for (size_t k = 0; k < quant.codes.size(); ++k)
-        data.push_back(double{quant.codes[k] * quant.spec.scale[quant.spec.scale.size() == 1 ? 0 : k / row]});
+        data.push_back(
+            double{quant.codes[k] * quant.spec.scale[quant.spec.scale.size() == 1 ? 0 : k / row]});
       return data;
     }
     if (value.is_constant) return Data(value.data.begin(), value.data.end());
@@ -48,7 +49,8 @@ struct Naive {
   }
 
   Data operator()(const Conv& op) const {
-    const Data x = in(0), weights = in(1), bias = has(2) ? in(2) : Data(static_cast<size_t>(out()[1]), 0.0);
+    const Data x = in(0), weights = in(1),
+               bias = has(2) ? in(2) : Data(static_cast<size_t>(out()[1]), 0.0);
     const Shape &s = shape(0), &k = shape(1);
     Data y;
     for_outputs([&](int64_t n, int64_t o, int64_t h, int64_t w) {
@@ -60,7 +62,8 @@ struct Naive {
             const int64_t iy = h * op.stride_h + r * op.dilation_h - op.pad_top;
             const int64_t ix = w * op.stride_w + q * op.dilation_w - op.pad_left;
             if (iy < 0 || ix < 0 || iy >= s[2] || ix >= s[3]) continue;
-            sum += x[static_cast<size_t>(at(s, n, first + i, iy, ix))] * weights[static_cast<size_t>(at(k, o, i, r, q))];
+            sum += x[static_cast<size_t>(at(s, n, first + i, iy, ix))] *
+                   weights[static_cast<size_t>(at(k, o, i, r, q))];
           }
       y.push_back(sum);
     });
@@ -73,7 +76,8 @@ struct Naive {
       for (int64_t o = 0; o < out()[1]; ++o) {
         double sum = has(2) ? in(2)[static_cast<size_t>(o)] : 0.0;
         for (int64_t k = 0; k < shape(1)[1]; ++k)
-          sum += x[static_cast<size_t>(m * shape(1)[1] + k)] * w[static_cast<size_t>(o * shape(1)[1] + k)];
+          sum += x[static_cast<size_t>(m * shape(1)[1] + k)] *
+                 w[static_cast<size_t>(o * shape(1)[1] + k)];
         y.push_back(sum);
       }
     return y;
@@ -107,7 +111,8 @@ struct Naive {
       double best = -std::numeric_limits<double>::infinity();
       for (int64_t r = 0; r < op.kernel_h; ++r)
         for (int64_t q = 0; q < op.kernel_w; ++q) {
-          const int64_t iy = h * op.stride_h + r - op.pad_top, ix = w * op.stride_w + q - op.pad_left;
+          const int64_t iy = h * op.stride_h + r - op.pad_top,
+                        ix = w * op.stride_w + q - op.pad_left;
           if (iy >= 0 && ix >= 0 && iy < s[2] && ix < s[3])
             best = std::max(best, x[static_cast<size_t>(at(s, n, c, iy, ix))]);
         }
@@ -118,12 +123,14 @@ struct Naive {
   Data operator()(const AvgPool& op) const {
     const Data x = in(0);
     const Shape& s = shape(0);
-    const int64_t kh = op.kernel_h == 0 ? s[2] : op.kernel_h, kw = op.kernel_w == 0 ? s[3] : op.kernel_w;
+    const int64_t kh = op.kernel_h == 0 ? s[2] : op.kernel_h,
+                  kw = op.kernel_w == 0 ? s[3] : op.kernel_w;
     Data y;
     for_outputs([&](int64_t n, int64_t c, int64_t h, int64_t w) {
       double sum = 0.0;
       for (int64_t r = 0; r < kh; ++r)
-        for (int64_t q = 0; q < kw; ++q) sum += x[static_cast<size_t>(at(s, n, c, h * op.stride_h + r, w * op.stride_w + q))];
+        for (int64_t q = 0; q < kw; ++q)
+          sum += x[static_cast<size_t>(at(s, n, c, h * op.stride_h + r, w * op.stride_w + q))];
       y.push_back(sum / static_cast<double>(kh * kw));
     });
     return y;
@@ -134,7 +141,8 @@ struct Naive {
     return map([&](double v) {
       // In binary32, as graph.h states it; std::nearbyint rounds half to even by default.
       const float position = static_cast<float>(v) / scale;
-      const double code = std::clamp<double>(std::nearbyint(position) + op.spec.zero_point, op.spec.lo, op.spec.hi);
+      const double code =
+          std::clamp<double>(std::nearbyint(position) + op.spec.zero_point, op.spec.lo, op.spec.hi);
       return (code - op.spec.zero_point) * scale;
     });
   }
@@ -142,10 +150,12 @@ struct Naive {
 
 }  // namespace
 
-std::map<ValueId, std::vector<double>> naive_eval(const Graph& graph, const std::vector<float>& input) {
+std::map<ValueId, std::vector<double>> naive_eval(const Graph& graph,
+                                                  const std::vector<float>& input) {
   std::map<ValueId, Data> values;
   values[graph.inputs[0]] = Data(input.begin(), input.end());
-  for (const Node& node : graph.nodes) values[node.output] = std::visit(Naive{graph, node, values}, node.op);
+  for (const Node& node : graph.nodes)
+    values[node.output] = std::visit(Naive{graph, node, values}, node.op);
   return values;
 }
 

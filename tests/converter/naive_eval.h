@@ -8,6 +8,7 @@
 namespace mpq::convert {
 
 // All values of one image (batch 1), in NCHW order.
-std::map<ValueId, std::vector<double>> naive_eval(const Graph& graph, const std::vector<float>& input);
+std::map<ValueId, std::vector<double>> naive_eval(const Graph& graph,
+                                                  const std::vector<float>& input);
 
 }  // namespace mpq::convert

@@ -19,15 +19,18 @@ class OnnxBuilder {
   }
   onnx::GraphProto& graph() { return *model.mutable_graph(); }
 
-  static void describe(onnx::ValueInfoProto* info, const std::string& name, const std::vector<int64_t>& shape) {
+  static void describe(onnx::ValueInfoProto* info, const std::string& name,
+                       const std::vector<int64_t>& shape) {
     info->set_name(name);
     auto* type = info->mutable_type()->mutable_tensor_type();
     type->set_elem_type(onnx::TensorProto::FLOAT);
     type->mutable_shape();
     for (const int64_t dim : shape) {
       auto* d = type->mutable_shape()->add_dim();
-      if (dim < 0) d->set_dim_param("n");
-      else d->set_dim_value(dim);
+      if (dim < 0)
+        d->set_dim_param("n");
+      else
+        d->set_dim_value(dim);
     }
   }
   OnnxBuilder& input(const std::string& name, const std::vector<int64_t>& shape) {
@@ -38,28 +41,35 @@ class OnnxBuilder {
     describe(graph().add_output(), name, {});
     return *this;
   }
-  onnx::TensorProto* tensor(const std::string& name, int32_t type, const std::vector<int64_t>& shape) {
+  onnx::TensorProto* tensor(const std::string& name, int32_t type,
+                            const std::vector<int64_t>& shape) {
     onnx::TensorProto* tensor = graph().add_initializer();
     tensor->set_name(name);
     tensor->set_data_type(type);
     for (const int64_t dim : shape) tensor->add_dims(dim);
     return tensor;
   }
-  OnnxBuilder& floats(const std::string& name, const std::vector<int64_t>& shape, const std::vector<float>& data) {
-    tensor(name, onnx::TensorProto::FLOAT, shape)->set_raw_data(data.data(), data.size() * sizeof(float));
+  OnnxBuilder& floats(const std::string& name, const std::vector<int64_t>& shape,
+                      const std::vector<float>& data) {
+    tensor(name, onnx::TensorProto::FLOAT, shape)
+        ->set_raw_data(data.data(), data.size() * sizeof(float));
     return *this;
   }
   OnnxBuilder& scalar(const std::string& name, float value) { return floats(name, {}, {value}); }
   // Any integer type in its typed field; below 8 bit the entries are packed bytes.
-  OnnxBuilder& integers(const std::string& name, int32_t type, const std::vector<int64_t>& shape, const std::vector<int64_t>& data) {
+  OnnxBuilder& integers(const std::string& name, int32_t type, const std::vector<int64_t>& shape,
+                        const std::vector<int64_t>& data) {
     onnx::TensorProto* t = tensor(name, type, shape);
     for (const int64_t v : data) {
-      if (type == onnx::TensorProto::INT64) t->add_int64_data(v);
-      else t->add_int32_data(static_cast<int32_t>(v));
+      if (type == onnx::TensorProto::INT64)
+        t->add_int64_data(v);
+      else
+        t->add_int32_data(static_cast<int32_t>(v));
     }
     return *this;
   }
-  onnx::NodeProto* node(const std::string& op, const std::vector<std::string>& inputs, const std::string& output, const std::string& domain = "") {
+  onnx::NodeProto* node(const std::string& op, const std::vector<std::string>& inputs,
+                        const std::string& output, const std::string& domain = "") {
     onnx::NodeProto* node = graph().add_node();
     node->set_op_type(op);
     node->set_name(output + "_node");
@@ -91,7 +101,8 @@ inline void set_text(onnx::NodeProto* node, const std::string& name, const std::
   a->set_type(onnx::AttributeProto::STRING);
   a->set_s(value);
 }
-inline void set_ints(onnx::NodeProto* node, const std::string& name, const std::vector<int64_t>& values) {
+inline void set_ints(onnx::NodeProto* node, const std::string& name,
+                     const std::vector<int64_t>& values) {
   onnx::AttributeProto* a = attribute(node, name);
   a->set_type(onnx::AttributeProto::INTS);
   for (const int64_t value : values) a->add_ints(value);

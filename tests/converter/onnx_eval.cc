@@ -1,5 +1,5 @@
-// Imports an ONNX model, runs the float passes and evaluates it: what the oracle scripts compare with
-// other implementations.
+// Imports an ONNX model, runs the float passes and evaluates it: what the oracle scripts compare
+// with other implementations.
 //
 //   onnx_eval model.onnx input.f32 output.f32 batch [--print] [--input-shape=1,3,224,224]
 
@@ -39,10 +39,12 @@ Checked run(int argc, char** argv) {
   const std::vector<char> bytes{std::istreambuf_iterator<char>(in), {}};
   const auto batch = static_cast<uint32_t>(std::strtoul(argv[4], nullptr, 10));
   MPQ_TRY(Evaluator evaluator, Evaluator::create(model.graph, batch));
-  MPQ_TRY(const std::vector<float> output,
-          evaluator.run({reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)}));
+  MPQ_TRY(
+      const std::vector<float> output,
+      evaluator.run({reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)}));
   std::ofstream out(argv[3], std::ios::binary);
-  out.write(reinterpret_cast<const char*>(output.data()), static_cast<std::streamsize>(output.size() * sizeof(float)));
+  out.write(reinterpret_cast<const char*>(output.data()),
+            static_cast<std::streamsize>(output.size() * sizeof(float)));
   if (!out.flush()) return Error{Status::kIo, std::string(argv[3]) + ": cannot be written"};
   return Ok{};
 }
@@ -52,7 +54,9 @@ Checked run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   if (argc < 5) {
-    std::fprintf(stderr, "usage: onnx_eval model.onnx input.f32 output.f32 batch [--print] [--input-shape=1,3,224,224]\n");
+    std::fprintf(stderr,
+                 "usage: onnx_eval model.onnx input.f32 output.f32 batch [--print] "
+                 "[--input-shape=1,3,224,224]\n");
     return 2;
   }
   const mpq::Checked done = mpq::convert::run(argc, argv);

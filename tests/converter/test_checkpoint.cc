@@ -9,7 +9,9 @@
 namespace mpq::convert {
 namespace {
 
-std::string number(uint64_t value, size_t bytes) { return {reinterpret_cast<const char*>(&value), bytes}; }
+std::string number(uint64_t value, size_t bytes) {
+  return {reinterpret_cast<const char*>(&value), bytes};
+}
 std::string text(const std::string& s) { return "X" + number(s.size(), 4) + s; }
 std::string small(int value) { return std::string("K") + static_cast<char>(value); }
 const std::string kProtocol("\x80\x02", 2);
@@ -23,7 +25,8 @@ struct Stream {
   std::string storage;
 
   Result<Checkpoint> read() const {
-    const std::string all = magic + version + system + kProtocol + "}(" + text("w") + dict + "u." + keys + storage;
+    const std::string all =
+        magic + version + system + kProtocol + "}(" + text("w") + dict + "u." + keys + storage;
     return read_checkpoint(std::as_bytes(std::span(all)));
   }
 };
@@ -31,8 +34,9 @@ struct Stream {
 // w = [[1, 2], [3, 4], [5, 6]] in float32.
 Stream plain() {
   Stream s;
-  s.dict = "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nFloatStorage\n" + text("7") + text("cpu") + small(6) + "NtQ" + small(0) +
-           small(3) + small(2) + "\x86" + small(2) + small(1) + "\x86" + "\x89" + "}tR";
+  s.dict = "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nFloatStorage\n" +
+           text("7") + text("cpu") + small(6) + "NtQ" + small(0) + small(3) + small(2) + "\x86" +
+           small(2) + small(1) + "\x86" + "\x89" + "}tR";
   const float values[] = {1, 2, 3, 4, 5, 6};
   s.storage = number(6, 8) + std::string(reinterpret_cast<const char*>(values), sizeof values);
   return s;
@@ -42,7 +46,9 @@ std::string reason(const Stream& stream) {
   const auto checkpoint = stream.read();
   return checkpoint.ok() ? "" : checkpoint.error().message;
 }
-bool contains(const std::string& where, const char* part) { return where.find(part) != std::string::npos; }
+bool contains(const std::string& where, const char* part) {
+  return where.find(part) != std::string::npos;
+}
 
 void replace(std::string* where, const std::string& from, const std::string& to) {
   const size_t at = where->find(from);
@@ -70,7 +76,8 @@ TEST_CASE("checkpoint: shapes, strides and types") {
     s.storage = number(6, 8) + std::string(reinterpret_cast<const char*>(halves), sizeof halves);
     checkpoint = s.read();
     REQUIRE(checkpoint.ok());
-    CHECK(checkpoint->at("w").data == std::vector<float>{1, -2, 0x1p-24F, 65504, -0.0F, 0x1.554p-2F});
+    CHECK(checkpoint->at("w").data ==
+          std::vector<float>{1, -2, 0x1p-24F, 65504, -0.0F, 0x1.554p-2F});
   }
 }
 
@@ -116,9 +123,11 @@ TEST_CASE("checkpoint: damage is refused") {
 
 TEST_CASE("checkpoint: every truncation is refused") {
   const Stream s = plain();
-  const std::string all = s.magic + s.version + s.system + kProtocol + "}(" + text("w") + s.dict + "u." + s.keys + s.storage;
+  const std::string all = s.magic + s.version + s.system + kProtocol + "}(" + text("w") + s.dict +
+                          "u." + s.keys + s.storage;
   size_t accepted = 0;
-  for (size_t n = 0; n < all.size(); ++n) accepted += read_checkpoint(std::as_bytes(std::span(all)).first(n)).ok();
+  for (size_t n = 0; n < all.size(); ++n)
+    accepted += read_checkpoint(std::as_bytes(std::span(all)).first(n)).ok();
   CHECK(accepted == 0);
 }
 

@@ -40,18 +40,25 @@ void compare_with_naive(const Graph& graph, double tolerance) {
   CHECK(*output == seen.at(graph.nodes.back().name));
   for (uint32_t image = 0; image < kBatch; ++image) {
     const auto begin = input.begin() + static_cast<ptrdiff_t>(image * elements);
-    const auto values = naive_eval(graph, std::vector<float>(begin, begin + static_cast<ptrdiff_t>(elements)));
+    const auto values =
+        naive_eval(graph, std::vector<float>(begin, begin + static_cast<ptrdiff_t>(elements)));
     for (const Node& node : graph.nodes) {
       CAPTURE(node.name);
       const std::vector<double>& want = values.at(node.output);
-      const std::span<const float> got(seen.at(node.name).data() + image * want.size(), want.size());
+      const std::span<const float> got(seen.at(node.name).data() + image * want.size(),
+                                       want.size());
       CHECK(difference(got, want) <= tolerance);
     }
   }
 }
 
 Conv conv3(uint32_t stride) {
-  return {.stride_h = stride, .stride_w = stride, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
+  return {.stride_h = stride,
+          .stride_w = stride,
+          .pad_top = 1,
+          .pad_left = 1,
+          .pad_bottom = 1,
+          .pad_right = 1};
 }
 
 }  // namespace
@@ -59,14 +66,20 @@ Conv conv3(uint32_t stride) {
 TEST_CASE("eval: a residual network equals the plain loops at every node") {
   GraphBuilder b;
   const ValueId x = b.input({1, 3, 17, 15});
-  const ValueId stem = b.node(Relu{}, {b.node(conv3(2), {x, b.random({20, 3, 3, 3}), b.random({20})})});
-  const ValueId pooled = b.node(
-      MaxPool{.kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .pad_top = 1, .pad_left = 1, .pad_right = 1},
-      {stem});
+  const ValueId stem =
+      b.node(Relu{}, {b.node(conv3(2), {x, b.random({20, 3, 3, 3}), b.random({20})})});
+  const ValueId pooled = b.node(MaxPool{.kernel_h = 3,
+                                        .kernel_w = 3,
+                                        .stride_h = 2,
+                                        .stride_w = 2,
+                                        .pad_top = 1,
+                                        .pad_left = 1,
+                                        .pad_right = 1},
+                                {stem});
   const ValueId branch = b.node(conv3(1), {pooled, b.random({20, 20, 3, 3}, 0.1F)});
   const ValueId normal =
       b.node(BatchNorm{.epsilon = 1e-3F}, {branch, b.random({20}), b.random({20}), b.random({20}),
-                                          b.constant({20}, std::vector<float>(20, 0.5F))});
+                                           b.constant({20}, std::vector<float>(20, 0.5F))});
   const ValueId sum = b.node(Clip{.lo = -0.5F, .hi = 2.0F}, {b.node(Add{}, {normal, pooled})});
   const ValueId flat = b.node(Flatten{}, {b.node(AvgPool{}, {sum})});
   const ValueId y = b.node(Linear{}, {flat, b.random({10, 20}), b.random({10})});
@@ -76,11 +89,24 @@ TEST_CASE("eval: a residual network equals the plain loops at every node") {
 TEST_CASE("eval: groups, dilation, uneven strides and padding") {
   GraphBuilder b;
   const ValueId x = b.input({1, 8, 11, 13});
-  const Conv depthwise{.stride_h = 2, .stride_w = 1, .pad_top = 1, .pad_left = 2, .pad_bottom = 0, .pad_right = 1, .groups = 8};
+  const Conv depthwise{.stride_h = 2,
+                       .stride_w = 1,
+                       .pad_top = 1,
+                       .pad_left = 2,
+                       .pad_bottom = 0,
+                       .pad_right = 1,
+                       .groups = 8};
   const ValueId d = b.node(depthwise, {x, b.random({8, 1, 3, 3}), b.random({8})});
-  const Conv grouped{.pad_top = 2, .pad_left = 2, .pad_bottom = 2, .pad_right = 2, .dilation_h = 2, .dilation_w = 2, .groups = 2};
+  const Conv grouped{.pad_top = 2,
+                     .pad_left = 2,
+                     .pad_bottom = 2,
+                     .pad_right = 2,
+                     .dilation_h = 2,
+                     .dilation_w = 2,
+                     .groups = 2};
   const ValueId g = b.node(grouped, {d, b.random({6, 4, 3, 3})});
-  const ValueId p = b.node(AvgPool{.kernel_h = 2, .kernel_w = 3, .stride_h = 1, .stride_w = 2}, {g});
+  const ValueId p =
+      b.node(AvgPool{.kernel_h = 2, .kernel_w = 3, .stride_h = 1, .stride_w = 2}, {g});
   compare_with_naive(b.finish(b.node(Flatten{}, {p})), 2e-5);
 }
 
@@ -92,12 +118,15 @@ TEST_CASE("eval: fake quantisation and integer weights are on the grid, ties to 
   const ValueId weights = b.constant({2, 2, 1, 1}, {9, 9, 9, 9});  // only the codes may count
   const ValueId y = b.node(Conv{}, {q, weights});
   b.graph.nodes.back().weight_quant =
-      WeightQuant{.spec = {.bits = 2, .is_signed = true, .scale = {0.25F, 2.0F}, .lo = -2, .hi = 1}, .codes = {1, 0, 0, -2}};
+      WeightQuant{.spec = {.bits = 2, .is_signed = true, .scale = {0.25F, 2.0F}, .lo = -2, .hi = 1},
+                  .codes = {1, 0, 0, -2}};
   const Graph graph = b.finish(y);
   auto evaluator = Evaluator::create(graph, 1);
   REQUIRE_MESSAGE(evaluator.ok(), evaluator.error().message);
-  // x / 0.5: 0.5 -> 0, 1.5 -> 2 and 2.5 -> 2 (ties to even), -0.5 -> 0; 200 + 3 -> 15, -200 + 3 -> 0.
-  const std::vector<float> input = {0.25F, 0.75F, 1.25F, -0.25F, 100.0F, -100.0F, 0.26F, 0, -0.75F, 2, -1, 5.99F};
+  // x / 0.5: 0.5 -> 0, 1.5 -> 2 and 2.5 -> 2 (ties to even), -0.5 -> 0; 200 + 3 -> 15, -200 + 3 ->
+  // 0.
+  const std::vector<float> input = {0.25F, 0.75F, 1.25F,  -0.25F, 100.0F, -100.0F,
+                                    0.26F, 0,     -0.75F, 2,      -1,     5.99F};
   std::vector<float> grid;
   const auto output = evaluator->run(input, [&](const Node& node, std::span<const float> out) {
     if (std::holds_alternative<FakeQuant>(node.op)) grid.assign(out.begin(), out.end());
@@ -133,7 +162,8 @@ TEST_CASE("eval: an observer can stop the evaluation") {
   auto evaluator = Evaluator::create(graph, 1);
   REQUIRE(evaluator.ok());
   int calls = 0;
-  const auto output = evaluator->run(std::vector<float>(4), [&](const Node&, std::span<const float>) { return ++calls < 1; });
+  const auto output = evaluator->run(
+      std::vector<float>(4), [&](const Node&, std::span<const float>) { return ++calls < 1; });
   REQUIRE(output.ok());
   CHECK(output->empty());
   CHECK(calls == 1);

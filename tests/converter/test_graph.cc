@@ -10,7 +10,8 @@ namespace {
 Graph small_graph() {
   GraphBuilder b;
   const ValueId x = b.input({1, 3, 8, 8});
-  return b.finish(b.node(Relu{}, {b.node(Conv{.stride_h = 2}, {x, b.random({4, 3, 3, 1}), b.random({4})})}));
+  return b.finish(
+      b.node(Relu{}, {b.node(Conv{.stride_h = 2}, {x, b.random({4, 3, 3, 1}), b.random({4})})}));
 }
 
 std::string reason(const Graph& graph) {
@@ -18,7 +19,9 @@ std::string reason(const Graph& graph) {
   return checked.ok() ? "" : checked.error().message;
 }
 
-bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const char* part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 
@@ -35,7 +38,9 @@ TEST_CASE("graph: producers, consumers and print") {
   CHECK(consumers(graph, graph.inputs[0]) == std::vector<uint32_t>{0});
   CHECK(consumers(graph, graph.outputs[0]).empty());
   const std::string text = print(graph);
-  CHECK(contains(text, "conv 'conv2' (input:1x3x8x8, const const0:4x3x3x1, const const1:4) -> conv2:0:1x4x3x8"));
+  CHECK(contains(
+      text,
+      "conv 'conv2' (input:1x3x8x8, const const0:4x3x3x1, const const1:4) -> conv2:0:1x4x3x8"));
 }
 
 TEST_CASE("graph: check finds each broken invariant") {
@@ -65,7 +70,8 @@ TEST_CASE("graph: check finds each broken invariant") {
     CHECK(contains(reason(graph), "3 elements for shape 4"));
   }
   SUBCASE("bias length") {
-    graph.values[graph.nodes[0].inputs[2]] = {.name = "b", .shape = {3}, .data = {1, 2, 3}, .is_constant = true};
+    graph.values[graph.nodes[0].inputs[2]] = {
+        .name = "b", .shape = {3}, .data = {1, 2, 3}, .is_constant = true};
     CHECK(contains(reason(graph), "expected 4 values"));
   }
   SUBCASE("two producers") {

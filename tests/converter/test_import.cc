@@ -23,7 +23,9 @@ std::string refused(const OnnxBuilder& builder) {
   return model.ok() ? "" : model.error().message;
 }
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 std::vector<float> evaluate(const Graph& graph, const std::vector<float>& input) {
   auto evaluator = Evaluator::create(graph, 1);
@@ -53,8 +55,12 @@ Floats ramp16() {
 
 TEST_CASE("import: convolution with asymmetric padding, bias and names") {
   OnnxBuilder b;
-  b.input("x", {-1, 1, 2, 2}).floats("onnx::Conv_497", {1, 1, 2, 2}, {1, 10, 100, 1000}).floats("bias", {1}, {0.5F}).output("y");
-  set_ints(b.node("Conv", {"x", "onnx::Conv_497", "bias"}, "y"), "pads", {1, 0, 0, 1});  // top 1, right 1
+  b.input("x", {-1, 1, 2, 2})
+      .floats("onnx::Conv_497", {1, 1, 2, 2}, {1, 10, 100, 1000})
+      .floats("bias", {1}, {0.5F})
+      .output("y");
+  set_ints(b.node("Conv", {"x", "onnx::Conv_497", "bias"}, "y"), "pads",
+           {1, 0, 0, 1});  // top 1, right 1
   const Graph graph = imported(b);
   CHECK(graph.nodes[0].name == "y_node");  // maps are keyed by node, never by initialiser
   // Rows (0 0 0), (1 2 0), (3 4 0) under the window.
@@ -151,7 +157,8 @@ TEST_CASE("import: Gemm and MatMul in their variants give one layer") {
 TEST_CASE("import: the classifier head of old exports folds its shape arithmetic") {
   OnnxBuilder b(9);
   b.input("x", {-1, 2, 3, 3}).output("y");
-  b.integers("zero", onnx::TensorProto::INT64, {}, {0}).integers("rest", onnx::TensorProto::INT64, {1}, {-1});
+  b.integers("zero", onnx::TensorProto::INT64, {}, {0})
+      .integers("rest", onnx::TensorProto::INT64, {1}, {-1});
   b.node("GlobalAveragePool", {"x"}, "pool");
   b.node("Shape", {"pool"}, "shape");
   set_int(b.node("Gather", {"shape", "zero"}, "batch"), "axis", 0);
@@ -171,9 +178,15 @@ TEST_CASE("import: other ways to flatten") {
   OnnxBuilder b(13);
   b.input("x", {-1, 3, 1, 1}).output("y");
   SUBCASE("Flatten") { b.node("Flatten", {"x"}, "y"); }
-  SUBCASE("Reshape with 0 and -1") { b.integers("s", onnx::TensorProto::INT64, {2}, {0, -1}).node("Reshape", {"x", "s"}, "y"); }
-  SUBCASE("Reshape with a frozen batch") { b.integers("s", onnx::TensorProto::INT64, {2}, {1, 3}).node("Reshape", {"x", "s"}, "y"); }
-  SUBCASE("Squeeze") { b.integers("a", onnx::TensorProto::INT64, {2}, {2, 3}).node("Squeeze", {"x", "a"}, "y"); }
+  SUBCASE("Reshape with 0 and -1") {
+    b.integers("s", onnx::TensorProto::INT64, {2}, {0, -1}).node("Reshape", {"x", "s"}, "y");
+  }
+  SUBCASE("Reshape with a frozen batch") {
+    b.integers("s", onnx::TensorProto::INT64, {2}, {1, 3}).node("Reshape", {"x", "s"}, "y");
+  }
+  SUBCASE("Squeeze") {
+    b.integers("a", onnx::TensorProto::INT64, {2}, {2, 3}).node("Squeeze", {"x", "a"}, "y");
+  }
   const Graph graph = imported(b);
   CHECK(ops(graph) == Ops{"flatten"});
   CHECK(graph.values[graph.outputs[0]].shape == Shape{1, 3});
@@ -184,7 +197,7 @@ TEST_CASE("import: shared initialisers behind Identity, Dropout, final Softmax, 
   b.input("x", {-1, 2, 1, 1}).output("y").floats("gamma", {2}, {2, 4}).floats("one", {2}, {1, 1});
   b.node("Identity", {"gamma"}, "gamma2");  // equal tensors are de-duplicated by the exporter
   b.node("Identity", {"one"}, "var");
-  b.node("Sin", {"x"}, "unused");           // nobody needs it, so it need not be known
+  b.node("Sin", {"x"}, "unused");  // nobody needs it, so it need not be known
   b.node("BatchNormalization", {"x", "gamma2", "one", "one", "var"}, "bn");
   onnx::NodeProto* dropout = b.node("Dropout", {"bn"}, "drop");
   dropout->add_output("mask");
@@ -202,7 +215,9 @@ TEST_CASE("import: shared initialisers behind Identity, Dropout, final Softmax, 
 
 TEST_CASE("import: Pad is absorbed by convolution, and by pooling where zeros cannot win") {
   OnnxBuilder b(13);
-  b.input("x", {1, 1, 2, 2}).output("y").integers("pads", onnx::TensorProto::INT64, {8}, {0, 0, 1, 0, 0, 0, 0, 1});
+  b.input("x", {1, 1, 2, 2})
+      .output("y")
+      .integers("pads", onnx::TensorProto::INT64, {8}, {0, 0, 1, 0, 0, 0, 0, 1});
   SUBCASE("convolution") {
     b.floats("w", {1, 1, 2, 2}, {1, 10, 100, 1000});
     b.node("Pad", {"x", "pads"}, "p");
@@ -253,7 +268,10 @@ TEST_CASE("import: every way to store numbers") {
   };
   const std::vector<int64_t> shape = {4, 1, 1, 1};
   const uint16_t halves[] = {0x3E00, 0xC000, 0x3400, 0};
-  SUBCASE("raw float") { b.floats("w", shape, want); check(); }
+  SUBCASE("raw float") {
+    b.floats("w", shape, want);
+    check();
+  }
   SUBCASE("float_data") {
     onnx::TensorProto* t = b.tensor("w", onnx::TensorProto::FLOAT, shape);
     for (const float v : want) t->add_float_data(v);
@@ -269,7 +287,10 @@ TEST_CASE("import: every way to store numbers") {
     for (const float v : want) t->add_double_data(v);
     check();
   }
-  SUBCASE("raw half") { b.tensor("w", onnx::TensorProto::FLOAT16, shape)->set_raw_data(halves, sizeof halves); check(); }
+  SUBCASE("raw half") {
+    b.tensor("w", onnx::TensorProto::FLOAT16, shape)->set_raw_data(halves, sizeof halves);
+    check();
+  }
   SUBCASE("half in int32_data") {
     onnx::TensorProto* t = b.tensor("w", onnx::TensorProto::FLOAT16, shape);
     for (const uint16_t v : halves) t->add_int32_data(v);
@@ -279,7 +300,10 @@ TEST_CASE("import: every way to store numbers") {
 
 TEST_CASE("import: an exporter that wrote a wrong bias is named") {
   OnnxBuilder b;
-  b.input("x", {1, 2, 4, 4}).output("y").floats("w", {3, 2, 1, 1}, Floats(6, 1.0F)).floats("b", {2}, {1, 1});
+  b.input("x", {1, 2, 4, 4})
+      .output("y")
+      .floats("w", {3, 2, 1, 1}, Floats(6, 1.0F))
+      .floats("b", {2}, {1, 1});
   b.node("Conv", {"x", "w", "b"}, "y");
   CHECK(contains(refused(b), "node 'y_node' (Conv): the bias has shape 2 for 3 outputs"));
 }
@@ -295,7 +319,7 @@ TEST_CASE("import: all unsupported nodes come in one message") {
   OnnxBuilder b;
   b.input("x", {1, 2, 4, 4}).output("y");
   b.node("Sigmoid", {"x"}, "s");
-  b.node("Mul", {"x", "s"}, "m");       // behind the first problem: not repeated
+  b.node("Mul", {"x", "s"}, "m");  // behind the first problem: not repeated
   b.node("Transpose", {"x"}, "t");
   b.node("Frobnicate", {"t"}, "f", "my.domain");
   b.node("Add", {"m", "f"}, "sum");
@@ -304,10 +328,28 @@ TEST_CASE("import: all unsupported nodes come in one message") {
   const std::string message = refused(b);
   CHECK(contains(message, "3 parts of the model cannot be imported:"));
   CHECK(contains(message, "node 's_node' (Sigmoid): the operator is not supported; replace it"));
-  CHECK(contains(message, "node 't_node' (Transpose): an activation is transposed; export the model in NCHW order"));
+  CHECK(contains(
+      message,
+      "node 't_node' (Transpose): an activation is transposed; export the model in NCHW order"));
   CHECK(contains(message, "node 'p_node' (Pad): padding mode reflect"));
   CHECK_FALSE(contains(message, "m_node"));
   CHECK_FALSE(contains(message, "Frobnicate"));
+}
+
+TEST_CASE("import: functions and runtime fusions have remedies of their own") {
+  OnnxBuilder b;
+  b.input("x", {1, 2, 4, 4}).output("y");
+  b.node("FusedConv", {"x"}, "f", "com.microsoft");
+  b.node("MyBlock", {"x"}, "g", "pkg.test");
+  onnx::FunctionProto* function = b.model.add_functions();
+  function->set_name("MyBlock");
+  function->set_domain("pkg.test");
+  b.node("Add", {"f", "g"}, "y");
+  const std::string message = refused(b);
+  CHECK(contains(message, "(com.microsoft::FusedConv): the operator is a fusion of ONNX Runtime"));
+  CHECK(contains(
+      message,
+      "(pkg.test::MyBlock): it calls a function of the model; export with functions inlined"));
 }
 
 TEST_CASE("import: the size of a dynamic input must be given") {

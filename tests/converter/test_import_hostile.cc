@@ -18,11 +18,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string refused(const OnnxBuilder& builder, const ImportOptions& options = {}, const std::string& folder = "") {
+std::string refused(const OnnxBuilder& builder, const ImportOptions& options = {},
+                    const std::string& folder = "") {
   const auto model = import_onnx(builder.model, folder, options);
   return model.ok() ? "" : model.error().message;
 }
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 OnnxBuilder relu() {
   OnnxBuilder b;
@@ -46,7 +49,8 @@ struct Folder {
   fs::path path;
 };
 
-OnnxBuilder external_conv(const std::string& location, const std::string& offset = "", const std::string& length = "") {
+OnnxBuilder external_conv(const std::string& location, const std::string& offset = "",
+                          const std::string& length = "") {
   OnnxBuilder b;
   b.input("x", {1, 1, 1, 1}).output("y");
   onnx::TensorProto* w = b.tensor("w", onnx::TensorProto::FLOAT, {2, 1, 1, 1});
@@ -75,10 +79,13 @@ TEST_CASE("import: external data is read from the model's folder") {
   const Folder folder;
   fs::create_directory(folder.path / "weights");
   folder.file("weights/w.bin", "????" + two_floats(3, 4) + "!");
-  const auto model = import_onnx(external_conv("weights/w.bin", "4", "8").model, folder.path.string());
+  const auto model =
+      import_onnx(external_conv("weights/w.bin", "4", "8").model, folder.path.string());
   REQUIRE_MESSAGE(model.ok(), model.error().message);
   CHECK(model->graph.values[model->graph.nodes[0].inputs[1]].data == std::vector<float>{3, 4});
-  CHECK(contains(refused(external_conv("weights/w.bin", "4", "8"), {.external_data = false}, folder.path.string()), "external data is switched off"));
+  CHECK(contains(refused(external_conv("weights/w.bin", "4", "8"), {.external_data = false},
+                         folder.path.string()),
+                 "external data is switched off"));
 }
 
 TEST_CASE("import: external data cannot leave the model's folder") {
@@ -93,11 +100,28 @@ TEST_CASE("import: external data cannot leave the model's folder") {
   fs::create_directory(folder.path / "folder");
   REQUIRE(mkfifo((folder.path / "fifo").c_str(), 0600) == 0);
   const std::string long_path(5000, 'a');
-  for (const std::string& location :
-       {secret, up.string(), std::string("./w.bin"), std::string("a/../w.bin"), std::string("//w.bin"), std::string("w.bin/"), std::string(".."),
-        std::string("link"), std::string("dir/secret"), std::string("inner"), std::string("hard"), std::string("fifo"), std::string("folder"),
-        std::string("absent"), std::string("/dev/zero"), std::string("w.bin\0.txt", 10), std::string("..\\secret"), std::string("\xC0\xAE\xC0\xAE/secret"),
-        std::string("\xE0\x80\xAE"), std::string("\xED\xA0\x80"), std::string("w\n.bin"), long_path}) {
+  for (const std::string& location : {secret,
+                                      up.string(),
+                                      std::string("./w.bin"),
+                                      std::string("a/../w.bin"),
+                                      std::string("//w.bin"),
+                                      std::string("w.bin/"),
+                                      std::string(".."),
+                                      std::string("link"),
+                                      std::string("dir/secret"),
+                                      std::string("inner"),
+                                      std::string("hard"),
+                                      std::string("fifo"),
+                                      std::string("folder"),
+                                      std::string("absent"),
+                                      std::string("/dev/zero"),
+                                      std::string("w.bin\0.txt", 10),
+                                      std::string("..\\secret"),
+                                      std::string("\xC0\xAE\xC0\xAE/secret"),
+                                      std::string("\xE0\x80\xAE"),
+                                      std::string("\xED\xA0\x80"),
+                                      std::string("w\n.bin"),
+                                      long_path}) {
     CAPTURE(location);
     const std::string message = refused(external_conv(location), {}, folder.path.string());
     CHECK(contains(message, "tensor 'w': external data"));
@@ -111,9 +135,11 @@ TEST_CASE("import: external lengths and offsets must fit the file and the shape"
   const Folder folder;
   folder.file("w.bin", two_floats(1, 2));
   const std::string path = folder.path.string();
-  CHECK(contains(refused(external_conv("w.bin", "1"), {}, path), "has 8 bytes, needed 8 at offset 1"));
+  CHECK(contains(refused(external_conv("w.bin", "1"), {}, path),
+                 "has 8 bytes, needed 8 at offset 1"));
   CHECK(contains(refused(external_conv("w.bin", "18446744073709551615"), {}, path), "has 8 bytes"));
-  CHECK(contains(refused(external_conv("w.bin", "0", "4"), {}, path), "external length 4, the shape needs 8"));
+  CHECK(contains(refused(external_conv("w.bin", "0", "4"), {}, path),
+                 "external length 4, the shape needs 8"));
   CHECK(contains(refused(external_conv("w.bin", "-1"), {}, path), "external offset is no number"));
   CHECK(contains(refused(external_conv("w.bin", "0x0"), {}, path), "external offset is no number"));
 }
@@ -126,11 +152,13 @@ TEST_CASE("import: truncated and foreign files are refused") {
   REQUIRE(b.model.SerializeToString(&bytes));
   REQUIRE(import_onnx(folder.file("good.onnx", bytes)).ok());
   size_t accepted = 0;
-  for (size_t n = 0; n < bytes.size(); ++n) accepted += import_onnx(folder.file("cut.onnx", bytes.substr(0, n))).ok();
+  for (size_t n = 0; n < bytes.size(); ++n)
+    accepted += import_onnx(folder.file("cut.onnx", bytes.substr(0, n))).ok();
   CHECK(accepted == 0);
   CHECK_FALSE(import_onnx(folder.file("text.onnx", "not a model")).ok());
   CHECK_FALSE(import_onnx((folder.path / "absent").string()).ok());
-  const auto limited = import_onnx(folder.file("good.onnx", bytes), {.max_file_bytes = bytes.size() - 1});
+  const auto limited =
+      import_onnx(folder.file("good.onnx", bytes), {.max_file_bytes = bytes.size() - 1});
   REQUIRE_FALSE(limited.ok());
   CHECK(limited.error().code == Status::kLimit);
 }
@@ -139,7 +167,11 @@ TEST_CASE("import: any single byte may be damaged") {
   const Folder folder;
   std::string bytes;
   OnnxBuilder b;
-  b.input("x", {1, 1, 4, 4}).output("y").floats("w", {1, 1, 3, 3}, std::vector<float>(9, 1.0F)).scalar("s", 0.5F).integers("z", onnx::TensorProto::UINT8, {}, {0});
+  b.input("x", {1, 1, 4, 4})
+      .output("y")
+      .floats("w", {1, 1, 3, 3}, std::vector<float>(9, 1.0F))
+      .scalar("s", 0.5F)
+      .integers("z", onnx::TensorProto::UINT8, {}, {0});
   b.node("QuantizeLinear", {"x", "s", "z"}, "q");
   b.node("DequantizeLinear", {"q", "s", "z"}, "d");
   set_ints(b.node("Conv", {"d", "w"}, "y"), "pads", {1, 1, 1, 1});
@@ -150,7 +182,8 @@ TEST_CASE("import: any single byte may be damaged") {
       std::string damaged = bytes;
       damaged[i] = static_cast<char>(damaged[i] ^ flip);
       onnx::ModelProto model;
-      if (!model.ParseFromString(damaged) || !import_onnx(model, folder.path.string()).ok()) ++refused_count;
+      if (!model.ParseFromString(damaged) || !import_onnx(model, folder.path.string()).ok())
+        ++refused_count;
     }
   CHECK(refused_count > bytes.size());  // most are noticed; none may crash
 }
@@ -163,7 +196,8 @@ TEST_CASE("import: structure") {
     c.node("Add", {"x", "b"}, "a");
     c.node("Relu", {"a"}, "b");
     c.node("Relu", {"b"}, "y");
-    CHECK(contains(refused(c), "reads 'b', which nothing before it defines: the graph has a cycle"));
+    CHECK(
+        contains(refused(c), "reads 'b', which nothing before it defines: the graph has a cycle"));
   }
   SUBCASE("a value defined twice") {
     b.node("Relu", {"x"}, "y");

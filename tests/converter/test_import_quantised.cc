@@ -13,13 +13,16 @@ namespace mpq::convert {
 namespace {
 
 using Floats = std::vector<float>;
-constexpr int kInt8 = 3, kUint8 = 2, kInt32 = 6, kInt64 = 7, kUint4 = 21, kInt4 = 22, kUint2 = 25, kInt2 = 26;
+constexpr int kInt8 = 3, kUint8 = 2, kInt32 = 6, kInt64 = 7, kUint4 = 21, kInt4 = 22, kUint2 = 25,
+              kInt2 = 26;
 
 std::string refused(const OnnxBuilder& builder) {
   const auto model = import_onnx(builder.model, "");
   return model.ok() ? "" : model.error().message;
 }
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 Graph imported(const OnnxBuilder& builder) {
   auto model = import_onnx(builder.model, "");
@@ -37,7 +40,8 @@ OnnxBuilder layer() {
 // x / 0.5 = -2, 2.5 (tie), 3.1, 40.
 const Floats kInput = {-1, 1.25F, 1.55F, 20};
 
-void check_layer(const OnnxBuilder& builder, int weight_bits, int activation_bits = 4, int32_t activation_hi = 15) {
+void check_layer(const OnnxBuilder& builder, int weight_bits, int activation_bits = 4,
+                 int32_t activation_hi = 15) {
   const Graph graph = imported(builder);
   REQUIRE_MESSAGE(graph.nodes.size() == 2, print(graph));
   const auto* quant = std::get_if<FakeQuant>(&graph.nodes[0].op);
@@ -55,8 +59,10 @@ void check_layer(const OnnxBuilder& builder, int weight_bits, int activation_bit
   CHECK(graph.values[graph.nodes[1].inputs[1]].data == Floats{-0.5F, 0.25F});
   auto evaluator = Evaluator::create(graph, 1);
   REQUIRE(evaluator.ok());
-  const float top = static_cast<float>(activation_hi) < 40.0F ? static_cast<float>(activation_hi) : 40.0F;
-  CHECK(*evaluator->run(kInput) == Floats{0, -0.5F, -0.75F, -0.25F * top, 0, 0.25F, 0.375F, 0.125F * top});
+  const float top =
+      static_cast<float>(activation_hi) < 40.0F ? static_cast<float>(activation_hi) : 40.0F;
+  CHECK(*evaluator->run(kInput) ==
+        Floats{0, -0.5F, -0.75F, -0.25F * top, 0, 0.25F, 0.375F, 0.125F * top});
 }
 
 // QuantizeLinear -> DequantizeLinear on x with a zero point of the given type.
@@ -71,8 +77,12 @@ void quantise_x(OnnxBuilder* b, int type, const std::string& domain = "") {
 TEST_CASE("import A: sub-byte types of opset 21 and 25") {
   OnnxBuilder b = layer();
   quantise_x(&b, kUint4);
-  SUBCASE("INT4 weights in typed fields") { b.integers("w", kInt4, {2, 1, 1, 1}, {0x1E}); }          // -2 low, 1 high
-  SUBCASE("INT4 weights raw") { b.tensor("w", kInt4, {2, 1, 1, 1})->set_raw_data(std::string("\x1E", 1)); }
+  SUBCASE("INT4 weights in typed fields") {
+    b.integers("w", kInt4, {2, 1, 1, 1}, {0x1E});
+  }  // -2 low, 1 high
+  SUBCASE("INT4 weights raw") {
+    b.tensor("w", kInt4, {2, 1, 1, 1})->set_raw_data(std::string("\x1E", 1));
+  }
   b.node("DequantizeLinear", {"w", "sw"}, "wd");
   b.node("Conv", {"xd", "wd"}, "y");
   check_layer(b, 4);
@@ -81,7 +91,8 @@ TEST_CASE("import A: sub-byte types of opset 21 and 25") {
 TEST_CASE("import A: INT2 weights and UINT2 activations") {
   OnnxBuilder b = layer();
   quantise_x(&b, kUint2);
-  b.tensor("w", kInt2, {2, 1, 1, 1})->set_raw_data(std::string("\x06", 1));  // -2 = 10b at bits 0-1, 1 = 01b above
+  b.tensor("w", kInt2, {2, 1, 1, 1})
+      ->set_raw_data(std::string("\x06", 1));  // -2 = 10b at bits 0-1, 1 = 01b above
   b.node("DequantizeLinear", {"w", "sw"}, "wd");
   b.node("Conv", {"xd", "wd"}, "y");
   check_layer(b, 2, 2, 3);
@@ -89,7 +100,9 @@ TEST_CASE("import A: INT2 weights and UINT2 activations") {
 
 TEST_CASE("import H: com.microsoft nodes mean the same") {
   OnnxBuilder b = layer();
-  b.integers("zx", kUint8, {}, {0}).integers("w", kInt8, {2, 1, 1, 1}, {-2, 1}).integers("zw", kInt8, {}, {0});
+  b.integers("zx", kUint8, {}, {0})
+      .integers("w", kInt8, {2, 1, 1, 1}, {-2, 1})
+      .integers("zw", kInt8, {}, {0});
   b.node("QuantizeLinear", {"x", "sx", "zx"}, "xq", "com.microsoft");
   b.node("DequantizeLinear", {"xq", "sx", "zx"}, "xd", "com.microsoft");
   b.node("DequantizeLinear", {"w", "sw", "zw"}, "wd", "com.microsoft");
@@ -119,13 +132,17 @@ TEST_CASE("import B: float weights through QuantizeLinear are folded") {
 
 TEST_CASE("import C: QCDQ, 8-bit containers narrowed by Clip") {
   OnnxBuilder b = layer();
-  b.integers("zx", kUint8, {}, {0}).integers("lo_x", kUint8, {}, {0}).integers("hi_x", kUint8, {}, {15});
+  b.integers("zx", kUint8, {}, {0})
+      .integers("lo_x", kUint8, {}, {0})
+      .integers("hi_x", kUint8, {}, {15});
   b.node("QuantizeLinear", {"x", "sx", "zx"}, "xq");
   b.node("Clip", {"xq", "lo_x", "hi_x"}, "xc");
   b.node("DequantizeLinear", {"xc", "sx", "zx"}, "xd");
   b.integers("w", kInt8, {2, 1, 1, 1}, {-2, 1}).integers("zw", kInt8, {}, {0});
   int bits = 4;
-  SUBCASE("weights: initialiser, Clip, Dequantize") { b.integers("lo", kInt8, {}, {-8}).integers("hi", kInt8, {}, {7}); }
+  SUBCASE("weights: initialiser, Clip, Dequantize") {
+    b.integers("lo", kInt8, {}, {-8}).integers("hi", kInt8, {}, {7});
+  }
   SUBCASE("2 bit") {
     b.integers("lo", kInt8, {}, {-2}).integers("hi", kInt8, {}, {1});
     bits = 2;
@@ -139,7 +156,9 @@ TEST_CASE("import C: QCDQ, 8-bit containers narrowed by Clip") {
 TEST_CASE("import C: a narrow range stays narrow") {
   OnnxBuilder b = layer();
   quantise_x(&b, kUint4);
-  b.integers("w", kInt8, {2, 1, 1, 1}, {-2, 1}).integers("lo", kInt8, {}, {-7}).integers("hi", kInt8, {}, {7});
+  b.integers("w", kInt8, {2, 1, 1, 1}, {-2, 1})
+      .integers("lo", kInt8, {}, {-7})
+      .integers("hi", kInt8, {}, {7});
   b.node("Clip", {"w", "lo", "hi"}, "wc");
   b.node("DequantizeLinear", {"wc", "sw"}, "wd");
   b.node("Conv", {"xd", "wd"}, "y");
@@ -150,7 +169,8 @@ TEST_CASE("import C: a narrow range stays narrow") {
 }
 
 TEST_CASE("import D: QONNX Quant in all three domains and both names") {
-  for (const char* const domain : {"qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general"})
+  for (const char* const domain :
+       {"qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general"})
     for (const char* const name : {"Quant", "IntQuant"}) {
       OnnxBuilder b = layer();
       b.scalar("zero", 0).scalar("four", 4);
@@ -201,15 +221,16 @@ TEST_CASE("import E: LSQ as Div, Clip, Round, Mul") {
 TEST_CASE("import F: straight-through residues are rewritten, also around the step size") {
   OnnxBuilder b = layer();
   b.scalar("zero", 0).scalar("fifteen", 15).scalar("lo", -2).scalar("hi", 1).scalar("g", 0.0013F);
-  const auto quantiser = [&](const std::string& x, const std::string& s, const std::string& lo, const std::string& hi) {
+  const auto quantiser = [&](const std::string& x, const std::string& s, const std::string& lo,
+                             const std::string& hi) {
     const auto name = [&](const char* part) { return x + "_" + part; };
-    b.node("Mul", {s, "g"}, name("sg"));                       // s_scale = (s - s * g) + s * g
+    b.node("Mul", {s, "g"}, name("sg"));  // s_scale = (s - s * g) + s * g
     b.node("Sub", {s, name("sg")}, name("s_minus"));
     b.node("Identity", {name("s_minus")}, name("s_detached"));
     b.node("Add", {name("s_detached"), name("sg")}, name("s"));
     b.node("Div", {x, name("s")}, name("div"));
     b.node("Clip", {name("div"), lo, hi}, name("clip"));
-    b.node("Round", {name("clip")}, name("round"));            // (round(v) - v) + v
+    b.node("Round", {name("clip")}, name("round"));  // (round(v) - v) + v
     b.node("Sub", {name("round"), name("clip")}, name("minus"));
     b.node("Add", {name("minus"), name("clip")}, name("pass"));
     b.node("Mul", {name("pass"), name("s")}, name("q"));
@@ -248,7 +269,10 @@ TEST_CASE("import: per-channel weight scales along the output channels") {
 
 TEST_CASE("import: weights of a matrix product move with their scales") {
   OnnxBuilder b(13);
-  b.input("x", {-1, 2}).output("y").floats("s", {3}, {1, 2, 4}).integers("w", kInt8, {2, 3}, {1, 2, 3, 4, 5, 6});
+  b.input("x", {-1, 2})
+      .output("y")
+      .floats("s", {3}, {1, 2, 4})
+      .integers("w", kInt8, {2, 3}, {1, 2, 3, 4, 5, 6});
   set_int(b.node("DequantizeLinear", {"w", "s"}, "wd"), "axis", 1);
   SUBCASE("MatMul") { b.node("MatMul", {"x", "wd"}, "y"); }
   SUBCASE("Transpose and Gemm") {
@@ -287,7 +311,9 @@ TEST_CASE("import: unsigned weights with a middle zero point become signed") {
 TEST_CASE("import: biases of 32 bit are real numbers") {
   OnnxBuilder b = layer();
   quantise_x(&b, kUint4);
-  b.integers("w", kInt4, {2, 1, 1, 1}, {0x1E}).integers("bq", kInt32, {2}, {8, -16}).scalar("sb", 0.125F);
+  b.integers("w", kInt4, {2, 1, 1, 1}, {0x1E})
+      .integers("bq", kInt32, {2}, {8, -16})
+      .scalar("sb", 0.125F);
   b.node("DequantizeLinear", {"w", "sw"}, "wd");
   b.node("DequantizeLinear", {"bq", "sb"}, "bd");
   b.node("Conv", {"xd", "wd", "bd"}, "y");
@@ -309,7 +335,8 @@ TEST_CASE("import: quantisers that cannot be expressed are refused with a remedy
   OnnxBuilder b = layer();
   b.scalar("zero", 0).scalar("fifteen", 15).scalar("half", 0.5F).scalar("four", 4);
   SUBCASE("other rounding modes") {
-    set_text(b.node("Quant", {"x", "sx", "zero", "four"}, "y", "qonnx.custom_op.general"), "rounding_mode", "FLOOR");
+    set_text(b.node("Quant", {"x", "sx", "zero", "four"}, "y", "qonnx.custom_op.general"),
+             "rounding_mode", "FLOOR");
     CHECK(contains(refused(b), "rounding mode FLOOR is not supported"));
   }
   SUBCASE("fractional zero points") {
@@ -375,10 +402,14 @@ TEST_CASE("import: quantisers that cannot be expressed are refused with a remedy
 TEST_CASE("import: batch norm after integer weights folds into their scales") {
   OnnxBuilder b = layer();
   quantise_x(&b, kUint4);
-  b.integers("w", kInt4, {2, 1, 1, 1}, {0x1E}).floats("gamma", {2}, {2, 4}).floats("zero2", {2}, {0, 0}).floats("one2", {2}, {1, 1});
+  b.integers("w", kInt4, {2, 1, 1, 1}, {0x1E})
+      .floats("gamma", {2}, {2, 4})
+      .floats("zero2", {2}, {0, 0})
+      .floats("one2", {2}, {1, 1});
   b.node("DequantizeLinear", {"w", "sw"}, "wd");
   b.node("Conv", {"xd", "wd"}, "c");
-  set_float(b.node("BatchNormalization", {"c", "gamma", "zero2", "zero2", "one2"}, "y"), "epsilon", 0.0F);
+  set_float(b.node("BatchNormalization", {"c", "gamma", "zero2", "zero2", "one2"}, "y"), "epsilon",
+            0.0F);
   Graph graph = imported(b);
   REQUIRE(run_passes(&graph, {.verify = true}).ok());
   REQUIRE(graph.nodes.size() == 2);

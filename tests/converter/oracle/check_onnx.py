@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Compares our import and evaluation of ONNX models with independent implementations.
 
-    check_onnx.py path/to/onnx_eval [nodes|zoo|qdq|lsq|accuracy MODEL DATASET] [--plant]
+    check_onnx.py path/to/onnx_eval [nodes|zoo|qdq|lsq|accuracy MODEL FOLDER [COUNT]] [--plant]
 
 nodes     the operator tests of the `onnx` package that fit: inputs and expected outputs are its own
 zoo       light_resnet50.onnx and the other zoo networks in the `onnx` package against ONNX Runtime
 qdq       random networks with 8 and 4 bit Q/DQ (and QCDQ) against ONNX Runtime without optimisations
 lsq       4 and 2 bit networks as LSQ arithmetic and as QONNX Quant against a float64 evaluation in numpy
-accuracy  float top-1 of MODEL on a labelled image folder, by ONNX Runtime and by us
+accuracy  float top-1 of MODEL on a folder of images with labels.txt, by ONNX Runtime and by us
 
 Without a mode: nodes, zoo, qdq, lsq. --plant damages one of our outputs: the script must then fail.
 A missing package is one SKIPPED line.
@@ -358,11 +358,12 @@ def check_lsq():
 
 # ---- accuracy
 
-def check_accuracy(path, folder):
+def check_accuracy(path, folder, count=None):
     from PIL import Image
     mean = np.array([0.485, 0.456, 0.406], np.float32)
     deviation = np.array([0.229, 0.224, 0.225], np.float32)
     lines = [line.replace(",", " ").split() for line in open(os.path.join(folder, "labels.txt")) if line.strip()]
+    lines = lines[:int(count)] if count else lines
     options = onnxruntime.SessionOptions()
     session = onnxruntime.InferenceSession(path, options)
     model = onnx.load(path)
@@ -390,7 +391,7 @@ def main():
         print(__doc__)
         return 2
     if modes and modes[0] == "accuracy":
-        return 0 if check_accuracy(modes[1], modes[2]) else 1
+        return 0 if check_accuracy(*modes[1:4]) else 1
     checks = {"nodes": check_nodes, "zoo": check_zoo, "qdq": check_qdq, "lsq": check_lsq}
     results = [checks[mode]() for mode in (modes or checks)]
     return 0 if all(results) else 1
