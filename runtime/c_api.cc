@@ -90,19 +90,16 @@ const char* mpq_build_info(void) {
       ;
 }
 
-const char* mpq_status_string(mpq_status status) { return to_string(static_cast<Status>(status)); }
+const char* mpq_status_string(int status) { return to_string(static_cast<Status>(status)); }
 
 const char* mpq_last_error(void) { return last_error; }
 
-const char* mpq_dtype_string(mpq_dtype dtype) {
-  return static_cast<unsigned>(dtype) < kDTypeCount ? to_string(static_cast<DType>(dtype))
-                                                    : "unknown";
+const char* mpq_dtype_string(uint32_t dtype) {
+  return dtype < kDTypeCount ? to_string(static_cast<DType>(dtype)) : "unknown";
 }
 
-uint32_t mpq_dtype_bits(mpq_dtype dtype) {
-  return static_cast<unsigned>(dtype) < kDTypeCount
-             ? static_cast<uint32_t>(bits_of(static_cast<DType>(dtype)))
-             : 0;
+uint32_t mpq_dtype_bits(uint32_t dtype) {
+  return dtype < kDTypeCount ? static_cast<uint32_t>(bits_of(static_cast<DType>(dtype))) : 0;
 }
 
 uint32_t mpq_isa_available(void) { return available_isa(); }

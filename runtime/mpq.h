@@ -117,11 +117,10 @@ static inline void mpq_init_struct(void* object, size_t size) {
 MPQ_API uint32_t mpq_version(void);
 MPQ_API const char* mpq_version_string(void); /* "0.1.0" */
 MPQ_API const char* mpq_build_info(void);     /* compiler and instruction sets built in, one line */
-MPQ_API const char* mpq_status_string(
-    mpq_status status);                   /* "corrupt"; "unknown" for other values */
+MPQ_API const char* mpq_status_string(int status); /* "corrupt"; "unknown" for other values */
 MPQ_API const char* mpq_last_error(void); /* never NULL; "" when no call of this thread failed */
-MPQ_API const char* mpq_dtype_string(mpq_dtype dtype); /* "u4"; "unknown" for other values */
-MPQ_API uint32_t mpq_dtype_bits(mpq_dtype dtype);      /* 4; 0 for other values */
+MPQ_API const char* mpq_dtype_string(uint32_t dtype); /* "u4"; "unknown" for other values */
+MPQ_API uint32_t mpq_dtype_bits(uint32_t dtype);      /* 4; 0 for other values */
 
 /* What this machine and its system grant. */
 MPQ_API uint32_t mpq_isa_available(void);

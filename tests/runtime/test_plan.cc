@@ -32,8 +32,8 @@ TEST_CASE("plan: each instruction set gets its own kernels, also on a machine th
   ModelMaker maker(1);
   make_everything(&maker);
   const auto scalar = kernels_by_node(plan_of(maker.model, {}));
-  for (const auto& [node, kernel] : scalar)
-    CHECK_MESSAGE(ends_with(kernel, "_ref"), node << ": " << kernel);
+  for (const auto& entry : scalar)
+    CHECK_MESSAGE(ends_with(entry.second, "_ref"), entry.first << ": " << entry.second);
 #if MPQ_HAVE_AVX512VNNI
   const auto vnni =
       kernels_by_node(plan_of(maker.model, {.isa = kernels::kIsaAvx2 | kernels::kIsaAvx512Vnni}));
