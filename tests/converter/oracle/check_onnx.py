@@ -250,7 +250,7 @@ class Net:
         return self.node("Conv", [x, weights, bias], strides=[stride] * 2, pads=[pad] * 4, kernel_shape=[kernel] * 2)
 
     def model(self):
-        x = self.quantise("x", np.float32(4 / 255), 8, False) if self.form not in ("qdq4",) else "x"
+        x = self.quantise("x", np.float32(4 / 255), 8, False)
         x = self.node("Relu", [self.conv(x, 16, 3, 3, 1, 4.0)])
         y = self.node("Relu", [self.conv(x, 24, 16, 1, 1, 3.0)])
         y = self.node("Relu", [self.conv(y, 24, 24, 3, 2, 3.0)])
@@ -258,7 +258,9 @@ class Net:
         z = self.conv(x, 32, 16, 1, 2, 3.0)
         x = self.node("Relu", [self.node("Add", [y, z])])
         x = self.node("Flatten", [self.node("GlobalAveragePool", [x])])
-        w = self.constant((RNG.standard_normal((10, 32)) / 6).astype(np.float32))
+        x = self.quantise(x, np.float32(1.5 / 255), 8, False)
+        w = (RNG.standard_normal((10, 32)) / 6).astype(np.float32)
+        w = self.quantise(self.constant(w), np.float32(np.abs(w).max() / 127), 8, True)
         x = self.node("Gemm", [x, w], transB=1)
         graph = helper.make_graph(self.nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 16, 16])],
                                   [helper.make_tensor_value_info(x, TensorProto.FLOAT, ["n", 10])], self.constants)
