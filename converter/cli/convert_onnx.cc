@@ -9,6 +9,7 @@
 #include "converter/cli/output.h"
 #include "converter/cli/progress.h"
 #include "converter/passes/quantize.h"
+#include "converter/report.h"
 
 namespace mpq::convert::cli {
 namespace {
@@ -50,26 +51,12 @@ Result<format::PrecisionMap> imported_map(const Graph& graph) {
   return map;
 }
 
-Json layer_rows(const PtqReport& ptq, const precision::SearchResult& search) {
-  Json rows = Json::array();
-  for (size_t i = 0; i < ptq.layers.size(); ++i) {
-    const LayerReport& layer = ptq.layers[i];
-    Json row = {{"name", layer.name},
-                {"op", layer.op},
-                {"weight_bits", layer.bits.weight},
-                {"activation_bits", layer.bits.activation},
-                {"weights", layer.weights},
-                {"weight_bytes", layer.weight_bytes},
-                {"macs", layer.macs},
-                {"input_step", layer.input_step},
-                {"input_zero_point", layer.input_zero_point},
-                {"weight_sqnr_db", layer.weight_sqnr},
-                {"input_sqnr_db", layer.input_sqnr},
-                {"output_sqnr_db", layer.output_sqnr}};
-    if (i < search.layer_entropy.size()) row["entropy"] = search.layer_entropy[i];
-    rows.push_back(std::move(row));
-  }
-  return rows;
+// The report of the quantisation, with the entropies that chose its map.
+Json report_of(const PtqReport& ptq, const precision::SearchResult& search) {
+  Json json = Json::parse(report_json(ptq));
+  for (size_t i = 0; i < json["layers"].size() && i < search.layer_entropy.size(); ++i)
+    json["layers"][i]["entropy"] = search.layer_entropy[i];
+  return json;
 }
 
 // Float network -> codes, by a map and calibration images.
@@ -104,9 +91,7 @@ Result<format::PrecisionMap> quantise(const ConvertRequest& request,
       "quantised on {} images: {:.1f} dB at the output, best class as in float on {:.1f} %",
       calibration.count, ptq.output_sqnr, 100.0 * ptq.top1_agreement));
   (*report)["calibration_images"] = calibration.count;
-  (*report)["output_sqnr_db"] = ptq.output_sqnr;
-  (*report)["top1_agreement"] = ptq.top1_agreement;
-  (*report)["layers"] = layer_rows(ptq, search);
+  (*report)["quantisation"] = report_of(ptq, search);
   return std::move(search.map);
 }
 

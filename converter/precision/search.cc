@@ -168,6 +168,83 @@ Result<std::vector<int>> pinned_bits(const Selection& selection, const SearchOpt
   return pinned;
 }
 
+// Costs of every group, and the groups that are a matter of choice.
+Checked set_up(const std::vector<int>& pinned, Problem* problem, SearchResult* result,
+               double* fixed_cost) {
+  const SearchOptions& options = problem->options;
+  result->map.groups.resize(pinned.size());
+  for (uint32_t g = 0; g < pinned.size(); ++g) {
+    const Group& group = problem->selection.groups[g];
+    format::MapGroup& row = result->map.groups[g];
+    row.fixed = pinned[g] != 0;
+    if (row.fixed) {
+      if (!options.count_fixed) continue;  // needs no entry in a measured table
+      MPQ_TRY(row.cost_high, group_cost(*problem, group, pinned[g]));
+      row.cost_low = row.cost_high;
+      *fixed_cost += row.cost_high;
+    } else {
+      Unit unit{.group = g,
+                .bits = options.bits,
+                .cost = {},
+                .gain = std::vector<double>(options.bits.size())};
+      for (const int choice : options.bits) {
+        MPQ_TRY(const double cost, group_cost(*problem, group, choice));
+        unit.cost.push_back(cost);
+      }
+      row.cost_high = unit.cost.front();
+      row.cost_low = unit.cost.back();
+      problem->units.push_back(std::move(unit));
+    }
+    result->cost_high += row.cost_high;
+    result->cost_low += row.cost_low;
+  }
+  return Ok{};
+}
+
+double allowed_cost(const SearchOptions& options, const SearchResult& result) {
+  switch (options.form) {
+    case BudgetForm::kFraction:
+      return options.budget * result.cost_high;
+    case BudgetForm::kInterpolate:
+      return result.cost_low + options.budget * (result.cost_high - result.cost_low);
+    case BudgetForm::kAbsolute:
+      break;
+  }
+  return options.budget;
+}
+
+// The frontier, and its best point within the budget (nothing when none fits).
+Result<Selected> solve_knapsack(const Problem& problem, const std::vector<int>& pinned,
+                                double fixed_cost, SearchResult* result) {
+  const std::vector<Item> items = items_of(problem.units);
+  MPQ_TRY(const Frontier frontier, Frontier::solve(items));
+  for (size_t point = 0; point < frontier.size(); ++point) {
+    FrontierPoint& row = result->frontier.emplace_back();
+    row.cost = frontier.cost(point) + fixed_cost;
+    row.budget = result->cost_high > 0.0 ? row.cost / result->cost_high : 1.0;
+    row.gain = frontier.gain(point);
+    row.bound = linear_bound(items, frontier.cost(point));
+    row.bits.assign(pinned.begin(), pinned.end());
+    const std::vector<uint8_t> choices = frontier.choices(point);
+    for (size_t i = 0; i < problem.units.size(); ++i)
+      row.bits[problem.units[i].group] = static_cast<uint8_t>(problem.units[i].bits[choices[i]]);
+  }
+  result->map.solver = "pareto-dp";
+  result->map.bound = linear_bound(items, problem.budget);
+  const ptrdiff_t best = frontier.best(problem.budget);
+  if (best < 0) return Selected{};
+  result->map.value = frontier.gain(static_cast<size_t>(best));
+  return frontier.choices(static_cast<size_t>(best));
+}
+
+Error nothing_fits(const SearchResult& result, const SearchOptions& options, double allowed) {
+  return invalid("no selection fits: the budget is " + std::to_string(allowed) + " " +
+                 to_string(options.cost) + ", the lowest precision everywhere costs " +
+                 std::to_string(result.cost_low) + " (" +
+                 std::to_string(result.cost_high > 0 ? result.cost_low / result.cost_high : 1.0) +
+                 " of the highest)");
+}
+
 }  // namespace
 
 std::vector<std::string> search_methods() {
@@ -188,89 +265,28 @@ Result<SearchResult> search(const Graph& graph, const SearchOptions& options) {
   MPQ_TRY(result.selection, Selection::of(graph));
   const Selection& selection = result.selection;
   MPQ_TRY(const std::vector<int> pinned, pinned_bits(selection, options));
-
   Problem problem{graph, options, selection, {}, 0.0, true, {}};
   double fixed_cost = 0.0;
-  std::vector<int> bits = pinned;  // per group: the answer
-  result.map.groups.resize(selection.groups.size());
-  for (uint32_t g = 0; g < selection.groups.size(); ++g) {
-    const Group& group = selection.groups[g];
-    format::MapGroup& row = result.map.groups[g];
-    row.fixed = pinned[g] != 0;
-    if (row.fixed) {
-      // Fixed layers need no entry in a measured table unless they are counted.
-      if (!options.count_fixed) continue;
-      MPQ_TRY(const double cost, group_cost(problem, group, pinned[g]));
-      row.cost_high = row.cost_low = cost;
-      fixed_cost += cost;
-      continue;
-    }
-    Unit unit{.group = g,
-              .bits = options.bits,
-              .cost = {},
-              .gain = std::vector<double>(options.bits.size())};
-    for (const int choice : options.bits) {
-      MPQ_TRY(const double cost, group_cost(problem, group, choice));
-      unit.cost.push_back(cost);
-    }
-    row.cost_high = unit.cost.front();
-    row.cost_low = unit.cost.back();
-    result.cost_high += row.cost_high;
-    result.cost_low += row.cost_low;
-    problem.units.push_back(std::move(unit));
-  }
-  result.cost_high += fixed_cost;
-  result.cost_low += fixed_cost;
-  const double allowed =
-      options.form == BudgetForm::kFraction ? options.budget * result.cost_high
-      : options.form == BudgetForm::kInterpolate
-          ? result.cost_low + options.budget * (result.cost_high - result.cost_low)
-          : options.budget;
-  // Half a part in 10^12 of slack: 0.75 * C is no exact number.
-  problem.budget = allowed * (1.0 + 0.5e-12) - fixed_cost;
+  MPQ_CHECK(set_up(pinned, &problem, &result, &fixed_cost));
+  const double allowed = allowed_cost(options, result);
+  problem.budget = allowed * (1.0 + 0.5e-12) - fixed_cost;  // slack: 0.75 * C is no exact number
 
   Selected selected;
-  result.map.solver = "in-order";
   if (method->gains != nullptr) {
     MPQ_CHECK(method->gains(&problem));
-    const std::vector<Item> items = items_of(problem.units);
-    MPQ_TRY(const Frontier frontier, Frontier::solve(items));
-    for (size_t point = 0; point < frontier.size(); ++point) {
-      FrontierPoint& row = result.frontier.emplace_back();
-      row.cost = frontier.cost(point) + fixed_cost;
-      row.budget = result.cost_high > 0.0 ? row.cost / result.cost_high : 1.0;
-      row.gain = frontier.gain(point);
-      row.bound = linear_bound(items, frontier.cost(point));
-      for (const int group_bits : pinned) row.bits.push_back(static_cast<uint8_t>(group_bits));
-      const std::vector<uint8_t> choices = frontier.choices(point);
-      for (size_t i = 0; i < problem.units.size(); ++i)
-        row.bits[problem.units[i].group] = static_cast<uint8_t>(problem.units[i].bits[choices[i]]);
-    }
-    const ptrdiff_t best = frontier.best(problem.budget);
-    if (best >= 0) {
-      selected = frontier.choices(static_cast<size_t>(best));
-      result.map.value = frontier.gain(static_cast<size_t>(best));
-    }
-    result.map.bound = linear_bound(items, problem.budget);
-    result.map.solver = "pareto-dp";
+    MPQ_TRY(selected, solve_knapsack(problem, pinned, fixed_cost, &result));
   } else {
+    result.map.solver = "in-order";
     selected = lower_in_order(problem, method->order(problem));
     if (total_cost(problem.units, selected) > problem.budget) selected.clear();
   }
-  if (selected.empty() && !problem.units.empty())
-    return Error{
-        Status::kInvalidArgument,
-        "no selection fits: the budget is " + std::to_string(allowed) + " " +
-            to_string(options.cost) + ", the lowest precision everywhere costs " +
-            std::to_string(result.cost_low) + " (" +
-            std::to_string(result.cost_high > 0 ? result.cost_low / result.cost_high : 1.0) +
-            " of the highest)"};
+  if (selected.size() != problem.units.size()) return nothing_fits(result, options, allowed);
 
-  result.cost = fixed_cost;
+  std::vector<int> bits = pinned;
+  result.cost = fixed_cost + total_cost(problem.units, selected);
   for (size_t i = 0; i < problem.units.size(); ++i) {
     const Unit& unit = problem.units[i];
     bits[unit.group] = unit.bits[selected[i]];
-    result.cost += unit.cost[selected[i]];
     result.map.groups[unit.group].gain = unit.gain.front();
   }
   result.map.method = options.method;
@@ -279,8 +295,8 @@ Result<SearchResult> search(const Graph& graph, const SearchOptions& options) {
   result.map.budget = result.cost_high > 0.0 ? allowed / result.cost_high : 1.0;
   result.map.seed = options.seed;
   for (const Layer& layer : selection.layers) {
-    const auto layer_bits = static_cast<uint8_t>(bits[layer.group]);
-    result.map.layers.push_back({layer.name, layer_bits, layer_bits, layer.group});
+    const auto width = static_cast<uint8_t>(bits[layer.group]);
+    result.map.layers.push_back({layer.name, width, width, layer.group});
   }
   result.layer_entropy = std::move(problem.layer_entropy);
   return result;

@@ -201,7 +201,7 @@ def main():
     common = [onnx, "--calib", "images", "--calib-images", "8", "--labels", "classes.txt"]
     code, out, err = run(*common, "--map", "edited.json", "--report", "report.json", "-o", "a.fb")
     check("an edited map converts", code == 0 and os.path.exists("a.fb"), out, err)
-    rows = {r["name"]: (r["weight_bits"], r["activation_bits"]) for r in json.load(open("report.json")).get("layers", [])} if code == 0 else {}
+    rows = {r["name"]: (r["weight_bits"], r["activation_bits"]) for r in json.load(open("report.json"))["quantisation"]["layers"]} if code == 0 else {}
     check("the report says the bits of the map", rows.get("left") == (2, 2) and rows.get("inner") == (4, 8), rows)
     run(*common, "--map", "edited.json", "-o", "b.fb", "-q")
     check("a conversion repeats byte for byte", code == 0 and open("a.fb", "rb").read() == open("b.fb", "rb").read())
