@@ -30,7 +30,8 @@ constexpr void set_code(std::span<std::byte> bytes, uint64_t i, int bits, int32_
   const uint64_t bit = i * static_cast<uint64_t>(bits);
   const uint32_t mask = ((1U << bits) - 1U) << (bit & 7);
   const uint32_t field = (static_cast<uint32_t>(code) << (bit & 7)) & mask;
-  bytes[bit >> 3] = static_cast<std::byte>((std::to_integer<uint32_t>(bytes[bit >> 3]) & ~mask) | field);
+  bytes[bit >> 3] =
+      static_cast<std::byte>((std::to_integer<uint32_t>(bytes[bit >> 3]) & ~mask) | field);
 }
 
 }  // namespace mpq::format

@@ -1,6 +1,6 @@
-// The loader checklist: every reason for which a file is refused, with a stable id that ends the error
-// message ("... [tensor.rank]"). In order of execution. SPEC.md lists them; tests hold at least one bad
-// file for each.
+// The loader checklist: every reason for which a file is refused, with a stable id that ends the
+// error message ("... [tensor.rank]"). In order of execution. SPEC.md lists them; tests hold at
+// least one bad file for each.
 //
 // Built with MPQ_CHECK_MUTATION, any one check can be switched off, to prove that a test notices.
 #pragma once
@@ -134,10 +134,11 @@ constexpr bool enforced(Check) { return true; }
 
 }  // namespace mpq::format
 
-// MPQ_REQUIRE(kTensorRank, rank <= 6, "tensor ", i, ": rank ", rank); returns the error from this function.
-#define MPQ_REQUIRE(check, condition, ...)                                                \
-  do {                                                                                    \
-    if (::mpq::format::enforced(::mpq::format::Check::check) && !(condition))             \
-      return ::mpq::format::failure(::mpq::format::Check::check,                          \
-                                    ::mpq::format::concat(__VA_ARGS__));                  \
+// MPQ_REQUIRE(kTensorRank, rank <= 6, "tensor ", i, ": rank ", rank); returns the error from this
+// function.
+#define MPQ_REQUIRE(check, condition, ...)                                    \
+  do {                                                                        \
+    if (::mpq::format::enforced(::mpq::format::Check::check) && !(condition)) \
+      return ::mpq::format::failure(::mpq::format::Check::check,              \
+                                    ::mpq::format::concat(__VA_ARGS__));      \
   } while (false)

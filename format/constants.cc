@@ -17,8 +17,10 @@ T load(const std::byte* p) {
   return value;
 }
 
-// Sum of |code| of the 16 signed nibbles of a word. |x| = (x ^ -sign) + sign in each field: the largest,
-// |-8| = 8, still fits, so no carry leaves a field. Then sums of pairs, then of bytes by a multiply.
+// Sum of |code| of the 16 signed nibbles of a word. |x| = (x ^ -sign) + sign in each field: the
+// largest,
+// |-8| = 8, still fits, so no carry leaves a field. Then sums of pairs, then of bytes by a
+// multiply.
 int64_t sum_abs_4bit(uint64_t x) {
   const uint64_t sign = x >> 3 & 0x1111111111111111;
   const uint64_t a = (x ^ sign * 15) + sign;
@@ -88,8 +90,8 @@ ConstantFacts examine(const Tensor& constant) {
       facts.largest = std::max(facts.largest, sum_abs(constant, r * row, row));
   } else {
     for (uint64_t i = 0; i < elements; ++i)
-      facts.largest = std::max<int64_t>(
-          facts.largest, get_code(constant.data, i, bits_of(constant.dtype), false));
+      facts.largest = std::max<int64_t>(facts.largest,
+                                        get_code(constant.data, i, bits_of(constant.dtype), false));
   }
   return facts;
 }

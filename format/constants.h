@@ -1,5 +1,5 @@
-// What validation needs to know of a constant's values, gathered in one pass over them, however many
-// nodes share it.
+// What validation needs to know of a constant's values, gathered in one pass over them, however
+// many nodes share it.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +14,10 @@ inline constexpr float kMaxScale = 0x1p40F;
 constexpr bool is_scale(float x) { return x >= 0x1p-126F && x <= kMaxScale; }
 
 struct ConstantFacts {
-  bool finite = true;   // f32
-  bool scales = true;   // f32: all are 0 or is_scale
-  // Signed codes: the largest sum of |code| over a row (all dimensions but the first). Unsigned codes:
-  // the largest. s32: the largest absolute value.
+  bool finite = true;  // f32
+  bool scales = true;  // f32: all are 0 or is_scale
+  // Signed codes: the largest sum of |code| over a row (all dimensions but the first). Unsigned
+  // codes: the largest. s32: the largest absolute value.
   int64_t largest = 0;
 };
 

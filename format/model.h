@@ -1,9 +1,9 @@
-// The model in memory: what the converter emits, what the writer and the reader translate to and from
-// bytes, and what the runtime plans. A plain immutable value: after reading, nothing refers to the
-// FlatBuffer any more; only bulk data is borrowed from the file's bytes.
+// The model in memory: what the converter emits, what the writer and the reader translate to and
+// from bytes, and what the runtime plans. A plain immutable value: after reading, nothing refers to
+// the FlatBuffer any more; only bulk data is borrowed from the file's bytes.
 //
-// Graph rules (validate.h checks all of them): nodes are in topological order, each tensor is a graph
-// input, a constant or the output of exactly one earlier node.
+// Graph rules (validate.h checks all of them): nodes are in topological order, each tensor is a
+// graph input, a constant or the output of exactly one earlier node.
 #pragma once
 
 #include <array>
@@ -28,8 +28,8 @@ struct Tensor {
   DType dtype = DType::kF32;
   Shape shape;
   QuantParams quant;  // of code tensors
-  // Constants only: canonical bytes, i.e. elements in row-major order, packed low bits first without
-  // row padding (bits.h). Borrowed: from the file's bytes, or from the converter's buffers.
+  // Constants only: canonical bytes, i.e. elements in row-major order, packed low bits first
+  // without row padding (bits.h). Borrowed: from the file's bytes, or from the converter's buffers.
   std::span<const std::byte> data;
   bool is_constant() const { return !data.empty(); }
 };
@@ -69,14 +69,22 @@ struct Requant {
 
 // Inputs of a node that has a Requant: positions after the operator's own inputs. Optional ones may
 // be kNoTensor; trailing kNoTensor may be dropped.
-//   conv2d, linear: x (codes), weights (s8/s4/s2), multiplier f32[C], bias f32[C], acc_bias s32[C]?,
+//   conv2d, linear: x (codes), weights (s8/s4/s2), multiplier f32[C], bias f32[C], acc_bias
+//   s32[C]?,
 //                   residual? (codes, same shape as the output), residual_factor s32[C]?
 // Outputs: y (codes, f32 or s32), and optionally the second y (codes).
 enum ConvInput : uint8_t {
-  kX = 0, kWeights = 1, kMultiplier = 2, kBias = 3, kAccBias = 4, kResidual = 5, kResidualFactor = 6
+  kX = 0,
+  kWeights = 1,
+  kMultiplier = 2,
+  kBias = 3,
+  kAccBias = 4,
+  kResidual = 5,
+  kResidualFactor = 6
 };
 
-// image_quantize: x u8 NHWC pixels [N,H,W,C], table u8 [C,256] -> codes NCHW: code = table[c][pixel].
+// image_quantize: x u8 NHWC pixels [N,H,W,C], table u8 [C,256] -> codes NCHW: code =
+// table[c][pixel].
 struct ImageQuantizeAttrs {};
 // quantize: x f32 (NCHW or [M,K]) -> codes of the same shape:
 //   code = clamp(round_half_even(x / scale) + zero_point, range of the type); x/scale in binary32.
@@ -106,7 +114,8 @@ struct AvgPoolAttrs {
   int32_t lo = 0, hi = 255;
 };
 // add: a, b codes of one shape.
-//   v = fma(float(a - za), scale_a, fma(float(b - zb), scale_b, bias)); then as Requant's code, code2.
+//   v = fma(float(a - za), scale_a, fma(float(b - zb), scale_b, bias)); then as Requant's code,
+//   code2.
 struct AddAttrs {
   float scale_a = 0.0F, scale_b = 0.0F, bias = 0.0F;
   int32_t lo = 0, hi = 255;
@@ -115,8 +124,8 @@ struct AddAttrs {
 };
 
 // In OpCode order.
-using Attrs = std::variant<ImageQuantizeAttrs, QuantizeAttrs, Conv2dAttrs, LinearAttrs, MaxPoolAttrs,
-                           AvgPoolAttrs, AddAttrs>;
+using Attrs = std::variant<ImageQuantizeAttrs, QuantizeAttrs, Conv2dAttrs, LinearAttrs,
+                           MaxPoolAttrs, AvgPoolAttrs, AddAttrs>;
 
 struct Node {
   std::string name;  // unique, non-empty: the key of precision maps
@@ -137,12 +146,12 @@ struct MapGroup {
   bool fixed = false;                      // first and last layer
 };
 struct PrecisionMap {
-  std::string method;         // "eagl", "alps", "uniform", "manual", "imported", ...
-  std::string cost_model;     // "bmac", "bops", "bytes", "latency"
-  std::string solver;         // "pareto-dp", ...
-  std::string checkpoint;     // "trained", "ptq", "imported"
-  std::string source_sha256;  // of the source model file, hex
-  double budget = 0.0;        // fraction of the all-high cost of the selectable layers
+  std::string method;               // "eagl", "alps", "uniform", "manual", "imported", ...
+  std::string cost_model;           // "bmac", "bops", "bytes", "latency"
+  std::string solver;               // "pareto-dp", ...
+  std::string checkpoint;           // "trained", "ptq", "imported"
+  std::string source_sha256;        // of the source model file, hex
+  double budget = 0.0;              // fraction of the all-high cost of the selectable layers
   double value = 0.0, bound = 0.0;  // sum of kept gains; LP upper bound
   uint64_t seed = 0;
   std::vector<MapLayer> layers;  // graph order
@@ -151,21 +160,32 @@ struct PrecisionMap {
 
 // How an encoded image becomes the u8 NHWC input; absent when the input is not an image.
 struct ImagePreprocess {
-  enum class Resize : uint8_t { kNone = 0, kBilinearAntialias = 1, kBicubicAntialias = 2, kArea = 3 };
+  enum class Resize : uint8_t {
+    kNone = 0,
+    kBilinearAntialias = 1,
+    kBicubicAntialias = 2,
+    kArea = 3
+  };
   Resize resize = Resize::kBilinearAntialias;
   uint32_t resize_shorter = 256;  // 0: no resize; images whose shorter side is already in
                                   // [crop, resize_shorter] are only cropped when crop_only_small
   bool crop_only_small = false;
-  uint32_t crop_h = 224, crop_w = 224;                          // centre crop
-  std::array<float, 3> mean = {0, 0, 0}, stddev = {1, 1, 1};    // of pixel/255, RGB order
+  uint32_t crop_h = 224, crop_w = 224;                        // centre crop
+  std::array<float, 3> mean = {0, 0, 0}, stddev = {1, 1, 1};  // of pixel/255, RGB order
 };
 
-enum class SegmentKind : uint8_t { kWeights = 0, kConstants = 1, kLabels = 2, kVocabulary = 3, kPrepacked = 4 };
+enum class SegmentKind : uint8_t {
+  kWeights = 0,
+  kConstants = 1,
+  kLabels = 2,
+  kVocabulary = 3,
+  kPrepacked = 4
+};
 
 // Weights already in a kernel's layout; any reader may ignore them.
 struct Prepacked {
-  uint32_t node = 0;           // index into Model::nodes
-  std::string layout;          // kernels' layout name with its version
+  uint32_t node = 0;   // index into Model::nodes
+  std::string layout;  // kernels' layout name with its version
   std::span<const std::byte> data;
 };
 
@@ -177,8 +197,8 @@ struct Model {
   PrecisionMap map;  // may be empty
   bool has_image_preprocess = false;
   ImagePreprocess image;
-  std::vector<std::string> labels;                                // class names; may be empty
-  std::vector<std::pair<std::string, std::string>> metadata;      // key/value
+  std::vector<std::string> labels;                            // class names; may be empty
+  std::vector<std::pair<std::string, std::string>> metadata;  // key/value
   std::vector<Prepacked> prepacked;
 };
 

@@ -19,42 +19,37 @@ constexpr uint64_t kBlock = 32;             // what a small allocation takes
 constexpr uint64_t kChecksPerItem = 32;     // what validation keeps for a tensor or node
 
 static_assert(static_cast<int>(fb::DType::MAX) == kDTypeCount - 1);
-static_assert(static_cast<int>(fb::Attributes::MAX) == kOpCodeCount);  // op code + 1
 static_assert(static_cast<int>(fb::SegmentKind::MAX) == static_cast<int>(SegmentKind::kPrepacked));
-static_assert(static_cast<int>(fb::Resize::MAX) == static_cast<int>(ImagePreprocess::Resize::kArea));
+static_assert(static_cast<int>(fb::Resize::MAX) ==
+              static_cast<int>(ImagePreprocess::Resize::kArea));
 
 template <typename T>
 using Tables = flatbuffers::Vector<flatbuffers::Offset<T>>;
 using Words = flatbuffers::Vector<uint32_t>;
 
-// What an error is about: "tensor 3", or "image".
-struct Place {
-  static constexpr uint64_t kOnly = ~uint64_t{0};
-  const char* what;
-  uint64_t index = kOnly;
-};
-void append(std::string& to, const Place& place) {
-  to += place.what;
-  if (place.index != Place::kOnly) to += " " + std::to_string(place.index);
-}
-
 class TableReader {
  public:
-  TableReader(const fb::Model& metadata, uint64_t metadata_size, const std::vector<SegmentView>& segments)
-      : m_(metadata), heap_left_(kHeapFactor * metadata_size + kHeapSlack), segments_(segments),
+  TableReader(const fb::Model& metadata, uint64_t metadata_size,
+              const std::vector<SegmentView>& segments)
+      : m_(metadata),
+        heap_left_(kHeapFactor * metadata_size + kHeapSlack),
+        segments_(segments),
         ends_(segments.size()) {}
 
   Result<Model> run() {
     MPQ_CHECK(read_text({"model name"}, m_.name_start(), m_.name_size(), &out_.name));
     MPQ_CHECK(read_text({"producer"}, m_.producer_start(), m_.producer_size(), &out_.producer));
-    MPQ_CHECK(read_each("tensor", m_.tensors(), &out_.tensors, kChecksPerItem, &TableReader::read_tensor));
+    MPQ_CHECK(read_each("tensor", m_.tensors(), &out_.tensors, kChecksPerItem,
+                        &TableReader::read_tensor));
     MPQ_CHECK(read_each("node", m_.nodes(), &out_.nodes, kChecksPerItem, &TableReader::read_node));
     MPQ_CHECK(read_ids({"graph inputs"}, m_.inputs(), &out_.inputs));
     MPQ_CHECK(read_ids({"graph outputs"}, m_.outputs(), &out_.outputs));
     MPQ_CHECK(read_map());
     MPQ_CHECK(read_image());
-    MPQ_CHECK(read_each("key", m_.key_values(), &out_.metadata, sizeof(uint32_t), &TableReader::read_key_value));
-    MPQ_CHECK(read_each("prepacked", m_.prepacked(), &out_.prepacked, sizeof(uint32_t), &TableReader::read_prepacked));
+    MPQ_CHECK(read_each("key", m_.key_values(), &out_.metadata, sizeof(uint32_t),
+                        &TableReader::read_key_value));
+    MPQ_CHECK(read_each("prepacked", m_.prepacked(), &out_.prepacked, sizeof(uint32_t),
+                        &TableReader::read_prepacked));
     MPQ_CHECK(read_labels());
     MPQ_CHECK(check_data_ends());
     return std::move(out_);
@@ -71,8 +66,8 @@ class TableReader {
 
   // Elements of out are made one by one by `read`, which sees the table and its index.
   template <typename T, typename Out>
-  Checked read_each(const char* what, const Tables<T>* tables, std::vector<Out>* out, uint64_t extra,
-                    Checked (TableReader::*read)(const T&, Place, Out*)) {
+  Checked read_each(const char* what, const Tables<T>* tables, std::vector<Out>* out,
+                    uint64_t extra, Checked (TableReader::*read)(const T&, Place, Out*)) {
     const size_t count = tables == nullptr ? 0 : tables->size();
     MPQ_CHECK(take_heap({what, count}, count * (sizeof(Out) + extra)));
     out->resize(count);
@@ -103,8 +98,8 @@ class TableReader {
   }
 
   template <typename T>
-  Checked read_words(Place who, const char* name, const Words* pool, uint32_t start,
-                     uint32_t count, std::vector<T>* words) {
+  Checked read_words(Place who, const char* name, const Words* pool, uint32_t start, uint32_t count,
+                     std::vector<T>* words) {
     MPQ_CHECK(check_range(who, name, pool, start, count));
     MPQ_CHECK(take_heap(who, std::max(count * sizeof(T) + 8, kBlock)));
     if (count != 0) words->assign(pool->begin() + start, pool->begin() + start + count);
@@ -152,7 +147,8 @@ class TableReader {
     MPQ_REQUIRE(kMetadataEnum, t.dtype() <= fb::DType::MAX, who, ": unknown type ",
                 static_cast<int>(t.dtype()));
     out->dtype = static_cast<DType>(t.dtype());
-    MPQ_CHECK(read_words(who, "dimensions", m_.dims(), t.shape_start(), t.shape_count(), &out->shape));
+    MPQ_CHECK(
+        read_words(who, "dimensions", m_.dims(), t.shape_start(), t.shape_count(), &out->shape));
     out->quant = {t.scale(), t.zero_point()};
     MPQ_REQUIRE(kTensorLayout, t.layout() == 0, who, ": unknown layout ", t.layout());
     if (t.data_size() != 0)
@@ -164,78 +160,33 @@ class TableReader {
   Checked read_node(const fb::Node& n, Place who, Node* out) {
     MPQ_CHECK(read_text(who, n.name_start(), n.name_size(), &out->name));
     MPQ_CHECK(read_attributes(n, who, &out->attrs));
-    MPQ_CHECK(read_words(who, "operands", m_.operands(), n.inputs_start(), n.inputs_count(), &out->inputs));
-    return read_words(who, "operands", m_.operands(), n.outputs_start(), n.outputs_count(), &out->outputs);
-  }
-
-  static Requant requant(const fb::Requant& r) {
-    return {.lo = r.lo(), .hi = r.hi(), .residual_scale = r.residual_scale(),
-            .residual_shift = r.residual_shift(), .second_scale = r.second_scale(),
-            .second_bias = r.second_bias(), .second_lo = r.second_lo(), .second_hi = r.second_hi()};
-  }
-
-  Checked read_attributes(const fb::Node& n, Place who, Attrs* out) {
-    using enum fb::Attributes;
-    MPQ_REQUIRE(kMetadataEnum, n.attributes_type() <= fb::Attributes::MAX, who, ": unknown operator ",
-                static_cast<int>(n.attributes_type()));
-    const fb::Requant* r = n.attributes_type() == Conv2d && n.attributes() != nullptr
-                               ? n.attributes_as_Conv2d()->requant()
-                           : n.attributes_type() == Linear && n.attributes() != nullptr
-                               ? n.attributes_as_Linear()->requant()
-                               : nullptr;
-    const bool needs_requant = n.attributes_type() == Conv2d || n.attributes_type() == Linear;
-    MPQ_REQUIRE(kMetadataMissing, n.attributes_type() != NONE && n.attributes() != nullptr, who,
-                ": no operator");
-    MPQ_REQUIRE(kMetadataMissing, !needs_requant || r != nullptr, who, ": no requantisation");
-    switch (n.attributes_type()) {
-      case NONE: break;
-      case ImageQuantize: *out = ImageQuantizeAttrs{}; break;
-      case Quantize: *out = QuantizeAttrs{}; break;
-      case Conv2d: {
-        const fb::Conv2d& a = *n.attributes_as_Conv2d();
-        *out = Conv2dAttrs{a.stride_h(), a.stride_w(), a.pad_top(), a.pad_left(), a.pad_bottom(),
-                           a.pad_right(), a.dilation_h(), a.dilation_w(), a.groups(), requant(*r)};
-        break;
-      }
-      case Linear: *out = LinearAttrs{requant(*r)}; break;
-      case MaxPool: {
-        const fb::MaxPool& a = *n.attributes_as_MaxPool();
-        *out = MaxPoolAttrs{a.kernel_h(), a.kernel_w(), a.stride_h(), a.stride_w(),
-                            a.pad_top(), a.pad_left(), a.pad_bottom(), a.pad_right()};
-        break;
-      }
-      case AvgPool: {
-        const fb::AvgPool& a = *n.attributes_as_AvgPool();
-        *out = AvgPoolAttrs{a.kernel_h(), a.kernel_w(), a.stride_h(), a.stride_w(),
-                            a.multiplier(), a.bias(), a.lo(), a.hi()};
-        break;
-      }
-      case Add: {
-        const fb::Add& a = *n.attributes_as_Add();
-        *out = AddAttrs{a.scale_a(), a.scale_b(), a.bias(), a.lo(), a.hi(),
-                        a.second_scale(), a.second_bias(), a.second_lo(), a.second_hi()};
-        break;
-      }
-    }
-    return Ok{};
+    MPQ_CHECK(read_words(who, "operands", m_.operands(), n.inputs_start(), n.inputs_count(),
+                         &out->inputs));
+    return read_words(who, "operands", m_.operands(), n.outputs_start(), n.outputs_count(),
+                      &out->outputs);
   }
 
   Checked read_map() {
     const fb::PrecisionMap* map = m_.map();
     const bool parts = m_.map_layers() != nullptr || m_.map_groups() != nullptr;
-    MPQ_REQUIRE(kMetadataMissing, map != nullptr || !parts, "layers or groups without a precision map");
+    MPQ_REQUIRE(kMetadataMissing, map != nullptr || !parts,
+                "layers or groups without a precision map");
     if (map == nullptr) return Ok{};
     PrecisionMap& out = out_.map;
     MPQ_CHECK(read_text({"map method"}, map->method_start(), map->method_size(), &out.method));
-    MPQ_CHECK(read_text({"map cost model"}, map->cost_model_start(), map->cost_model_size(), &out.cost_model));
+    MPQ_CHECK(read_text({"map cost model"}, map->cost_model_start(), map->cost_model_size(),
+                        &out.cost_model));
     MPQ_CHECK(read_text({"map solver"}, map->solver_start(), map->solver_size(), &out.solver));
-    MPQ_CHECK(read_text({"map checkpoint"}, map->checkpoint_start(), map->checkpoint_size(), &out.checkpoint));
-    MPQ_CHECK(read_text({"map source"}, map->source_start(), map->source_size(), &out.source_sha256));
+    MPQ_CHECK(read_text({"map checkpoint"}, map->checkpoint_start(), map->checkpoint_size(),
+                        &out.checkpoint));
+    MPQ_CHECK(
+        read_text({"map source"}, map->source_start(), map->source_size(), &out.source_sha256));
     out.budget = map->budget();
     out.value = map->value();
     out.bound = map->bound();
     out.seed = map->seed();
-    MPQ_CHECK(read_each("map group", m_.map_groups(), &out.groups, 0, &TableReader::read_map_group));
+    MPQ_CHECK(
+        read_each("map group", m_.map_groups(), &out.groups, 0, &TableReader::read_map_group));
     return read_each("map layer", m_.map_layers(), &out.layers, 0, &TableReader::read_map_layer);
   }
 
@@ -288,9 +239,11 @@ class TableReader {
     const std::span<const std::byte> text = found->data;
     ends_[static_cast<size_t>(found - segments_.begin())] = text.size();
     constexpr std::byte kLine{'\n'};
-    MPQ_REQUIRE(kLabelEnd, !text.empty() && text.back() == kLine, "labels: the last one has no line feed");
+    MPQ_REQUIRE(kLabelEnd, !text.empty() && text.back() == kLine,
+                "labels: the last one has no line feed");
     const auto count = std::ranges::count(text, kLine);
-    MPQ_REQUIRE(kLabelCount, static_cast<size_t>(count) <= kMaxLabels, count, " labels, at most ", kMaxLabels);
+    MPQ_REQUIRE(kLabelCount, static_cast<size_t>(count) <= kMaxLabels, count, " labels, at most ",
+                kMaxLabels);
     out_.labels.reserve(static_cast<size_t>(count));
     for (auto begin = text.begin(); begin != text.end();) {
       const auto end = std::find(begin, text.end(), kLine);
@@ -308,6 +261,11 @@ class TableReader {
 };
 
 }  // namespace
+
+void append(std::string& to, const Place& place) {
+  to += place.what;
+  if (place.index != Place::kOnly) to += concat(" ", place.index);
+}
 
 Checked check_version(const fb::Model& metadata) {
   MPQ_REQUIRE(kMetadataVersion, metadata.minimum_minor() <= kMinorVersion, "written for format 1.",

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "format/model.h"
@@ -10,7 +11,8 @@
 
 namespace mpq::fb {
 struct Model;
-}
+struct Node;
+}  // namespace mpq::fb
 
 namespace mpq::format {
 
@@ -18,6 +20,17 @@ struct SegmentView {
   SegmentKind kind;
   std::span<const std::byte> data;
 };
+
+// What an error is about: "tensor 3", or "image".
+struct Place {
+  static constexpr uint64_t kOnly = ~uint64_t{0};
+  const char* what;
+  uint64_t index = kOnly;
+};
+void append(std::string& to, const Place& place);
+
+// The operator of a node and its attributes.
+Checked read_attributes(const fb::Node& node, Place who, Attrs* attributes);
 
 // Segments are checked, `metadata` has passed the FlatBuffers verifier.
 Result<Model> read_tables(const fb::Model& metadata, uint64_t metadata_size,

@@ -28,7 +28,8 @@ Result<Header> check_header(Bytes file, const ReadOptions& options) {
   const Header h = read_header(file);
   MPQ_REQUIRE(kFileIdentifier, std::memcmp(h.identifier, "MPQ", 3) == 0, "not a model file");
   MPQ_REQUIRE(kFileMajor, h.identifier[3] == '1', "major version with code ",
-              static_cast<int>(static_cast<uint8_t>(h.identifier[3])), ", this reader knows 49 (\"1\")");
+              static_cast<int>(static_cast<uint8_t>(h.identifier[3])),
+              ", this reader knows 49 (\"1\")");
   MPQ_REQUIRE(kHeaderMagic, std::memcmp(h.magic, "mh01", 4) == 0, "no extended header at byte 8");
   MPQ_REQUIRE(kHeaderSize, h.header_size == sizeof(Header), "header of ", h.header_size,
               " bytes, not ", sizeof(Header));
@@ -84,9 +85,10 @@ Result<std::vector<SegmentView>> check_segments(Bytes file, const Header& header
               " with 32 each");
   std::vector<SegmentView> segments;
   const Bytes body = file.subspan(header.segment_base);
-  MPQ_REQUIRE(kSegmentPadding,
-              all_zero(file.subspan(header.metadata_size, header.segment_base - header.metadata_size)),
-              "bytes between metadata and segments are not 0");
+  MPQ_REQUIRE(
+      kSegmentPadding,
+      all_zero(file.subspan(header.metadata_size, header.segment_base - header.metadata_size)),
+      "bytes between metadata and segments are not 0");
   uint64_t end = 0;
   for (size_t i = 0; i < count; ++i) {
     const auto offset = reinterpret_cast<const flatbuffers::uoffset_t*>(table->Data())[i];
@@ -100,15 +102,17 @@ Result<std::vector<SegmentView>> check_segments(Bytes file, const Header& header
     const uint64_t start = round_up(end, kSegmentAlignment);
     MPQ_REQUIRE(kSegmentOffset, s.offset() == start, "segment ", i, ": offset ", s.offset(),
                 ", not ", start);
-    MPQ_REQUIRE(kSegmentBounds, s.size() > 0 && start <= body.size() && s.size() <= body.size() - start,
-                "segment ", i, ": ", s.size(), " bytes at ", start, " of ", body.size());
+    MPQ_REQUIRE(kSegmentBounds,
+                s.size() > 0 && start <= body.size() && s.size() <= body.size() - start, "segment ",
+                i, ": ", s.size(), " bytes at ", start, " of ", body.size());
     MPQ_REQUIRE(kSegmentPadding, all_zero(body.subspan(end, start - end)), "bytes before segment ",
                 i, " are not 0");
     segments.push_back({kind, body.subspan(start, s.size())});
     end = start + s.size();
   }
-  MPQ_REQUIRE(kSegmentEnd, end == body.size() && (count != 0 || header.file_size == header.metadata_size),
-              count, " segments end at ", end, " of ", body.size());
+  MPQ_REQUIRE(kSegmentEnd,
+              end == body.size() && (count != 0 || header.file_size == header.metadata_size), count,
+              " segments end at ", end, " of ", body.size());
   return segments;
 }
 

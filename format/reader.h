@@ -12,12 +12,13 @@
 namespace mpq::format {
 
 struct ReadOptions {
-  bool verify_segments = true;  // SHA-256 of every segment (header and metadata are always verified)
+  bool verify_segments =
+      true;  // SHA-256 of every segment (header and metadata are always verified)
   uint64_t max_file_bytes = uint64_t{4} << 30;
 };
 
-// The returned model borrows its bulk data from `file`, which must be 64-byte aligned and outlive it.
-// Thread-safe.
+// The returned model borrows its bulk data from `file`, which must be 64-byte aligned and outlive
+// it. Thread-safe.
 Result<Model> read(std::span<const std::byte> file, const ReadOptions& options = {});
 
 // True when the bytes start like a model file (magic only).

@@ -17,7 +17,8 @@ std::vector<std::byte> serialize(const Model& model);
 std::vector<std::byte> assemble(std::span<const uint8_t> flatbuffer,
                                 std::span<const std::vector<std::byte>> segments);
 
-// Stores the digest of header and metadata again, after a change to them. metadata_size is in bounds.
+// Stores the digest of header and metadata again, after a change to them. metadata_size is in
+// bounds.
 void seal(std::span<std::byte> file);
 
 }  // namespace mpq::format

@@ -13,7 +13,8 @@
 namespace mpq::format {
 
 #ifdef MPQ_HAVE_SHANI
-void sha256_blocks_shani_x86(uint32_t* state, const uint8_t* data, size_t blocks);  // sha256_shani.cc
+void sha256_blocks_shani_x86(uint32_t* state, const uint8_t* data,
+                             size_t blocks);  // sha256_shani.cc
 
 namespace {
 

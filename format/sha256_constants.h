@@ -1,4 +1,5 @@
-// Round constants of SHA-256: the first 32 bits of the fractions of the cube roots of the first 64 primes.
+// Round constants of SHA-256: the first 32 bits of the fractions of the cube roots of the first 64
+// primes.
 #pragma once
 
 #include <cstdint>

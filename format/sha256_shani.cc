@@ -24,12 +24,13 @@ void sha256_blocks_shani_x86(uint32_t* state, const uint8_t* data, size_t blocks
     const __m128i abef_before = abef, cdgh_before = cdgh;
     __m128i w[4];
     for (int i = 0; i < 4; ++i)
-      w[i] = _mm_shuffle_epi8(
-          _mm_loadu_si128(reinterpret_cast<const __m128i*>(data + 16 * i)), swap);
+      w[i] =
+          _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data + 16 * i)), swap);
     for (int i = 0; i < 16; ++i) {  // four rounds each; w[i % 4] holds words 4i .. 4i + 3
       if (i >= 4) {
         const __m128i w1 = w[(i + 1) % 4], w2 = w[(i + 2) % 4], w3 = w[(i + 3) % 4];
-        const __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(w[i % 4], w1), _mm_alignr_epi8(w3, w2, 4));
+        const __m128i sum =
+            _mm_add_epi32(_mm_sha256msg1_epu32(w[i % 4], w1), _mm_alignr_epi8(w3, w2, 4));
         w[i % 4] = _mm_sha256msg2_epu32(sum, w3);
       }
       const __m128i k =

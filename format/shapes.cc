@@ -82,10 +82,10 @@ Result<Shape> infer(const Inputs& in, const LinearAttrs&) {
 Result<Shape> infer(const Inputs& in, const MaxPoolAttrs& a) {
   MPQ_CHECK(in.rank(0, 4));
   const Shape& x = in.shape(0);
-  MPQ_TRY(const int64_t oh, window_positions(in.who, {x[2], a.kernel_h, a.stride_h, 1, a.pad_top,
-                                                      a.pad_bottom}));
-  MPQ_TRY(const int64_t ow, window_positions(in.who, {x[3], a.kernel_w, a.stride_w, 1, a.pad_left,
-                                                      a.pad_right}));
+  MPQ_TRY(const int64_t oh,
+          window_positions(in.who, {x[2], a.kernel_h, a.stride_h, 1, a.pad_top, a.pad_bottom}));
+  MPQ_TRY(const int64_t ow,
+          window_positions(in.who, {x[3], a.kernel_w, a.stride_w, 1, a.pad_left, a.pad_right}));
   return Shape{x[0], x[1], oh, ow};
 }
 
@@ -110,8 +110,8 @@ Result<Shape> infer_shape(const Model& model, const Node& node) {
   const std::span<const Operand> operands = signature(node.op()).inputs;
   const size_t least = required_operands(operands);
   const Inputs in{model, node, {model, node}};
-  MPQ_REQUIRE(kNodeArity, node.inputs.size() >= least && node.inputs.size() <= operands.size(), in.who,
-              ": ", node.inputs.size(), " inputs, not ", least, " to ", operands.size());
+  MPQ_REQUIRE(kNodeArity, node.inputs.size() >= least && node.inputs.size() <= operands.size(),
+              in.who, ": ", node.inputs.size(), " inputs, not ", least, " to ", operands.size());
   for (size_t i = 0; i < least; ++i)
     MPQ_REQUIRE(kNodeOperand, node.inputs[i] < model.tensors.size(), in.who, ": ", operands[i].name,
                 " is tensor ", node.inputs[i], " of ", model.tensors.size());

@@ -27,8 +27,12 @@ constexpr Operand kAvgPoolOut[] = {{"y", kCodesOrReal}};
 constexpr Operand kAddOut[] = {{"y", kCodes}, {"second", kCodes, true}};
 
 constexpr Signature kSignatures[kOpCodeCount] = {
-    {kImageQuantizeIn, kCodesOut}, {kQuantizeIn, kCodesOut}, {kDenseIn, kDenseOut},
-    {kDenseIn, kDenseOut},         {kPoolIn, kCodesOut},     {kPoolIn, kAvgPoolOut},
+    {kImageQuantizeIn, kCodesOut},
+    {kQuantizeIn, kCodesOut},
+    {kDenseIn, kDenseOut},
+    {kDenseIn, kDenseOut},
+    {kPoolIn, kCodesOut},
+    {kPoolIn, kAvgPoolOut},
     {kAddIn, kAddOut},
 };
 
@@ -45,14 +49,21 @@ bool accepts(OperandKind kind, DType type) {
   const bool code = is_code(type) && !is_signed_code(type);
   switch (kind) {
     case kPixels:
-    case kTable: return type == DType::kU8;
-    case kCodes: return code;
+    case kTable:
+      return type == DType::kU8;
+    case kCodes:
+      return code;
     case kReal:
-    case kFloats: return type == DType::kF32;
-    case kWeightCodes: return is_signed_code(type);
-    case kInts: return type == DType::kS32;
-    case kCodesOrReal: return code || type == DType::kF32;
-    case kAnyResult: return code || type == DType::kF32 || type == DType::kS32;
+    case kFloats:
+      return type == DType::kF32;
+    case kWeightCodes:
+      return is_signed_code(type);
+    case kInts:
+      return type == DType::kS32;
+    case kCodesOrReal:
+      return code || type == DType::kF32;
+    case kAnyResult:
+      return code || type == DType::kF32 || type == DType::kS32;
   }
   return false;
 }
@@ -60,15 +71,18 @@ bool accepts(OperandKind kind, DType type) {
 void append(std::string& to, const TensorName& name) {
   append(to, "tensor ");
   append(to, name.id);
-  if (name.id < name.model.tensors.size()) to += " '" + name.model.tensors[name.id].name + "'";
+  if (name.id >= name.model.tensors.size()) return;
+  append(to, " '");
+  append(to, name.model.tensors[name.id].name);
+  append(to, "'");
 }
 
 void append(std::string& to, const NodeName& name) {
   const std::vector<Node>& nodes = name.model.nodes;
   append(to, "node ");
   for (size_t i = 0; i < nodes.size(); ++i)
-    if (&nodes[i] == &name.node) to += std::to_string(i) + " ";
-  to += "'" + name.node.name + "' (" + to_string(name.node.op()) + ")";
+    if (&nodes[i] == &name.node) to += concat(i, " ");
+  to += concat("'", name.node.name, "' (", to_string(name.node.op()), ")");
 }
 
 }  // namespace mpq::format

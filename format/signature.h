@@ -10,15 +10,15 @@
 namespace mpq::format {
 
 enum class OperandKind : uint8_t {
-  kPixels,      // u8 without a scale, not constant
-  kCodes,       // unsigned codes with a scale, not constant
-  kReal,        // f32, not constant
+  kPixels,       // u8 without a scale, not constant
+  kCodes,        // unsigned codes with a scale, not constant
+  kReal,         // f32, not constant
   kWeightCodes,  // signed codes, constant
-  kFloats,      // f32, constant
-  kInts,        // s32, constant
-  kTable,       // u8 without a scale, constant
+  kFloats,       // f32, constant
+  kInts,         // s32, constant
+  kTable,        // u8 without a scale, constant
   kCodesOrReal,  // an output: codes or f32
-  kAnyResult,   // an output: codes, f32 or s32
+  kAnyResult,    // an output: codes, f32 or s32
 };
 
 struct Operand {

@@ -25,7 +25,7 @@ enum class Status : int {
   kUnsupported = 13,  // valid, but an operator, type or feature this build does not know
   // The machine's limits.
   kOutOfMemory = 20,
-  kLimit = 21,        // a limit set by the caller would be exceeded
+  kLimit = 21,  // a limit set by the caller would be exceeded
   kUnsupportedCpu = 22,
   kDevice = 23,
   // Our bug.
@@ -91,8 +91,8 @@ using Checked = Result<Ok>;  // success or an Error
   declaration = *std::move(result)
 
 // MPQ_CHECK(check_bounds(x)); returns the Error of a Checked from this function.
-#define MPQ_CHECK(expression)                                               \
-  do {                                                                      \
-    auto mpq_checked = (expression);                                        \
-    if (!mpq_checked.ok()) return mpq_checked.error();                      \
+#define MPQ_CHECK(expression)                          \
+  do {                                                 \
+    auto mpq_checked = (expression);                   \
+    if (!mpq_checked.ok()) return mpq_checked.error(); \
   } while (false)

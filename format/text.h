@@ -8,8 +8,8 @@
 
 namespace mpq::format {
 
-inline constexpr size_t kMaxName = 255;       // names, labels, keys
-inline constexpr size_t kMaxValue = 65535;    // values of key/value metadata
+inline constexpr size_t kMaxName = 255;     // names, labels, keys
+inline constexpr size_t kMaxValue = 65535;  // values of key/value metadata
 
 // Well-formed UTF-8 without NUL and control characters (line feed and tab when `lines`).
 bool is_clean_text(std::string_view text, bool lines = false);

@@ -1,4 +1,5 @@
-// DType, Shape, QuantParams: the words for data that the format, the runtime and the converter share.
+// DType, Shape, QuantParams: the words for data that the format, the runtime and the converter
+// share.
 #pragma once
 
 #include <cstddef>

@@ -78,10 +78,11 @@ Checked check_node(Validation& v, const Node& node, std::vector<bool>* made) {
   MPQ_TRY(const Shape inferred, infer_shape(model, node));
   for (const TensorId id : node.outputs) {
     if (id == kNoTensor) continue;
-    MPQ_REQUIRE(kNodeAssignment, !(*made)[id], who, ": ", TensorName{model, id}, " is made already");
+    MPQ_REQUIRE(kNodeAssignment, !(*made)[id], who, ": ", TensorName{model, id},
+                " is made already");
     const Shape& stated = model.tensors[id].shape;
-    MPQ_REQUIRE(kNodeOutputShape, stated == inferred, who, ": ", TensorName{model, id}, " has shape ",
-                to_string(stated), ", inferred ", to_string(inferred));
+    MPQ_REQUIRE(kNodeOutputShape, stated == inferred, who, ": ", TensorName{model, id},
+                " has shape ", to_string(stated), ", inferred ", to_string(inferred));
     (*made)[id] = true;
   }
   return check_attributes(v, node);
@@ -93,8 +94,8 @@ Checked check_reach(const Model& model) {
   for (const TensorId id : model.outputs) live[id] = true;
   for (size_t i = model.nodes.size(); i-- > 0;) {
     const Node& node = model.nodes[i];
-    const bool leads = std::ranges::any_of(
-        node.outputs, [&](TensorId id) { return id != kNoTensor && live[id]; });
+    const bool leads =
+        std::ranges::any_of(node.outputs, [&](TensorId id) { return id != kNoTensor && live[id]; });
     MPQ_REQUIRE(kGraphDead, leads, NodeName{model, node}, ": nothing uses what it makes");
     for (const TensorId id : node.inputs)
       if (id != kNoTensor) live[id] = used[id] = true;

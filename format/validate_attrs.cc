@@ -75,8 +75,9 @@ int64_t residual_bound(int64_t distance, int64_t factor, int32_t shift) {
   return (distance * factor + (int64_t{1} << shift >> 1)) >> shift;
 }
 
-// max code * sum |w| + |acc_bias| + |residual| bounds the sum and every partial sum of it, in any order.
-// First with the largest of each over all channels; channel by channel only when that is too coarse.
+// max code * sum |w| + |acc_bias| + |residual| bounds the sum and every partial sum of it, in any
+// order. First with the largest of each over all channels; channel by channel only when that is too
+// coarse.
 Checked check_accumulator(const NodeContext& c, int32_t shift) {
   const Tensor& weights = c.in(kWeights);
   const int64_t code = max_operand(c.in(kX), c.range(kX));
@@ -85,9 +86,9 @@ Checked check_accumulator(const NodeContext& c, int32_t shift) {
   const auto bound = [&](int64_t row_sum, int64_t acc_bias, int64_t factor) {
     return code * row_sum + acc_bias + (residual ? residual_bound(distance, factor, shift) : 0);
   };
-  const int64_t coarse = bound(c.facts(kWeights).largest,
-                               c.has_in(kAccBias) ? c.facts(kAccBias).largest : 0,
-                               residual ? c.facts(kResidualFactor).largest : 0);
+  const int64_t coarse =
+      bound(c.facts(kWeights).largest, c.has_in(kAccBias) ? c.facts(kAccBias).largest : 0,
+            residual ? c.facts(kResidualFactor).largest : 0);
   if (coarse < kSumLimit) return Ok{};
 
   const auto channels = static_cast<uint64_t>(weights.shape[0]);
@@ -101,8 +102,9 @@ Checked check_accumulator(const NodeContext& c, int32_t shift) {
     return std::abs(int64_t{s32_at(c.in(input), i)});
   };
   for (uint64_t o = 0; o < channels; ++o) {
-    const int64_t sum = bound(sum_abs(weights, o * row, row), c.has_in(kAccBias) ? abs_at(kAccBias, o) : 0,
-                              residual ? abs_at(kResidualFactor, o) : 0);
+    const int64_t sum =
+        bound(sum_abs(weights, o * row, row), c.has_in(kAccBias) ? abs_at(kAccBias, o) : 0,
+              residual ? abs_at(kResidualFactor, o) : 0);
     MPQ_REQUIRE(kNodeAccumulator, sum < kSumLimit, c.who, ": channel ", o, " can sum up to ", sum,
                 ", not below 2^31");
   }
@@ -118,8 +120,9 @@ Checked check_residual(const NodeContext& c, const Requant& r) {
   MPQ_REQUIRE(kNodeResidual, c.has_in(kResidual) || !in_sum, c.who,
               ": residual factors without a residual");
   if (!c.has_in(kResidual)) return Ok{};
-  MPQ_REQUIRE(kNodeResidual, c.in(kResidual).shape == c.out(0).shape, c.who, ": residual has shape ",
-              to_string(c.in(kResidual).shape), ", output ", to_string(c.out(0).shape));
+  MPQ_REQUIRE(kNodeResidual, c.in(kResidual).shape == c.out(0).shape, c.who,
+              ": residual has shape ", to_string(c.in(kResidual).shape), ", output ",
+              to_string(c.out(0).shape));
   return in_sum ? Checked(Ok{}) : require_scale(c, "residual scale", r.residual_scale);
 }
 

@@ -9,7 +9,9 @@ namespace {
 
 constexpr size_t kMaxLabels = 65536;
 
-bool is_dense(const Node& node) { return node.op() == OpCode::kConv2d || node.op() == OpCode::kLinear; }
+bool is_dense(const Node& node) {
+  return node.op() == OpCode::kConv2d || node.op() == OpCode::kLinear;
+}
 
 Checked check_map(const Model& model) {
   const PrecisionMap& map = model.map;
@@ -17,8 +19,9 @@ Checked check_map(const Model& model) {
   const std::vector<uint32_t> order = sorted_positions(model.nodes, name_of);
   std::vector<bool> seen(model.nodes.size());
   for (const MapLayer& layer : map.layers) {
-    const auto found = std::ranges::lower_bound(order, std::string_view(layer.node), {},
-                                                [&](uint32_t i) { return name_of(model.nodes[i]); });
+    const auto found =
+        std::ranges::lower_bound(order, std::string_view(layer.node), {},
+                                 [&](uint32_t i) { return name_of(model.nodes[i]); });
     const bool exists = found != order.end() && model.nodes[*found].name == layer.node;
     MPQ_REQUIRE(kMapLayer, exists && is_dense(model.nodes[*found]), "precision map: '", layer.node,
                 "' is no conv2d or linear node");
@@ -47,7 +50,8 @@ Checked check_map(const Model& model) {
   MPQ_REQUIRE(kMapNumber, finite({map.budget, map.value, map.bound}), "precision map: budget ",
               map.budget, ", value ", map.value, ", bound ", map.bound, " are not all finite");
   const std::string& hex = map.source_sha256;
-  const bool is_digest = hex.size() == 64 && hex.find_first_not_of("0123456789abcdef") == std::string::npos;
+  const bool is_digest =
+      hex.size() == 64 && hex.find_first_not_of("0123456789abcdef") == std::string::npos;
   MPQ_REQUIRE(kMapNumber, hex.empty() || is_digest, "precision map: source digest of ", hex.size(),
               " bytes is not 64 hexadecimal digits");
   return Ok{};
@@ -87,17 +91,19 @@ Checked check_prepacked(const Model& model) {
     const Prepacked& p = model.prepacked[i];
     MPQ_REQUIRE(kPrepackedNode, p.node < model.nodes.size() && is_dense(model.nodes[p.node]),
                 "prepacked ", i, ": node ", p.node, " is no conv2d or linear node");
-    MPQ_REQUIRE(kPrepackedNode, !p.layout.empty() && p.layout.size() <= kMaxName &&
-                                    is_clean_text(p.layout) && !p.data.empty(),
-                "prepacked ", i, ": layout of ", p.layout.size(), " bytes, data of ", p.data.size());
+    MPQ_REQUIRE(kPrepackedNode,
+                !p.layout.empty() && p.layout.size() <= kMaxName && is_clean_text(p.layout) &&
+                    !p.data.empty(),
+                "prepacked ", i, ": layout of ", p.layout.size(), " bytes, data of ",
+                p.data.size());
   }
   const std::vector<uint32_t> order = sorted_positions(model.prepacked, [](const Prepacked& p) {
     return std::pair(p.node, std::string_view(p.layout));
   });
   for (size_t i = 1; i < order.size(); ++i) {
     const Prepacked &a = model.prepacked[order[i - 1]], &b = model.prepacked[order[i]];
-    MPQ_REQUIRE(kPrepackedNode, a.node != b.node || a.layout != b.layout, "prepacked: node ", a.node,
-                " has layout '", a.layout, "' twice");
+    MPQ_REQUIRE(kPrepackedNode, a.node != b.node || a.layout != b.layout, "prepacked: node ",
+                a.node, " has layout '", a.layout, "' twice");
   }
   return Ok{};
 }

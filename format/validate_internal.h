@@ -28,8 +28,8 @@ struct Validation {
   const Tensor& out(const Node& node, size_t i) const { return model.tensors[node.outputs[i]]; }
 };
 
-// Positions in ascending order of the key; equal keys are then neighbours. Sorting, because no input
-// makes it slow, whereas a hash table has crafted collisions.
+// Positions in ascending order of the key; equal keys are then neighbours. Sorting, because no
+// input makes it slow, whereas a hash table has crafted collisions.
 template <typename Items, typename Key>
 std::vector<uint32_t> sorted_positions(const Items& items, Key key) {
   std::vector<uint32_t> order(items.size());

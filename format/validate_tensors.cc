@@ -18,9 +18,8 @@ Checked check_names(const char* what, const Items& items, Key key) {
   for (size_t i = 0; i < items.size(); ++i)
     MPQ_REQUIRE(kTextName, is_name(key(items[i])), what, " ", i, ": name of ", key(items[i]).size(),
                 " bytes is not 1 to ", kMaxName, " bytes of clean UTF-8");
-  const std::vector<uint32_t> order = sorted_positions(items, [&](const auto& item) {
-    return std::string_view(key(item));
-  });
+  const std::vector<uint32_t> order =
+      sorted_positions(items, [&](const auto& item) { return std::string_view(key(item)); });
   for (size_t i = 1; i < order.size(); ++i)
     MPQ_REQUIRE(kTextUnique, key(items[order[i - 1]]) != key(items[order[i]]), what, "s ",
                 std::min(order[i - 1], order[i]), " and ", std::max(order[i - 1], order[i]),
@@ -63,9 +62,12 @@ Checked check_tensor(Validation& v, size_t i) {
 }  // namespace
 
 Checked check_texts(const Model& model) {
-  MPQ_CHECK(check_names("tensor", model.tensors, [](const Tensor& t) -> const std::string& { return t.name; }));
-  MPQ_CHECK(check_names("node", model.nodes, [](const Node& n) -> const std::string& { return n.name; }));
-  MPQ_CHECK(check_names("key", model.metadata, [](const auto& kv) -> const std::string& { return kv.first; }));
+  MPQ_CHECK(check_names("tensor", model.tensors,
+                        [](const Tensor& t) -> const std::string& { return t.name; }));
+  MPQ_CHECK(
+      check_names("node", model.nodes, [](const Node& n) -> const std::string& { return n.name; }));
+  MPQ_CHECK(check_names("key", model.metadata,
+                        [](const auto& kv) -> const std::string& { return kv.first; }));
   for (size_t i = 0; i < model.labels.size(); ++i)
     MPQ_REQUIRE(kTextName, is_name(model.labels[i]), "label ", i, " of ", model.labels[i].size(),
                 " bytes is not 1 to ", kMaxName, " bytes of clean UTF-8");

@@ -67,17 +67,20 @@ class Serializer {
   Offset<fb::Tensor> tensor(const Tensor& t) {
     const Range name = pools_.add_text(t.name), shape = Pools::add(&pools_.dims, t.shape);
     const uint64_t offset = t.is_constant() ? segments_.add(segment_of(t.dtype), t.data) : 0;
-    return fb::CreateTensor(b_, name.start, name.count, static_cast<fb::DType>(t.dtype), shape.start,
-                            shape.count, t.quant.scale, t.quant.zero_point, offset, t.data.size(), 0);
+    return fb::CreateTensor(b_, name.start, name.count, static_cast<fb::DType>(t.dtype),
+                            shape.start, shape.count, t.quant.scale, t.quant.zero_point, offset,
+                            t.data.size(), 0);
   }
 
   Offset<fb::Node> node(const Node& n) {
     const Range name = pools_.add_text(n.name);
-    const Range in = Pools::add(&pools_.operands, n.inputs), out = Pools::add(&pools_.operands, n.outputs);
-    const Offset<void> attributes = std::visit([&](const auto& a) { return this->attrs(a).Union(); }, n.attrs);
+    const Range in = Pools::add(&pools_.operands, n.inputs),
+                out = Pools::add(&pools_.operands, n.outputs);
+    const Offset<void> attributes =
+        std::visit([&](const auto& a) { return this->attrs(a).Union(); }, n.attrs);
     const auto type = static_cast<fb::Attributes>(static_cast<int>(n.op()) + 1);
-    return fb::CreateNode(b_, name.start, name.count, type, attributes, in.start, in.count, out.start,
-                          out.count);
+    return fb::CreateNode(b_, name.start, name.count, type, attributes, in.start, in.count,
+                          out.start, out.count);
   }
 
   Offset<fb::Requant> requant(const Requant& r) {
@@ -87,44 +90,50 @@ class Serializer {
   Offset<fb::ImageQuantize> attrs(const ImageQuantizeAttrs&) { return fb::CreateImageQuantize(b_); }
   Offset<fb::Quantize> attrs(const QuantizeAttrs&) { return fb::CreateQuantize(b_); }
   Offset<fb::Conv2d> attrs(const Conv2dAttrs& a) {
-    return fb::CreateConv2d(b_, a.stride_h, a.stride_w, a.pad_top, a.pad_left, a.pad_bottom, a.pad_right,
-                            a.dilation_h, a.dilation_w, a.groups, requant(a.requant));
+    return fb::CreateConv2d(b_, a.stride_h, a.stride_w, a.pad_top, a.pad_left, a.pad_bottom,
+                            a.pad_right, a.dilation_h, a.dilation_w, a.groups, requant(a.requant));
   }
-  Offset<fb::Linear> attrs(const LinearAttrs& a) { return fb::CreateLinear(b_, requant(a.requant)); }
+  Offset<fb::Linear> attrs(const LinearAttrs& a) {
+    return fb::CreateLinear(b_, requant(a.requant));
+  }
   Offset<fb::MaxPool> attrs(const MaxPoolAttrs& a) {
-    return fb::CreateMaxPool(b_, a.kernel_h, a.kernel_w, a.stride_h, a.stride_w, a.pad_top, a.pad_left,
-                             a.pad_bottom, a.pad_right);
+    return fb::CreateMaxPool(b_, a.kernel_h, a.kernel_w, a.stride_h, a.stride_w, a.pad_top,
+                             a.pad_left, a.pad_bottom, a.pad_right);
   }
   Offset<fb::AvgPool> attrs(const AvgPoolAttrs& a) {
-    return fb::CreateAvgPool(b_, a.kernel_h, a.kernel_w, a.stride_h, a.stride_w, a.multiplier, a.bias,
-                             a.lo, a.hi);
+    return fb::CreateAvgPool(b_, a.kernel_h, a.kernel_w, a.stride_h, a.stride_w, a.multiplier,
+                             a.bias, a.lo, a.hi);
   }
   Offset<fb::Add> attrs(const AddAttrs& a) {
-    return fb::CreateAdd(b_, a.scale_a, a.scale_b, a.bias, a.lo, a.hi, a.second_scale, a.second_bias,
-                         a.second_lo, a.second_hi);
+    return fb::CreateAdd(b_, a.scale_a, a.scale_b, a.bias, a.lo, a.hi, a.second_scale,
+                         a.second_bias, a.second_lo, a.second_hi);
   }
 
   static bool is_empty(const PrecisionMap& map) {
-    return map.layers.empty() && map.groups.empty() && map.method.empty() && map.cost_model.empty() &&
-           map.solver.empty() && map.checkpoint.empty() && map.source_sha256.empty();
+    return map.layers.empty() && map.groups.empty() && map.method.empty() &&
+           map.cost_model.empty() && map.solver.empty() && map.checkpoint.empty() &&
+           map.source_sha256.empty();
   }
 
   Offset<fb::PrecisionMap> precision_map(const PrecisionMap& map) {
     const Range method = pools_.add_text(map.method), cost = pools_.add_text(map.cost_model);
     const Range solver = pools_.add_text(map.solver), checkpoint = pools_.add_text(map.checkpoint);
     const Range source = pools_.add_text(map.source_sha256);
-    return fb::CreatePrecisionMap(b_, method.start, method.count, cost.start, cost.count, solver.start,
-                                  solver.count, checkpoint.start, checkpoint.count, source.start,
-                                  source.count, map.budget, map.value, map.bound, map.seed);
+    return fb::CreatePrecisionMap(b_, method.start, method.count, cost.start, cost.count,
+                                  solver.start, solver.count, checkpoint.start, checkpoint.count,
+                                  source.start, source.count, map.budget, map.value, map.bound,
+                                  map.seed);
   }
 
   // Of a node that exists in a valid model; one past the last otherwise, which no reader accepts.
   uint32_t node_index(const std::string& name) {
     if (index_.empty()) {
-      for (uint32_t i = 0; i < model_.nodes.size(); ++i) index_.emplace_back(model_.nodes[i].name, i);
+      for (uint32_t i = 0; i < model_.nodes.size(); ++i)
+        index_.emplace_back(model_.nodes[i].name, i);
       std::ranges::sort(index_);
     }
-    const auto found = std::ranges::lower_bound(index_, name, {}, &std::pair<std::string, uint32_t>::first);
+    const auto found =
+        std::ranges::lower_bound(index_, name, {}, &std::pair<std::string, uint32_t>::first);
     const bool exists = found != index_.end() && found->first == name;
     return exists ? found->second : static_cast<uint32_t>(model_.nodes.size());
   }
@@ -142,7 +151,8 @@ class Serializer {
       const std::vector<std::byte>& bytes = segments_.bytes[kind];
       if (bytes.empty()) continue;
       const uint64_t offset = round_up(end, kSegmentAlignment);
-      table.push_back(fb::CreateSegment(b_, static_cast<fb::SegmentKind>(kind), offset, bytes.size()));
+      table.push_back(
+          fb::CreateSegment(b_, static_cast<fb::SegmentKind>(kind), offset, bytes.size()));
       for (const std::byte b : sha256(bytes)) digests->push_back(std::to_integer<uint8_t>(b));
       end = offset + bytes.size();
     }
@@ -194,10 +204,10 @@ std::vector<std::byte> Serializer::run() {
   const auto dims = b_.CreateVector(pools_.dims);
   const auto operands = b_.CreateVector(pools_.operands);
   const auto inputs = b_.CreateVector(model_.inputs), outputs = b_.CreateVector(model_.outputs);
-  b_.Finish(fb::CreateModel(b_, kMinorVersion, 0, fb::RequantMode::FmaHalfEven, text, dims, operands,
-                            name.start, name.count, producer.start, producer.count, tensors, nodes,
-                            inputs, outputs, map, layers, groups, image, key_values, segments,
-                            digest_vector, prepacked),
+  b_.Finish(fb::CreateModel(b_, kMinorVersion, 0, fb::RequantMode::FmaHalfEven, text, dims,
+                            operands, name.start, name.count, producer.start, producer.count,
+                            tensors, nodes, inputs, outputs, map, layers, groups, image, key_values,
+                            segments, digest_vector, prepacked),
             fb::ModelIdentifier());
   return assemble({b_.GetBufferPointer(), b_.GetSize()}, segments_.bytes);
 }
@@ -233,7 +243,8 @@ std::vector<std::byte> assemble(std::span<const uint8_t> flatbuffer,
 
 void seal(std::span<std::byte> file) {
   const Header header = read_header(file);
-  const Digest digest = metadata_digest(std::span<const std::byte>(file).first(header.metadata_size));
+  const Digest digest =
+      metadata_digest(std::span<const std::byte>(file).first(header.metadata_size));
   std::memcpy(file.data() + kDigestOffset, digest.data(), digest.size());
 }
 
@@ -244,7 +255,9 @@ Result<std::vector<std::byte>> write(const Model& model) {
   std::vector<std::byte> file = serialize(model);
   const AlignedBytes copy{std::span<const std::byte>(file)};
   const Result<Model> back = read(copy.bytes());
-  if (!back.ok()) return Error{back.error().code, "not written, for it could not be read back: " + back.error().message};
+  if (!back.ok())
+    return Error{back.error().code,
+                 "not written, for it could not be read back: " + back.error().message};
   return file;
 }
 

@@ -44,8 +44,8 @@ class Annotator {
     for (const Tensor& t : model->tensors)
       if (t.is_constant())
         note(static_cast<uint64_t>(t.data.data() - copy.bytes().data()), t.data.size(),
-             concat(is_signed_code(t.dtype) ? "Weights" : "Constants", " segment: tensor '", t.name, "', ",
-                    to_string(t.dtype), " ", to_string(t.shape)));
+             concat(is_signed_code(t.dtype) ? "Weights" : "Constants", " segment: tensor '", t.name,
+                    "', ", to_string(t.dtype), " ", to_string(t.shape)));
     return print(h.metadata_size);
   }
 
@@ -61,25 +61,45 @@ class Annotator {
     std::snprintf(text, sizeof text, "%#llx", static_cast<unsigned long long>(n));
     return text;
   }
-  void note(uint64_t at, uint64_t size, const std::string& meaning) { notes_[at] = {size, meaning}; }
+  void note(uint64_t at, uint64_t size, const std::string& meaning) {
+    notes_[at] = {size, meaning};
+  }
 
   static uint64_t size_of(flatbuffers::ElementaryType type) {
     switch (type) {
-      case flatbuffers::ET_UTYPE: case flatbuffers::ET_BOOL: case flatbuffers::ET_CHAR: case flatbuffers::ET_UCHAR: return 1;
-      case flatbuffers::ET_SHORT: case flatbuffers::ET_USHORT: return 2;
-      case flatbuffers::ET_LONG: case flatbuffers::ET_ULONG: case flatbuffers::ET_DOUBLE: return 8;
-      default: return 4;
+      case flatbuffers::ET_UTYPE:
+      case flatbuffers::ET_BOOL:
+      case flatbuffers::ET_CHAR:
+      case flatbuffers::ET_UCHAR:
+        return 1;
+      case flatbuffers::ET_SHORT:
+      case flatbuffers::ET_USHORT:
+        return 2;
+      case flatbuffers::ET_LONG:
+      case flatbuffers::ET_ULONG:
+      case flatbuffers::ET_DOUBLE:
+        return 8;
+      default:
+        return 4;
     }
   }
   std::string value(uint64_t at, flatbuffers::ElementaryType type) const {
     switch (type) {
-      case flatbuffers::ET_UTYPE: case flatbuffers::ET_UCHAR: return concat(load<uint8_t>(at));
-      case flatbuffers::ET_INT: return concat(load<int32_t>(at));
-      case flatbuffers::ET_UINT: return concat(load<uint32_t>(at));
-      case flatbuffers::ET_ULONG: return concat(load<uint64_t>(at));
-      case flatbuffers::ET_FLOAT: return concat(load<float>(at));
-      case flatbuffers::ET_DOUBLE: return concat(load<double>(at));
-      default: return "?";
+      case flatbuffers::ET_UTYPE:
+      case flatbuffers::ET_UCHAR:
+        return concat(load<uint8_t>(at));
+      case flatbuffers::ET_INT:
+        return concat(load<int32_t>(at));
+      case flatbuffers::ET_UINT:
+        return concat(load<uint32_t>(at));
+      case flatbuffers::ET_ULONG:
+        return concat(load<uint64_t>(at));
+      case flatbuffers::ET_FLOAT:
+        return concat(load<float>(at));
+      case flatbuffers::ET_DOUBLE:
+        return concat(load<double>(at));
+      default:
+        return "?";
     }
   }
 
@@ -87,8 +107,9 @@ class Annotator {
     const uint64_t vtable = at - static_cast<uint64_t>(static_cast<int64_t>(load<int32_t>(at)));
     note(at, 4, concat("table ", path, ", its vtable at ", hex(vtable)));
     const auto vtable_size = load<uint16_t>(vtable);
-    note(vtable, vtable_size, concat("vtable: size ", vtable_size, ", table size ", load<uint16_t>(vtable + 2),
-                                     ", place of each field"));
+    note(vtable, vtable_size,
+         concat("vtable: size ", vtable_size, ", table size ", load<uint16_t>(vtable + 2),
+                ", place of each field"));
     uint8_t union_type = 0;
     for (size_t i = 0; i < type.num_elems && 4 + 2 * i < vtable_size; ++i) {
       const auto place = load<uint16_t>(vtable + 4 + 2 * i);
@@ -97,7 +118,8 @@ class Annotator {
       const std::string name = path + "." + type.names[i];
       const uint64_t field = at + place;
       const auto kind = static_cast<flatbuffers::ElementaryType>(code.base_type);
-      const TypeTable* refers = code.sequence_ref >= 0 ? type.type_refs[code.sequence_ref]() : nullptr;
+      const TypeTable* refers =
+          code.sequence_ref >= 0 ? type.type_refs[code.sequence_ref]() : nullptr;
       if (code.is_repeating != 0) {
         vector(field, kind, refers, name);
       } else if (kind == flatbuffers::ET_SEQUENCE) {
@@ -117,7 +139,8 @@ class Annotator {
     }
   }
 
-  void vector(uint64_t field, flatbuffers::ElementaryType kind, const TypeTable* refers, const std::string& name) {
+  void vector(uint64_t field, flatbuffers::ElementaryType kind, const TypeTable* refers,
+              const std::string& name) {
     const uint64_t at = field + load<uint32_t>(field);
     const auto count = load<uint32_t>(at);
     note(field, 4, concat(name, " at ", hex(at)));
@@ -146,7 +169,9 @@ class Annotator {
         std::string row = place, text;
         for (uint64_t i = 0; i < 16; ++i) {
           char byte[8] = "   ";
-          if (done + i < shown) std::snprintf(byte, sizeof byte, " %02x", std::to_integer<unsigned>(file_[at + done + i]));
+          if (done + i < shown)
+            std::snprintf(byte, sizeof byte, " %02x",
+                          std::to_integer<unsigned>(file_[at + done + i]));
           row += byte;
         }
         row += "  " + (done == 0 ? meaning : std::string());
@@ -211,7 +236,8 @@ std::string check_table() {
   return out;
 }
 
-std::string with_section(const std::string& document, const std::string& name, const std::string& content) {
+std::string with_section(const std::string& document, const std::string& name,
+                         const std::string& content) {
   const std::string begin = "<!-- begin " + name + " -->\n", end = "<!-- end " + name + " -->";
   const size_t first = document.find(begin), last = document.find(end);
   if (first == std::string::npos || last == std::string::npos || last < first) return "";

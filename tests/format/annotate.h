@@ -1,5 +1,5 @@
-// A model file as an annotated hex dump: every byte of header and metadata with its meaning, found by
-// walking the FlatBuffer with the schema's own field names. SPEC.md holds one; a test compares.
+// A model file as an annotated hex dump: every byte of header and metadata with its meaning, found
+// by walking the FlatBuffer with the schema's own field names. SPEC.md holds one; a test compares.
 #pragma once
 
 #include <cstddef>
@@ -17,9 +17,10 @@ std::vector<std::byte> smallest_file();
 // The loader's checks as a Markdown table.
 std::string check_table();
 
-// `document` with what stands between "<!-- begin NAME -->" and "<!-- end NAME -->" replaced; empty when
-// a marker is missing.
-std::string with_section(const std::string& document, const std::string& name, const std::string& content);
+// `document` with what stands between "<!-- begin NAME -->" and "<!-- end NAME -->" replaced; empty
+// when a marker is missing.
+std::string with_section(const std::string& document, const std::string& name,
+                         const std::string& content);
 
 // All generated sections of SPEC.md replaced.
 std::string with_generated_sections(const std::string& spec);

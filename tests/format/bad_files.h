@@ -16,17 +16,18 @@ struct File {
   size_t skip = 0;  // bytes not given to the reader, at the start
   format::ReadOptions options;
 
-  Result<format::Model> read() const { return format::read(storage.bytes().subspan(skip), options); }
+  Result<format::Model> read() const {
+    return format::read(storage.bytes().subspan(skip), options);
+  }
 };
 
 struct BadFile {
-  std::string name;      // what is wrong
-  format::Check check;   // that refuses it
-  std::string says;      // part of the message: object and number
+  std::string name;     // what is wrong
+  format::Check check;  // that refuses it
+  std::string says;     // part of the message: object and number
   std::function<File()> make;
 };
 
 const std::vector<BadFile>& bad_files();
-
 
 }  // namespace mpq::test

@@ -17,8 +17,31 @@ constexpr float kDenormal = 0x1p-127F;
 
 // Indices in tiny_conv_net().
 enum ConvTensor : TensorId {
-  kImage, kTableT, kXT, kW1, kM1, kB1, kA1, kY1, kPool, kW2, kM2, kB2, kY2, kLow, kW3, kM3, kB3, kF3, kY3,
-  kSum, kAvg, kW4, kM4, kB4, kLogits
+  kImage,
+  kTableT,
+  kXT,
+  kW1,
+  kM1,
+  kB1,
+  kA1,
+  kY1,
+  kPool,
+  kW2,
+  kM2,
+  kB2,
+  kY2,
+  kLow,
+  kW3,
+  kM3,
+  kB3,
+  kF3,
+  kY3,
+  kSum,
+  kAvg,
+  kW4,
+  kM4,
+  kB4,
+  kLogits
 };
 enum ConvNode { kQuantizeN, kConv1, kPoolN, kConv2, kConv3, kAddN, kAvgN, kFc };
 
@@ -42,7 +65,8 @@ std::function<File()> linear(const Change& change) { return changed(tiny_linear_
 // A change of the attributes of a node.
 template <typename A>
 std::function<File()> attrs(int node, const std::function<void(A&)>& change) {
-  return conv([=](TinyModel& t) { change(std::get<A>(t.model.nodes[static_cast<size_t>(node)].attrs)); });
+  return conv(
+      [=](TinyModel& t) { change(std::get<A>(t.model.nodes[static_cast<size_t>(node)].attrs)); });
 }
 std::function<File()> requant(int node, const std::function<void(Requant&)>& change) {
   return attrs<Conv2dAttrs>(node, [=](Conv2dAttrs& a) { change(a.requant); });
@@ -66,7 +90,7 @@ std::function<File()> inputs(int node, const std::function<void(std::vector<Tens
 }
 
 std::string long_name(const char* what, size_t i) {
-  return std::string(40, '_') + what + std::to_string(i);
+  return concat(std::string(40, '_'), what, i);
 }
 
 // Many layers that share one weight tensor and each need the exact proof.
@@ -79,54 +103,76 @@ void share_big_weights(TinyModel& t) {
   const TensorId w = t.random_weights("w", DType::kS2, {kColumns, kColumns});
   const TensorId mul = t.values("m", DType::kF32, std::vector<float>(kColumns, 1.0F));
   const TensorId b = t.values("b", DType::kF32, std::vector<float>(kColumns, 0.0F));
-  // The bias is close to the limit in one channel, whose weights are 0: only the exact proof sees it.
+  // The bias is close to the limit in one channel, whose weights are 0: only the exact proof sees
+  // it.
   std::vector<int32_t> bias(kColumns);
   bias[kRows] = std::numeric_limits<int32_t>::max();
   std::fill_n(t.storage.front().begin() + kRows * kColumns / 4, kColumns / 4, std::byte{0});
   const TensorId a = t.values("a", DType::kS32, bias);
   for (size_t i = 1; i <= 17; ++i) {
-    const TensorId y = t.activation("x" + std::to_string(i), DType::kU8, {1, kColumns}, 1.0F);
-    t.node("fc" + std::to_string(i), LinearAttrs{}, {x, w, mul, b, a}, {y});
+    const TensorId y = t.activation(concat("x", i), DType::kU8, {1, kColumns}, 1.0F);
+    t.node(concat("fc", i), LinearAttrs{}, {x, w, mul, b, a}, {y});
     x = y;
   }
   m.outputs = {x};
 }
 
-void add_texts_and_tensors(const std::function<void(const char*, Check, const char*, std::function<File()>)>& add) {
+void add_texts_and_tensors(
+    const std::function<void(const char*, Check, const char*, std::function<File()>)>& add) {
   using enum Check;
-  add("tensor without a name", kTextName, "tensor 2: name of 0 bytes", tensor(kXT, [](Tensor& t) { t.name = ""; }));
+  add("tensor without a name", kTextName, "tensor 2: name of 0 bytes",
+      tensor(kXT, [](Tensor& t) { t.name = ""; }));
   add("name of 256 bytes", kTextName, "tensor 2: name of 256 bytes",
       tensor(kXT, [](Tensor& t) { t.name.assign(256, 'x'); }));
-  add("name with a NUL", kTextName, "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = std::string("a\0b", 3); }));
-  add("name with a line feed", kTextName, "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "a\nb"; }));
-  add("name with a C1 control", kTextName, "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "a\xC2\x85"; }));
-  add("overlong UTF-8", kTextName, "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "\xC0\xAF"; }));
-  add("overlong UTF-8 of 3 bytes", kTextName, "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "\xE0\x80\xAF"; }));
-  add("surrogate", kTextName, "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "\xED\xA0\x80"; }));
-  add("beyond Unicode", kTextName, "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "\xF4\x90\x80\x80"; }));
-  add("cut UTF-8", kTextName, "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "abc\xE2\x82"; }));
-  add("key without a name", kTextName, "key 0", conv([](TinyModel& t) { t.model.metadata[0].first = ""; }));
+  add("name with a NUL", kTextName,
+      "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = std::string("a\0b", 3); }));
+  add("name with a line feed", kTextName,
+      "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "a\nb"; }));
+  add("name with a C1 control", kTextName,
+      "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "a\xC2\x85"; }));
+  add("overlong UTF-8", kTextName,
+      "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "\xC0\xAF"; }));
+  add("overlong UTF-8 of 3 bytes", kTextName,
+      "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "\xE0\x80\xAF"; }));
+  add("surrogate", kTextName,
+      "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "\xED\xA0\x80"; }));
+  add("beyond Unicode", kTextName,
+      "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "\xF4\x90\x80\x80"; }));
+  add("cut UTF-8", kTextName,
+      "node 2: ", conv([](TinyModel& t) { t.model.nodes[2].name = "abc\xE2\x82"; }));
+  add("key without a name", kTextName, "key 0",
+      conv([](TinyModel& t) { t.model.metadata[0].first = ""; }));
   add("empty label", kTextName, "label 3", conv([](TinyModel& t) { t.model.labels[3] = ""; }));
-  add("value with an escape", kTextValue, "key 'note'", conv([](TinyModel& t) { t.model.metadata[1].second = "\x1B[31m"; }));
+  add("value with an escape", kTextValue, "key 'note'",
+      conv([](TinyModel& t) { t.model.metadata[1].second = "\x1B[31m"; }));
   add("value of 65536 bytes", kTextValue, "65536 bytes",
       conv([](TinyModel& t) { t.model.metadata[1].second.assign(65536, 'x'); }));
-  add("producer of 256 bytes", kTextValue, "producer of 256", conv([](TinyModel& t) { t.model.producer.assign(256, 'x'); }));
-  add("map method with a tab", kTextValue, "map method", conv([](TinyModel& t) { t.model.map.method = "a\tb"; }));
+  add("producer of 256 bytes", kTextValue, "producer of 256",
+      conv([](TinyModel& t) { t.model.producer.assign(256, 'x'); }));
+  add("map method with a tab", kTextValue, "map method",
+      conv([](TinyModel& t) { t.model.map.method = "a\tb"; }));
   add("two tensors of one name", kTextUnique, "tensors 2 and 7 are both named 'x'",
-      tensor(kY1, [](Tensor& t) { t.name = "x"; }));
-  add("two nodes of one name", kTextUnique, "nodes 1 and 2", conv([](TinyModel& t) { t.model.nodes[2].name = "conv1"; }));
-  add("two keys of one name", kTextUnique, "keys 0 and 1", conv([](TinyModel& t) { t.model.metadata[1].first = "source"; }));
+      tensor(kY1, [](Tensor& t) { t.name = std::string("x"); }));
+  add("two nodes of one name", kTextUnique, "nodes 1 and 2",
+      conv([](TinyModel& t) { t.model.nodes[2].name = "conv1"; }));
+  add("two keys of one name", kTextUnique, "keys 0 and 1",
+      conv([](TinyModel& t) { t.model.metadata[1].first = "source"; }));
 
   add("65537 tensors", kTensorCount, "65537 tensors", conv([](TinyModel& t) {
         for (size_t i = t.model.tensors.size(); i < 65537; ++i)
           t.activation(long_name("t", i), DType::kF32, {1});
       }));
   add("rank 0", kTensorRank, "tensor 2 'x': rank 0", tensor(kXT, [](Tensor& t) { t.shape = {}; }));
-  add("rank 7", kTensorRank, "rank 7 not in 1..6", tensor(kXT, [](Tensor& t) { t.shape.assign(7, 1); }));
+  add("rank 7", kTensorRank, "rank 7 not in 1..6",
+      tensor(kXT, [](Tensor& t) { t.shape.assign(7, 1); }));
   add("dimension 0", kTensorDim, "dimension 0", tensor(kXT, [](Tensor& t) { t.shape[2] = 0; }));
-  add("dimension 2^31", kTensorDim, "dimension 2147483648", tensor(kXT, [](Tensor& t) { t.shape[2] = int64_t{1} << 31; }));
-  add("2^31 elements", kTensorElements, "65536x32768", tensor(kXT, [](Tensor& t) { t.shape = {65536, 32768}; }));
-  add("2^124 elements", kTensorElements, "more than", tensor(kXT, [](Tensor& t) { t.shape.assign(4, (int64_t{1} << 31) - 1); }));
+  add("dimension 2^31", kTensorDim, "dimension 2147483648",
+      tensor(kXT, [](Tensor& t) { t.shape[2] = int64_t{1} << 31; }));
+  add("2^31 elements", kTensorElements, "65536x32768", tensor(kXT, [](Tensor& t) {
+        t.shape = {65536, 32768};
+      }));
+  add("2^124 elements", kTensorElements, "more than",
+      tensor(kXT, [](Tensor& t) { t.shape.assign(4, (int64_t{1} << 31) - 1); }));
   add("weights one byte short", kTensorBytes, "215 bytes, s8 8x3x3x3 has 216",
       tensor(kW1, [](Tensor& t) { t.data = t.data.first(215); }));
   add("bits behind the last element", kTensorPadding, "fc2.weight", linear([](TinyModel& t) {
@@ -135,63 +181,102 @@ void add_texts_and_tensors(const std::function<void(const char*, Check, const ch
             for (auto& bytes : t.storage)
               if (bytes.data() == w.data.data()) bytes.back() |= std::byte{0x80};
       }));
-  add("scale not a number", kTensorScale, "scale nan", tensor(kY1, [](Tensor& t) { t.quant.scale = kNaN; }));
-  add("negative scale", kTensorScale, "scale -0.5", tensor(kY1, [](Tensor& t) { t.quant.scale = -0.5F; }));
-  add("denormal scale", kTensorScale, "scale 5.87", tensor(kY1, [](Tensor& t) { t.quant.scale = kDenormal; }));
-  add("infinite scale", kTensorScale, "scale inf", tensor(kY1, [](Tensor& t) { t.quant.scale = kInfinity; }));
-  add("scale above 2^40", kTensorScale, "scale 2.19", tensor(kY1, [](Tensor& t) { t.quant.scale = 0x1p41F; }));
-  add("scale of f32", kTensorScale, "of f32", tensor(kLogits, [](Tensor& t) { t.quant.scale = 1.0F; }));
-  add("zero point -1", kTensorZeroPoint, "zero point -1 of u8", tensor(kXT, [](Tensor& t) { t.quant.zero_point = -1; }));
-  add("zero point 16 of u4", kTensorZeroPoint, "zero point 16 of u4", tensor(kY1, [](Tensor& t) { t.quant.zero_point = 16; }));
-  add("zero point of weights", kTensorZeroPoint, "of s8", tensor(kW1, [](Tensor& t) { t.quant = {1.0F, 1}; }));
-  add("zero point without a scale", kTensorZeroPoint, "with scale 0", tensor(kImage, [](Tensor& t) { t.quant.zero_point = 7; }));
+  add("scale not a number", kTensorScale, "scale nan",
+      tensor(kY1, [](Tensor& t) { t.quant.scale = kNaN; }));
+  add("negative scale", kTensorScale, "scale -0.5",
+      tensor(kY1, [](Tensor& t) { t.quant.scale = -0.5F; }));
+  add("denormal scale", kTensorScale, "scale 5.87",
+      tensor(kY1, [](Tensor& t) { t.quant.scale = kDenormal; }));
+  add("infinite scale", kTensorScale, "scale inf",
+      tensor(kY1, [](Tensor& t) { t.quant.scale = kInfinity; }));
+  add("scale above 2^40", kTensorScale, "scale 2.19",
+      tensor(kY1, [](Tensor& t) { t.quant.scale = 0x1p41F; }));
+  add("scale of f32", kTensorScale, "of f32",
+      tensor(kLogits, [](Tensor& t) { t.quant.scale = 1.0F; }));
+  add("zero point -1", kTensorZeroPoint, "zero point -1 of u8",
+      tensor(kXT, [](Tensor& t) { t.quant.zero_point = -1; }));
+  add("zero point 16 of u4", kTensorZeroPoint, "zero point 16 of u4",
+      tensor(kY1, [](Tensor& t) { t.quant.zero_point = 16; }));
+  add("zero point of weights", kTensorZeroPoint, "of s8", tensor(kW1, [](Tensor& t) {
+        t.quant = {1.0F, 1};
+      }));
+  add("zero point without a scale", kTensorZeroPoint, "with scale 0",
+      tensor(kImage, [](Tensor& t) { t.quant.zero_point = 7; }));
 }
 
-void add_graph(const std::function<void(const char*, Check, const char*, std::function<File()>)>& add) {
+void add_graph(
+    const std::function<void(const char*, Check, const char*, std::function<File()>)>& add) {
   using enum Check;
-  add("no graph input", kGraphInputs, "0 graph inputs", conv([](TinyModel& t) { t.model.inputs = {}; }));
-  add("65 graph inputs", kGraphInputs, "65 graph inputs", conv([](TinyModel& t) { t.model.inputs.assign(65, 0); }));
-  add("graph input out of range", kGraphInputs, "tensor 25 of 25", conv([](TinyModel& t) { t.model.inputs = {25}; }));
-  add("constant graph input", kGraphInputs, "is a constant", conv([](TinyModel& t) { t.model.inputs = {kImage, kTableT}; }));
-  add("graph input twice", kGraphInputs, "named twice", conv([](TinyModel& t) { t.model.inputs = {kImage, kImage}; }));
+  add("no graph input", kGraphInputs, "0 graph inputs",
+      conv([](TinyModel& t) { t.model.inputs = {}; }));
+  add("65 graph inputs", kGraphInputs, "65 graph inputs",
+      conv([](TinyModel& t) { t.model.inputs.assign(65, 0); }));
+  add("graph input out of range", kGraphInputs, "tensor 25 of 25",
+      conv([](TinyModel& t) { t.model.inputs = {25}; }));
+  add("constant graph input", kGraphInputs, "is a constant", conv([](TinyModel& t) {
+        t.model.inputs = {kImage, kTableT};
+      }));
+  add("graph input twice", kGraphInputs, "named twice", conv([](TinyModel& t) {
+        t.model.inputs = {kImage, kImage};
+      }));
   add("batch of 2", kGraphBatch, "first dimension 2", conv([](TinyModel& t) {
         for (Tensor& x : t.model.tensors)
           if (!x.is_constant()) x.shape[0] = 2;
         t.model.labels.clear();
       }));
-  add("no graph output", kGraphOutputs, "0 graph outputs", conv([](TinyModel& t) { t.model.outputs = {}; }));
-  add("graph output twice", kGraphOutputs, "named twice", conv([](TinyModel& t) { t.model.outputs = {kLogits, kLogits}; }));
-  add("graph output out of range", kGraphOutputs, "tensor 4294967295", conv([](TinyModel& t) { t.model.outputs = {kNoTensor}; }));
-  add("graph output is an input", kGraphOutputs, "is made by no node", conv([](TinyModel& t) { t.model.outputs = {kLogits, kImage}; }));
+  add("no graph output", kGraphOutputs, "0 graph outputs",
+      conv([](TinyModel& t) { t.model.outputs = {}; }));
+  add("graph output twice", kGraphOutputs, "named twice", conv([](TinyModel& t) {
+        t.model.outputs = {kLogits, kLogits};
+      }));
+  add("graph output out of range", kGraphOutputs, "tensor 4294967295",
+      conv([](TinyModel& t) { t.model.outputs = {kNoTensor}; }));
+  add("graph output is an input", kGraphOutputs, "is made by no node", conv([](TinyModel& t) {
+        t.model.outputs = {kLogits, kImage};
+      }));
   add("65537 nodes", kNodeCount, "65537 nodes", conv([](TinyModel& t) {
         for (size_t i = t.model.nodes.size(); i < 65537; ++i)
           t.node(long_name("n", i), MaxPoolAttrs{}, {kY1}, {kPool});
       }));
   add("max pool of two inputs", kNodeArity, "node 2 'pool' (max_pool): 2 inputs, not 1 to 1",
       inputs(kPoolN, [](auto& in) { in.push_back(kY1); }));
-  add("convolution of three inputs", kNodeArity, "3 inputs, not 4 to 7", inputs(kConv1, [](auto& in) { in.resize(3); }));
-  add("node without outputs", kNodeArity, "0 outputs", conv([](TinyModel& t) { t.model.nodes[kPoolN].outputs = {}; }));
-  add("input out of range", kNodeOperand, "multiplier is tensor 25", inputs(kConv1, [](auto& in) { in[kMultiplier] = 25; }));
-  add("required input absent", kNodeOperand, "bias is tensor 4294967295", inputs(kConv1, [](auto& in) { in[kBias] = kNoTensor; }));
-  add("required output absent", kNodeOperand, "y is tensor 4294967295", conv([](TinyModel& t) { t.model.nodes[kPoolN].outputs = {kNoTensor}; }));
-  add("weights of unsigned codes", kNodeType, "weights cannot be u8", inputs(kFc, [](auto& in) { in[kWeights] = kTableT; }));
-  add("convolution of f32", kNodeType, "x cannot be f32", linear([](TinyModel& t) { t.model.nodes[1].inputs[0] = 0; }));
-  add("signed output", kNodeType, "y cannot be s8", tensor(kAvg, [](Tensor& t) { t.dtype = DType::kS8; }));
-  add("computed weights", kNodeRole, "weights is not constant", tensor(kW4, [](Tensor& t) { t.data = {}; }));
+  add("convolution of three inputs", kNodeArity, "3 inputs, not 4 to 7",
+      inputs(kConv1, [](auto& in) { in.resize(3); }));
+  add("node without outputs", kNodeArity, "0 outputs",
+      conv([](TinyModel& t) { t.model.nodes[kPoolN].outputs = {}; }));
+  add("input out of range", kNodeOperand, "multiplier is tensor 25",
+      inputs(kConv1, [](auto& in) { in[kMultiplier] = 25; }));
+  add("required input absent", kNodeOperand, "bias is tensor 4294967295",
+      inputs(kConv1, [](auto& in) { in[kBias] = kNoTensor; }));
+  add("required output absent", kNodeOperand, "y is tensor 4294967295",
+      conv([](TinyModel& t) { t.model.nodes[kPoolN].outputs = {kNoTensor}; }));
+  add("weights of unsigned codes", kNodeType, "weights cannot be u8",
+      inputs(kFc, [](auto& in) { in[kWeights] = kTableT; }));
+  add("convolution of f32", kNodeType, "x cannot be f32",
+      linear([](TinyModel& t) { t.model.nodes[1].inputs[0] = 0; }));
+  add("signed output", kNodeType, "y cannot be s8",
+      tensor(kAvg, [](Tensor& t) { t.dtype = DType::kS8; }));
+  add("computed weights", kNodeRole, "weights is not constant",
+      tensor(kW4, [](Tensor& t) { t.data = {}; }));
   add("constant activation", kNodeRole, "x is constant", conv([](TinyModel& t) {
         const TensorId c = t.codes("c", DType::kU8, {1, 8}, {1, 2, 3, 4, 5, 6, 7, 8});
         t.model.tensors[c].quant.scale = 1.0F;
         t.model.nodes[kFc].inputs[0] = c;
       }));
-  add("codes without a scale", kNodeQuantised, "y has scale 0", tensor(kPool, [](Tensor& t) { t.quant.scale = 0; }));
-  add("pixels with a scale", kNodeQuantised, "x has scale 1", tensor(kImage, [](Tensor& t) { t.quant.scale = 1; }));
-  add("table with a scale", kNodeQuantised, "table has scale 1", tensor(kTableT, [](Tensor& t) { t.quant.scale = 1; }));
+  add("codes without a scale", kNodeQuantised, "y has scale 0",
+      tensor(kPool, [](Tensor& t) { t.quant.scale = 0; }));
+  add("pixels with a scale", kNodeQuantised, "x has scale 1",
+      tensor(kImage, [](Tensor& t) { t.quant.scale = 1; }));
+  add("table with a scale", kNodeQuantised, "table has scale 1",
+      tensor(kTableT, [](Tensor& t) { t.quant.scale = 1; }));
   add("nodes in the wrong order", kNodeOrder, "reads tensor 7 'conv1.out' before",
       conv([](TinyModel& t) { std::swap(t.model.nodes[kConv1], t.model.nodes[kPoolN]); }));
   add("node reads what it makes", kNodeOrder, "node 4 'conv3' (conv2d): reads tensor 18",
       inputs(kConv3, [](auto& in) { in[kResidual] = kY3; }));
   add("tensor made twice", kNodeAssignment, "tensor 12 'conv2.out' is made already",
-      conv([](TinyModel& t) { t.model.nodes[kConv2].outputs = {kY2, kY2}; }));
+      conv([](TinyModel& t) {
+        t.model.nodes[kConv2].outputs = {kY2, kY2};
+      }));
   add("graph input made by a node", kNodeAssignment, "is made already", conv([](TinyModel& t) {
         t.model.inputs.push_back(kLogits);
         t.model.labels.clear();
@@ -200,80 +285,119 @@ void add_graph(const std::function<void(const char*, Check, const char*, std::fu
         const TensorId y = t.activation("extra.out", DType::kU4, {1, 8, 6, 6}, 0.5F);
         t.node("extra", MaxPoolAttrs{}, {kY1}, {y});
       }));
-  add("tensor that nobody reads", kGraphUnused, "tensor 25 'extra'",
-      conv([](TinyModel& t) { t.activation("extra", DType::kF32, {1, 4}); }));
+  add("tensor that nobody reads", kGraphUnused, "tensor 25 'extra'", conv([](TinyModel& t) {
+        t.activation("extra", DType::kF32, {1, 4});
+      }));
   add("graph input that nobody reads", kGraphUnused, "tensor 25 'extra'", conv([](TinyModel& t) {
         t.model.inputs.push_back(t.activation("extra", DType::kF32, {1, 4}));
       }));
 }
 
-void add_nodes(const std::function<void(const char*, Check, const char*, std::function<File()>)>& add) {
+void add_nodes(
+    const std::function<void(const char*, Check, const char*, std::function<File()>)>& add) {
   using enum Check;
-  add("image of rank 3", kNodeShape, "x has shape 1x6x18, not rank 4", tensor(kImage, [](Tensor& t) { t.shape = {1, 6, 18}; }));
+  add("image of rank 3", kNodeShape, "x has shape 1x6x18, not rank 4",
+      tensor(kImage, [](Tensor& t) {
+        t.shape = {1, 6, 18};
+      }));
   add("table for one colour too few", kNodeShape, "table has shape 3x256, not 4x256",
       tensor(kImage, [](Tensor& t) { t.shape[3] = 4; }));
   add("weights of another depth", kNodeShape, "take 8 channels, x has 3",
       inputs(kConv1, [](auto& in) { in[kWeights] = kW2; }));
-  add("linear of a plane", kNodeShape, "neither MxK nor NxCx1x1", inputs(kFc, [](auto& in) { in[0] = kSum; }));
+  add("linear of a plane", kNodeShape, "neither MxK nor NxCx1x1",
+      inputs(kFc, [](auto& in) { in[0] = kSum; }));
   add("linear of another width", kNodeShape, "x has 12 columns, weights 7",
       linear([](TinyModel& t) { t.model.nodes[2].inputs[0] = 1; }));
-  add("sum of two shapes", kNodeShape, "a has shape 1x8x3x3, b 1x8x6x6", inputs(kAddN, [](auto& in) { in[1] = kY1; }));
-  add("stride 0", kNodeGeometry, "stride 0", attrs<Conv2dAttrs>(kConv1, [](auto& a) { a.stride_h = 0; }));
-  add("dilation 0", kNodeGeometry, "dilation 0", attrs<Conv2dAttrs>(kConv1, [](auto& a) { a.dilation_w = 0; }));
-  add("stride 2^32 - 1", kNodeGeometry, "stride 4294967295", attrs<Conv2dAttrs>(kConv1, [](auto& a) { a.stride_w = 0xFFFFFFFF; }));
-  add("kernel 0", kNodeGeometry, "kernel 0", attrs<MaxPoolAttrs>(kPoolN, [](auto& a) { a.kernel_w = 0; }));
-  add("one kernel side 0", kNodeGeometry, "kernel 0", attrs<AvgPoolAttrs>(kAvgN, [](auto& a) { a.kernel_h = 3; }));
-  add("padding of a whole kernel", kNodeGeometry, "padding 3 and 0 not less than the kernel's extent 3",
+  add("sum of two shapes", kNodeShape, "a has shape 1x8x3x3, b 1x8x6x6",
+      inputs(kAddN, [](auto& in) { in[1] = kY1; }));
+  add("stride 0", kNodeGeometry, "stride 0",
+      attrs<Conv2dAttrs>(kConv1, [](auto& a) { a.stride_h = 0; }));
+  add("dilation 0", kNodeGeometry, "dilation 0",
+      attrs<Conv2dAttrs>(kConv1, [](auto& a) { a.dilation_w = 0; }));
+  add("stride 2^32 - 1", kNodeGeometry, "stride 4294967295",
+      attrs<Conv2dAttrs>(kConv1, [](auto& a) { a.stride_w = 0xFFFFFFFF; }));
+  add("kernel 0", kNodeGeometry, "kernel 0",
+      attrs<MaxPoolAttrs>(kPoolN, [](auto& a) { a.kernel_w = 0; }));
+  add("one kernel side 0", kNodeGeometry, "kernel 0",
+      attrs<AvgPoolAttrs>(kAvgN, [](auto& a) { a.kernel_h = 3; }));
+  add("padding of a whole kernel", kNodeGeometry,
+      "padding 3 and 0 not less than the kernel's extent 3",
       attrs<MaxPoolAttrs>(kPoolN, [](auto& a) { a.pad_top = 3; }));
-  add("padding 2^32 - 1", kNodeGeometry, "padding 1 and 4294967295", attrs<Conv2dAttrs>(kConv1, [](auto& a) { a.pad_bottom = 0xFFFFFFFF; }));
+  add("padding 2^32 - 1", kNodeGeometry, "padding 1 and 4294967295",
+      attrs<Conv2dAttrs>(kConv1, [](auto& a) { a.pad_bottom = 0xFFFFFFFF; }));
   add("kernel beyond the input", kNodeGeometry, "extent 9 exceeds the padded input 8",
       attrs<Conv2dAttrs>(kConv1, [](auto& a) { a.dilation_h = 4; }));
-  add("0 groups", kNodeGroups, "0 groups", attrs<Conv2dAttrs>(kConv3, [](auto& a) { a.groups = 0; }));
-  add("3 groups of 8 channels", kNodeGroups, "3 groups do not divide 8", attrs<Conv2dAttrs>(kConv3, [](auto& a) { a.groups = 3; }));
-  add("output one row short", kNodeOutputShape, "has shape 1x8x5x6, inferred 1x8x6x6", tensor(kY1, [](Tensor& t) { t.shape[2] = 5; }));
-  add("second output of another shape", kNodeOutputShape, "conv2.low", tensor(kLow, [](Tensor& t) { t.shape[3] = 4; }));
+  add("0 groups", kNodeGroups, "0 groups",
+      attrs<Conv2dAttrs>(kConv3, [](auto& a) { a.groups = 0; }));
+  add("3 groups of 8 channels", kNodeGroups, "3 groups do not divide 8",
+      attrs<Conv2dAttrs>(kConv3, [](auto& a) { a.groups = 3; }));
+  add("output one row short", kNodeOutputShape, "has shape 1x8x5x6, inferred 1x8x6x6",
+      tensor(kY1, [](Tensor& t) { t.shape[2] = 5; }));
+  add("second output of another shape", kNodeOutputShape, "conv2.low",
+      tensor(kLow, [](Tensor& t) { t.shape[3] = 4; }));
   add("7 multipliers for 8 channels", kNodeChannels, "multiplier has shape 5, not 8",
       inputs(kConv1, [](auto& in) { in[kMultiplier] = kM4; }));
   add("sums' bias of another length", kNodeChannels, "acc_bias has shape 7, not 3",
-      linear([](TinyModel& t) { t.model.nodes[2].inputs.push_back(t.model.nodes[1].inputs[kAccBias]); }));
-  add("code range upside down", kNodeCodeRange, "codes 9..8", requant(kConv1, [](Requant& r) { r.lo = 9, r.hi = 8; }));
-  add("codes 0..16 of u4", kNodeCodeRange, "codes 0..16 of u4", requant(kConv1, [](Requant& r) { r.hi = 16; }));
-  add("codes from -1", kNodeCodeRange, "codes -1..15", requant(kConv1, [](Requant& r) { r.lo = -1; }));
-  add("second codes to 255 of u4", kNodeCodeRange, "codes 0..255 of u4", requant(kConv2, [](Requant& r) { r.second_hi = 255; }));
+      linear([](TinyModel& t) {
+        t.model.nodes[2].inputs.push_back(t.model.nodes[1].inputs[kAccBias]);
+      }));
+  add("code range upside down", kNodeCodeRange, "codes 9..8",
+      requant(kConv1, [](Requant& r) { r.lo = 9, r.hi = 8; }));
+  add("codes 0..16 of u4", kNodeCodeRange, "codes 0..16 of u4",
+      requant(kConv1, [](Requant& r) { r.hi = 16; }));
+  add("codes from -1", kNodeCodeRange, "codes -1..15",
+      requant(kConv1, [](Requant& r) { r.lo = -1; }));
+  add("second codes to 255 of u4", kNodeCodeRange, "codes 0..255 of u4",
+      requant(kConv2, [](Requant& r) { r.second_hi = 255; }));
   add("negative multiplier", kNodeMultiplier, "a multiplier", value(kM1, 3, -1.0F));
   add("multiplier not a number", kNodeMultiplier, "a multiplier", value(kM1, 7, kNaN));
   add("infinite multiplier", kNodeMultiplier, "a multiplier", value(kM1, 0, kInfinity));
   add("denormal multiplier", kNodeMultiplier, "a multiplier", value(kM1, 0, kDenormal));
-  add("residual without a scale", kNodeMultiplier, "residual scale 0", requant(kConv2, [](Requant& r) { r.residual_scale = 0; }));
-  add("second output without a scale", kNodeMultiplier, "second scale 0", requant(kConv2, [](Requant& r) { r.second_scale = 0; }));
-  add("average without a multiplier", kNodeMultiplier, "multiplier 0", attrs<AvgPoolAttrs>(kAvgN, [](auto& a) { a.multiplier = 0; }));
-  add("sum with a negative scale", kNodeMultiplier, "scale of b -1", attrs<AddAttrs>(kAddN, [](auto& a) { a.scale_b = -1; }));
+  add("residual without a scale", kNodeMultiplier, "residual scale 0",
+      requant(kConv2, [](Requant& r) { r.residual_scale = 0; }));
+  add("second output without a scale", kNodeMultiplier, "second scale 0",
+      requant(kConv2, [](Requant& r) { r.second_scale = 0; }));
+  add("average without a multiplier", kNodeMultiplier, "multiplier 0",
+      attrs<AvgPoolAttrs>(kAvgN, [](auto& a) { a.multiplier = 0; }));
+  add("sum with a negative scale", kNodeMultiplier, "scale of b -1",
+      attrs<AddAttrs>(kAddN, [](auto& a) { a.scale_b = -1; }));
   add("infinite bias", kNodeBias, "a bias", value(kB1, 2, -kInfinity));
-  add("second bias not a number", kNodeBias, "second bias", requant(kConv2, [](Requant& r) { r.second_bias = kNaN; }));
-  add("average's bias infinite", kNodeBias, "bias inf", attrs<AvgPoolAttrs>(kAvgN, [](auto& a) { a.bias = kInfinity; }));
-  add("table entry 255 of u4", kNodeTable, "table entry 255 is no code of u4", tensor(kXT, [](Tensor& t) {
-        t.dtype = DType::kU4;
-      }));
-  add("shift without factors", kNodeResidual, "shift 4 without factors", inputs(kConv3, [](auto& in) { in.pop_back(); }));
-  add("factors without a shift", kNodeResidual, "shift -1 with factors", requant(kConv3, [](Requant& r) { r.residual_shift = -1; }));
-  add("shift 32", kNodeResidual, "residual shift 32", requant(kConv3, [](Requant& r) { r.residual_shift = 32; }));
-  add("factors without a residual", kNodeResidual, "without a residual", inputs(kConv3, [](auto& in) { in[kResidual] = kNoTensor; }));
-  add("residual of another shape", kNodeResidual, "residual has shape 1x8x6x6", inputs(kConv2, [](auto& in) { in[kResidual] = kY1; }));
+  add("second bias not a number", kNodeBias, "second bias",
+      requant(kConv2, [](Requant& r) { r.second_bias = kNaN; }));
+  add("average's bias infinite", kNodeBias, "bias inf",
+      attrs<AvgPoolAttrs>(kAvgN, [](auto& a) { a.bias = kInfinity; }));
+  add("table entry 255 of u4", kNodeTable, "table entry 255 is no code of u4",
+      tensor(kXT, [](Tensor& t) { t.dtype = DType::kU4; }));
+  add("shift without factors", kNodeResidual, "shift 4 without factors",
+      inputs(kConv3, [](auto& in) { in.pop_back(); }));
+  add("factors without a shift", kNodeResidual, "shift -1 with factors",
+      requant(kConv3, [](Requant& r) { r.residual_shift = -1; }));
+  add("shift 32", kNodeResidual, "residual shift 32",
+      requant(kConv3, [](Requant& r) { r.residual_shift = 32; }));
+  add("factors without a residual", kNodeResidual, "without a residual",
+      inputs(kConv3, [](auto& in) { in[kResidual] = kNoTensor; }));
+  add("residual of another shape", kNodeResidual, "residual has shape 1x8x6x6",
+      inputs(kConv2, [](auto& in) { in[kResidual] = kY1; }));
   add("second output beside f32", kNodeSecond, "second output beside f32", conv([](TinyModel& t) {
         const TensorId y = t.activation("second", DType::kU8, {1, 5}, 1.0F);
         t.model.nodes[kFc].outputs.push_back(y);
         t.model.outputs.push_back(y);
         std::get<LinearAttrs>(t.model.nodes[kFc].attrs).requant.second_scale = 1.0F;
       }));
-  add("max pool changes the scale", kNodePoolQuant, "becomes u4 with 1", tensor(kPool, [](Tensor& t) { t.quant.scale = 1.0F; }));
-  add("max pool changes the zero point", kNodePoolQuant, "zero point 0 becomes", tensor(kPool, [](Tensor& t) { t.quant.zero_point = 1; }));
-  add("sum's bias 2^31 - 1", kNodeAccumulator, "channel 4 can sum up to", value(kA1, 4, std::numeric_limits<int32_t>::max()));
-  add("sum's bias -2^31", kNodeAccumulator, "channel 0 can sum up to", value(kA1, 0, std::numeric_limits<int32_t>::min()));
+  add("max pool changes the scale", kNodePoolQuant, "becomes u4 with 1",
+      tensor(kPool, [](Tensor& t) { t.quant.scale = 1.0F; }));
+  add("max pool changes the zero point", kNodePoolQuant, "zero point 0 becomes",
+      tensor(kPool, [](Tensor& t) { t.quant.zero_point = 1; }));
+  add("sum's bias 2^31 - 1", kNodeAccumulator, "channel 4 can sum up to",
+      value(kA1, 4, std::numeric_limits<int32_t>::max()));
+  add("sum's bias -2^31", kNodeAccumulator, "channel 0 can sum up to",
+      value(kA1, 0, std::numeric_limits<int32_t>::min()));
   add("residual factor 2^31 - 1", kNodeAccumulator, "channel 6", conv([](TinyModel& t) {
         std::get<Conv2dAttrs>(t.model.nodes[kConv3].attrs).requant.residual_shift = 0;
         const int32_t factor = std::numeric_limits<int32_t>::max();
         for (auto& bytes : t.storage)
-          if (bytes.data() == t.model.tensors[kF3].data.data()) std::memcpy(bytes.data() + 24, &factor, 4);
+          if (bytes.data() == t.model.tensors[kF3].data.data())
+            std::memcpy(bytes.data() + 24, &factor, 4);
       }));
   add("average of 2^24 codes of 255", kNodeAccumulator, "sum up to", [] {
     TinyModel t;
@@ -288,24 +412,41 @@ void add_nodes(const std::function<void(const char*, Check, const char*, std::fu
       linear(share_big_weights));
 }
 
-void add_extras(const std::function<void(const char*, Check, const char*, std::function<File()>)>& add) {
+void add_extras(
+    const std::function<void(const char*, Check, const char*, std::function<File()>)>& add) {
   using enum Check;
-  add("map layer of a pool", kMapLayer, "'pool' is no conv2d or linear", conv([](TinyModel& t) { t.model.map.layers[0].node = "pool"; }));
-  add("map layer twice", kMapLayer, "'conv2' is there twice", conv([](TinyModel& t) { t.model.map.layers[0] = t.model.map.layers[1]; }));
-  add("map says 4 bits of 8", kMapBits, "'conv1' has weights of 4", conv([](TinyModel& t) { t.model.map.layers[0].weight_bits = 4; }));
-  add("map says 3-bit activations", kMapBits, "activations of 3 bits", conv([](TinyModel& t) { t.model.map.layers[0].activation_bits = 3; }));
-  add("map group 2 of 2", kMapGroup, "group 2 of 2", conv([](TinyModel& t) { t.model.map.layers[2].group = 2; }));
-  add("gain not a number", kMapNumber, "group 1: gain nan", conv([](TinyModel& t) { t.model.map.groups[1].gain = kNaN; }));
-  add("infinite budget", kMapNumber, "budget inf", conv([](TinyModel& t) { t.model.map.budget = kInfinity; }));
-  add("source digest of 63 digits", kMapNumber, "source digest of 63", conv([](TinyModel& t) { t.model.map.source_sha256.assign(63, 'a'); }));
-  add("source digest in capitals", kMapNumber, "source digest of 64", conv([](TinyModel& t) { t.model.map.source_sha256.assign(64, 'A'); }));
-  add("crop of another size", kImageCrop, "crop 5x6", conv([](TinyModel& t) { t.model.image.crop_h = 5; }));
-  add("crop larger than the image", kImageCrop, "shorter side 5", conv([](TinyModel& t) { t.model.image.resize_shorter = 5; }));
-  add("image of a matrix", kImageCrop, "size of graph input 0, 1x12", linear([](TinyModel& t) { t.model.has_image_preprocess = true; }));
-  add("deviation 0", kImageNormalise, "standard deviation 0 of colour 1", conv([](TinyModel& t) { t.model.image.stddev[1] = 0; }));
-  add("mean not a number", kImageNormalise, "mean nan", conv([](TinyModel& t) { t.model.image.mean[2] = kNaN; }));
-  add("four labels for five classes", kLabelCount, "4 labels, graph output 0 has 5", conv([](TinyModel& t) { t.model.labels.pop_back(); }));
-  add("65537 labels", kLabelCount, "65537 labels", conv([](TinyModel& t) { t.model.labels.assign(65537, "x"); }));
+  add("map layer of a pool", kMapLayer, "'pool' is no conv2d or linear",
+      conv([](TinyModel& t) { t.model.map.layers[0].node = "pool"; }));
+  add("map layer twice", kMapLayer, "'conv2' is there twice",
+      conv([](TinyModel& t) { t.model.map.layers[0] = t.model.map.layers[1]; }));
+  add("map says 4 bits of 8", kMapBits, "'conv1' has weights of 4",
+      conv([](TinyModel& t) { t.model.map.layers[0].weight_bits = 4; }));
+  add("map says 3-bit activations", kMapBits, "activations of 3 bits",
+      conv([](TinyModel& t) { t.model.map.layers[0].activation_bits = 3; }));
+  add("map group 2 of 2", kMapGroup, "group 2 of 2",
+      conv([](TinyModel& t) { t.model.map.layers[2].group = 2; }));
+  add("gain not a number", kMapNumber, "group 1: gain nan",
+      conv([](TinyModel& t) { t.model.map.groups[1].gain = kNaN; }));
+  add("infinite budget", kMapNumber, "budget inf",
+      conv([](TinyModel& t) { t.model.map.budget = kInfinity; }));
+  add("source digest of 63 digits", kMapNumber, "source digest of 63",
+      conv([](TinyModel& t) { t.model.map.source_sha256.assign(63, 'a'); }));
+  add("source digest in capitals", kMapNumber, "source digest of 64",
+      conv([](TinyModel& t) { t.model.map.source_sha256.assign(64, 'A'); }));
+  add("crop of another size", kImageCrop, "crop 5x6",
+      conv([](TinyModel& t) { t.model.image.crop_h = 5; }));
+  add("crop larger than the image", kImageCrop, "shorter side 5",
+      conv([](TinyModel& t) { t.model.image.resize_shorter = 5; }));
+  add("image of a matrix", kImageCrop, "size of graph input 0, 1x12",
+      linear([](TinyModel& t) { t.model.has_image_preprocess = true; }));
+  add("deviation 0", kImageNormalise, "standard deviation 0 of colour 1",
+      conv([](TinyModel& t) { t.model.image.stddev[1] = 0; }));
+  add("mean not a number", kImageNormalise, "mean nan",
+      conv([](TinyModel& t) { t.model.image.mean[2] = kNaN; }));
+  add("four labels for five classes", kLabelCount, "4 labels, graph output 0 has 5",
+      conv([](TinyModel& t) { t.model.labels.pop_back(); }));
+  add("65537 labels", kLabelCount, "65537 labels",
+      conv([](TinyModel& t) { t.model.labels.assign(65537, "x"); }));
   const auto prepack = [](std::vector<Prepacked> entries) {
     return linear([=](TinyModel& t) {
       static const std::vector<std::byte> data(100, std::byte{7});
@@ -314,15 +455,18 @@ void add_extras(const std::function<void(const char*, Check, const char*, std::f
     });
   };
   add("prepacked of no node", kPrepackedNode, "prepacked 0: node 4", prepack({{4, "a/1", {}}}));
-  add("prepacked of a node without weights", kPrepackedNode, "node 0 is no conv2d", prepack({{0, "a/1", {}}}));
+  add("prepacked of a node without weights", kPrepackedNode, "node 0 is no conv2d",
+      prepack({{0, "a/1", {}}}));
   add("prepacked without a layout", kPrepackedNode, "layout of 0 bytes", prepack({{1, "", {}}}));
-  add("prepacked twice", kPrepackedNode, "has layout 'a/1' twice", prepack({{1, "a/1", {}}, {2, "a/1", {}}, {1, "a/1", {}}}));
+  add("prepacked twice", kPrepackedNode, "has layout 'a/1' twice",
+      prepack({{1, "a/1", {}}, {2, "a/1", {}}, {1, "a/1", {}}}));
 }
 
 }  // namespace
 
 void add_bad_meaning(std::vector<BadFile>* list) {
-  const auto add = [&](const char* name, Check check, const char* says, std::function<File()> make) {
+  const auto add = [&](const char* name, Check check, const char* says,
+                       std::function<File()> make) {
     list->push_back({name, check, says, std::move(make)});
   };
   add_texts_and_tensors(add);

@@ -11,7 +11,9 @@ using Bytes = std::vector<std::byte>;
 
 Bytes conv_bytes() { return serialize(tiny_conv_net().model); }
 
-File file_of(const Bytes& bytes) { return {AlignedBytes(std::span<const std::byte>(bytes)), 0, {}}; }
+File file_of(const Bytes& bytes) {
+  return {AlignedBytes(std::span<const std::byte>(bytes)), 0, {}};
+}
 
 // Changes bytes of a good file; the digest of the metadata is made right again.
 std::function<File()> poked(std::function<void(Bytes&)> change, bool resealed = true) {
@@ -83,7 +85,8 @@ void append_zeros(Bytes& bytes, size_t count) {
 }  // namespace
 
 void add_bad_structure(std::vector<BadFile>* list) {
-  const auto add = [&](const char* name, Check check, const char* says, std::function<File()> make) {
+  const auto add = [&](const char* name, Check check, const char* says,
+                       std::function<File()> make) {
     list->push_back({name, check, says, std::move(make)});
   };
   using enum Check;
@@ -117,7 +120,8 @@ void add_bad_structure(std::vector<BadFile>* list) {
       header_field<uint64_t>(32, header.file_size + 1));
   add("a byte behind the end", kHeaderFileSize, "bytes, the file has",
       poked([](Bytes& b) { b.push_back(std::byte{0}); }));
-  add("metadata of the header only", kHeaderMetadataSize, "metadata of 96", header_field<uint64_t>(16, 96));
+  add("metadata of the header only", kHeaderMetadataSize, "metadata of 96",
+      header_field<uint64_t>(16, 96));
   add("metadata behind the end", kHeaderMetadataSize, "metadata of",
       header_field<uint64_t>(16, header.file_size + 1, false));
   add("metadata of 2^64 - 1 bytes", kHeaderMetadataSize, "metadata of 18446744073709551615",
@@ -134,9 +138,8 @@ void add_bad_structure(std::vector<BadFile>* list) {
   add("root table in the header", kMetadataRoot, "root table at 40", header_field<uint32_t>(0, 40));
   add("root table behind the end", kMetadataVerify, "malformed",
       header_field<uint32_t>(0, static_cast<uint32_t>(header.metadata_size)));
-  add("tensor vector of 2^31 elements", kMetadataVerify, "malformed", poked([](Bytes& b) {
-        poke<uint32_t>(b, position(b, metadata(b).tensors()), 0x80000000);
-      }));
+  add("tensor vector of 2^31 elements", kMetadataVerify, "malformed",
+      poked([](Bytes& b) { poke<uint32_t>(b, position(b, metadata(b).tensors()), 0x80000000); }));
   add("made for a newer minor version", kMetadataVersion, "format 1.1",
       rebuilt([](Parts& p) { p.metadata.minimum_minor = 1; }));
   add("unspecified requantisation", kMetadataRequantMode, "requantisation 0",
@@ -147,11 +150,10 @@ void add_bad_structure(std::vector<BadFile>* list) {
   add("zero offset in the vector of tensors", kMetadataNullTable, "tensor 1", poked([](Bytes& b) {
         poke<uint32_t>(b, position(b, metadata(b).tensors()->Data()) + 4, 0);
       }));
-  add("zero offset in the vector of segments", kMetadataNullTable, "segment 0", poked([](Bytes& b) {
-        poke<uint32_t>(b, position(b, metadata(b).segments()->Data()), 0);
-      }));
-  add("name behind the end of the text", kMetadataRange, "tensor 2: ",
-      rebuilt([](Parts& p) { p.metadata.tensors[2]->name_start = 0xFFFFFFF0; }));
+  add("zero offset in the vector of segments", kMetadataNullTable, "segment 0",
+      poked([](Bytes& b) { poke<uint32_t>(b, position(b, metadata(b).segments()->Data()), 0); }));
+  add("name behind the end of the text", kMetadataRange,
+      "tensor 2: ", rebuilt([](Parts& p) { p.metadata.tensors[2]->name_start = 0xFFFFFFF0; }));
   add("shape of 2^32 - 1 dimensions", kMetadataRange, "tensor 3: 4294967295 of dimensions",
       rebuilt([](Parts& p) { p.metadata.tensors[3]->shape_count = 0xFFFFFFFF; }));
   add("inputs behind the pool of operands", kMetadataRange, "node 1: 99 of operands",
@@ -162,7 +164,8 @@ void add_bad_structure(std::vector<BadFile>* list) {
       rebuilt([](Parts& p) { p.metadata.map_layers[1]->node = 8; }));
   add("type 8", kMetadataEnum, "tensor 0: unknown type 8",
       rebuilt([](Parts& p) { p.metadata.tensors[0]->dtype = static_cast<fb::DType>(8); }));
-  add("operator 8", kMetadataEnum, "node 0: unknown operator 8", poked([](Bytes& b) { set_operator(b, 8); }));
+  add("operator 8", kMetadataEnum, "node 0: unknown operator 8",
+      poked([](Bytes& b) { set_operator(b, 8); }));
   add("operator 255", kMetadataEnum, "node 0: unknown operator 255",
       poked([](Bytes& b) { set_operator(b, 255); }));
   add("resize 4", kMetadataEnum, "unknown resize 4",
@@ -173,7 +176,8 @@ void add_bad_structure(std::vector<BadFile>* list) {
       rebuilt([](Parts& p) { p.metadata.image->crop_only_small = 255; }));
   add("node without operator", kMetadataMissing, "node 2: no operator",
       rebuilt([](Parts& p) { p.metadata.nodes[2]->attributes.Reset(); }));
-  add("operator type without a value", kMetadataMissing, "node 0: no operator", poked(drop_attributes));
+  add("operator type without a value", kMetadataMissing, "node 0: no operator",
+      poked(drop_attributes));
   add("convolution without requantisation", kMetadataMissing, "node 1: no requantisation",
       rebuilt([](Parts& p) { p.metadata.nodes[1]->attributes.AsConv2d()->requant.reset(); }));
   add("layers without a map", kMetadataMissing, "without a precision map",
@@ -237,12 +241,14 @@ void add_bad_structure(std::vector<BadFile>* list) {
       rebuilt([](Parts& p) { p.metadata.tensors[0]->data_offset = 64; }));
   add("data of 2^63 bytes", kDataBounds, "tensor 3: 9223372036854775808 bytes",
       rebuilt([](Parts& p) { p.metadata.tensors[3]->data_size = uint64_t{1} << 63; }));
-  add("data one byte too long for the segment", kDataBounds, "tensor 23: ", rebuilt([](Parts& p) {
-        p.metadata.tensors[23]->data_size += 1;
-      }));
-  add("data between tensors", kDataPadding, "tensor 9", rebuilt([](Parts& p) {
-        p.segments[0][216] = std::byte{1};  // conv1's weights are 8 * 27 bytes
-      }, true));
+  add("data one byte too long for the segment", kDataBounds,
+      "tensor 23: ", rebuilt([](Parts& p) { p.metadata.tensors[23]->data_size += 1; }));
+  add("data between tensors", kDataPadding, "tensor 9",
+      rebuilt(
+          [](Parts& p) {
+            p.segments[0][216] = std::byte{1};  // conv1's weights are 8 * 27 bytes
+          },
+          true));
   add("data behind the last tensor", kDataEnd, "segment 1: data ends at",
       rebuilt([](Parts& p) { p.segments[1].resize(p.segments[1].size() + 64); }, true));
   add("layout 1", kTensorLayout, "tensor 3: unknown layout 1",

@@ -1,4 +1,5 @@
-// A model as text, every field of it, constants by their SHA-256: what golden files are compared by.
+// A model as text, every field of it, constants by their SHA-256: what golden files are compared
+// by.
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
-// Files made to cost much more than they weigh: each is accepted or refused within a second of CPU time
-// and with a heap of at most 4 times its metadata (and 256 KiB). A program of its own, because it
-// counts every allocation.
+// Files made to cost much more than they weigh: each is accepted or refused within a second of CPU
+// time and with a heap of at most 4 times its metadata (and 256 KiB). A program of its own, because
+// it counts every allocation.
 #include <malloc.h>
 
 #include <algorithm>
@@ -112,54 +112,75 @@ struct Case {
 };
 
 const Case kCases[] = {
-    {"one tensor table in 4 million places", false, [] {
-       return hostile([](FlatBufferBuilder& b, Root& r) { r.tensors.assign(4000000, fb::CreateTensor(b, 0, 1)); });
-     }},
-    {"65000 places for one tensor table", false, [] {
-       return hostile([](FlatBufferBuilder& b, Root& r) { r.tensors.assign(kMany, fb::CreateTensor(b, 0, 1)); });
-     }},
-    {"65000 tensors with one long name", false, [] {
+    {"one tensor table in 4 million places", false,
+     [] {
        return hostile([](FlatBufferBuilder& b, Root& r) {
-         for (uint32_t i = 0; i < kMany; ++i) r.tensors.push_back(fb::CreateTensor(b, i % 500, 255));
+         r.tensors.assign(4000000, fb::CreateTensor(b, 0, 1));
        });
      }},
-    {"one name of 16 MB for each of 65000 tensors", false, [] {
+    {"65000 places for one tensor table", false,
+     [] {
+       return hostile([](FlatBufferBuilder& b, Root& r) {
+         r.tensors.assign(kMany, fb::CreateTensor(b, 0, 1));
+       });
+     }},
+    {"65000 tensors with one long name", false,
+     [] {
+       return hostile([](FlatBufferBuilder& b, Root& r) {
+         for (uint32_t i = 0; i < kMany; ++i)
+           r.tensors.push_back(fb::CreateTensor(b, i % 500, 255));
+       });
+     }},
+    {"one name of 16 MB for each of 65000 tensors", false,
+     [] {
        return hostile([](FlatBufferBuilder& b, Root& r) {
          r.text.assign(12000000, 'x');
          for (uint32_t i = 0; i < kMany; ++i) r.tensors.push_back(fb::CreateTensor(b, i, 11000000));
        });
      }},
-    {"one shape of a million dimensions for each tensor", false, [] {
+    {"one shape of a million dimensions for each tensor", false,
+     [] {
        return hostile([](FlatBufferBuilder& b, Root& r) {
          r.dims.assign(1000000, 1);
-         for (uint32_t i = 0; i < kMany; ++i) r.tensors.push_back(fb::CreateTensor(b, i % 500, 3, fb::DType::F32, 0, 1000000));
+         for (uint32_t i = 0; i < kMany; ++i)
+           r.tensors.push_back(fb::CreateTensor(b, i % 500, 3, fb::DType::F32, 0, 1000000));
        });
      }},
-    {"a million operands for each of 60000 nodes", false, [] {
+    {"a million operands for each of 60000 nodes", false,
+     [] {
        return hostile([](FlatBufferBuilder& b, Root& r) {
          r.operands.assign(1000000, 0);
          const auto attributes = fb::CreateQuantize(b).Union();
          for (uint32_t i = 0; i < 60000; ++i)
-           r.nodes.push_back(fb::CreateNode(b, i % 500, 3, fb::Attributes::Quantize, attributes, 0, 1000000));
+           r.nodes.push_back(
+               fb::CreateNode(b, i % 500, 3, fb::Attributes::Quantize, attributes, 0, 1000000));
        });
      }},
-    {"64 KB for each of 60000 keys", false, [] {
+    {"64 KB for each of 60000 keys", false,
+     [] {
        return hostile([](FlatBufferBuilder& b, Root& r) {
          r.text.assign(70000, 'x');
-         for (uint32_t i = 0; i < 60000; ++i) r.key_values.push_back(fb::CreateKeyValue(b, i, 3, 0, 65535));
+         for (uint32_t i = 0; i < 60000; ++i)
+           r.key_values.push_back(fb::CreateKeyValue(b, i, 3, 0, 65535));
        });
      }},
-    {"one group in 4 million places", false, [] {
-       return hostile([](FlatBufferBuilder& b, Root& r) { r.groups.assign(4000000, fb::CreateMapGroup(b, 1.0)); });
+    {"one group in 4 million places", false,
+     [] {
+       return hostile([](FlatBufferBuilder& b, Root& r) {
+         r.groups.assign(4000000, fb::CreateMapGroup(b, 1.0));
+       });
      }},
-    {"65000 prepacked entries in one table", false, [] {
-       return hostile([](FlatBufferBuilder& b, Root& r) { r.prepacked.assign(kMany, fb::CreatePrepacked(b, 0, 0, 200)); });
+    {"65000 prepacked entries in one table", false,
+     [] {
+       return hostile([](FlatBufferBuilder& b, Root& r) {
+         r.prepacked.assign(kMany, fb::CreatePrepacked(b, 0, 0, 200));
+       });
      }},
-    {"16 MB of text", false, [] {
-       return hostile([](FlatBufferBuilder&, Root& r) { r.text.assign(16700000, 'x'); });
-     }},
+    {"16 MB of text", false,
+     [] { return hostile([](FlatBufferBuilder&, Root& r) { r.text.assign(16700000, 'x'); }); }},
     {"a valid chain of 60000 nodes", true, [] { return chain(60000, 40); }},
-    {"a valid chain of 20000 nodes with long names that differ at the end", true, [] { return chain(20000, 250); }},
+    {"a valid chain of 20000 nodes with long names that differ at the end", true,
+     [] { return chain(20000, 250); }},
 };
 
 double cpu_seconds() {
@@ -198,7 +219,8 @@ int main() {
     }
     const double seconds = cpu_seconds() - start;
     const size_t heap = peak_bytes - before;
-    const bool good = loads == c.loads && seconds <= kSlowdown && heap <= 4 * metadata + (256U << 10);
+    const bool good =
+        loads == c.loads && seconds <= kSlowdown && heap <= 4 * metadata + (256U << 10);
     failures += good ? 0 : 1;
     std::printf("%-4s %-70s %9.1f KB %7.1f ms, heap %5.2f x  %s\n", good ? "ok" : "BAD", c.name,
                 static_cast<double>(metadata) / 1e3, seconds * 1e3,

@@ -17,7 +17,8 @@ using namespace mpq::test;
 
 bool refused_as_expected(const BadFile& bad) {
   const auto model = bad.make().read();
-  return !model.ok() && model.error().message.ends_with(std::string("[") + info(bad.check).id + "]");
+  return !model.ok() &&
+         model.error().message.ends_with(std::string("[") + info(bad.check).id + "]");
 }
 
 // In a child, with `off` switched off: still refused for the same reason?
@@ -52,7 +53,8 @@ int main() {
     for (const BadFile& bad : files)
       noticed = noticed || (static_cast<int>(bad.check) == check && !survives(bad, check));
     killed += noticed ? 1 : 0;
-    if (!noticed) std::printf("no file notices that %s is off\n", info(static_cast<Check>(check)).id);
+    if (!noticed)
+      std::printf("no file notices that %s is off\n", info(static_cast<Check>(check)).id);
   }
   std::printf("%zu bad files; %d of %d mutations noticed\n", files.size(), killed, check_count());
   return failures == 0 && killed == check_count() ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -22,19 +22,21 @@ std::string read_file(const std::string& path) {
 }
 
 void write_file(const std::string& path, std::string_view text) {
-  std::ofstream(path, std::ios::binary).write(text.data(), static_cast<std::streamsize>(text.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(text.data(), static_cast<std::streamsize>(text.size()));
 }
 
 int describe_file(const std::string& bytes) {
   const mpq::format::AlignedBytes file{std::as_bytes(std::span(bytes))};
   const auto model = mpq::format::read(file.bytes());
-  std::printf("%s", model.ok() ? mpq::test::describe(*model).c_str() : model.error().message.c_str());
+  std::printf("%s",
+              model.ok() ? mpq::test::describe(*model).c_str() : model.error().message.c_str());
   return model.ok() ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int write_golden(const std::string& folder) {
-  const std::pair<const char*, mpq::test::TinyModel> models[] = {{"conv_1_0", mpq::test::tiny_conv_net()},
-                                                                 {"linear_1_0", mpq::test::tiny_linear_net()}};
+  const std::pair<const char*, mpq::test::TinyModel> models[] = {
+      {"conv_1_0", mpq::test::tiny_conv_net()}, {"linear_1_0", mpq::test::tiny_linear_net()}};
   for (const auto& [name, tiny] : models) {
     const auto file = mpq::format::write(tiny.model);
     if (!file.ok()) return EXIT_FAILURE;

@@ -88,17 +88,20 @@ void check_inside(const Model& model, std::span<const std::byte> file, size_t* b
   for (const Tensor& t : model.tensors) {
     if (!t.is_constant()) continue;
     uint64_t elements = 0;
-    const bool inside = t.data.data() >= file.data() && t.data.data() + t.data.size() <= file.data() + file.size();
-    const bool fits = checked_elements(t.shape, &elements) && t.data.size() == packed_bytes(elements, bits_of(t.dtype));
+    const bool inside =
+        t.data.data() >= file.data() && t.data.data() + t.data.size() <= file.data() + file.size();
+    const bool fits = checked_elements(t.shape, &elements) &&
+                      t.data.size() == packed_bytes(elements, bits_of(t.dtype));
     *bad += inside && fits ? 0U : 1U;
   }
   for (const Node& n : model.nodes)
-    for (const TensorId id : n.outputs) *bad += id < model.tensors.size() || id == kNoTensor ? 0U : 1U;
+    for (const TensorId id : n.outputs)
+      *bad += id < model.tensors.size() || id == kNoTensor ? 0U : 1U;
 }
 
 TEST_CASE("corruption: every single-byte change with a right digest is refused or sound") {
-  // All values of each byte of the second; of the first, which has more operators, every fifth value
-  // unless there is time (MPQ_TEST_LONG=1).
+  // All values of each byte of the second; of the first, which has more operators, every fifth
+  // value unless there is time (MPQ_TEST_LONG=1).
   const bool all = std::getenv("MPQ_TEST_LONG") != nullptr;
   const std::pair<TinyModel (*)(), int> nets[] = {{tiny_conv_net, all ? 1 : 5}, {prepacked_net, 1}};
   for (const auto& [make, step] : nets) {
@@ -107,10 +110,13 @@ TEST_CASE("corruption: every single-byte change with a right digest is refused o
     const size_t size = read_header(bytes).metadata_size;
     size_t bad = 0;
     const CorruptionCounts counts = for_each_corruption(
-        bytes, 0, size, step, [&](const Model& model, size_t, int) { check_inside(model, bytes, &bad); });
+        bytes, 0, size, step,
+        [&](const Model& model, size_t, int) { check_inside(model, bytes, &bad); });
     CHECK(bad == 0);
-    CHECK(counts.refused + counts.accepted == (size - 32) * static_cast<size_t>((255 + step - 1) / step));
-    MESSAGE("metadata of ", size, " bytes: ", counts.refused, " changes refused, ", counts.accepted, " load");
+    CHECK(counts.refused + counts.accepted ==
+          (size - 32) * static_cast<size_t>((255 + step - 1) / step));
+    MESSAGE("metadata of ", size, " bytes: ", counts.refused, " changes refused, ", counts.accepted,
+            " load");
     CHECK(read(bytes).ok());
   }
 }

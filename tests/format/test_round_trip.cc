@@ -18,8 +18,7 @@ void check_round_trip(const Model& model) {
   const auto back = read(bytes.bytes());
   REQUIRE_MESSAGE(back.ok(), back.error().message);
   CHECK(difference(model, *back) == "");
-  for (const Tensor& t : back->tensors)
-    CHECK(reinterpret_cast<uintptr_t>(t.data.data()) % 64 == 0);
+  for (const Tensor& t : back->tensors) CHECK(reinterpret_cast<uintptr_t>(t.data.data()) % 64 == 0);
 }
 
 TEST_CASE("round trip: every field of the tiny models comes back") {

@@ -12,7 +12,9 @@ namespace {
 
 using namespace format;
 
-std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
 
 std::string hash(Sha256Blocks blocks, std::string_view text) {
   Sha256 h(blocks);
@@ -22,20 +24,25 @@ std::string hash(Sha256Blocks blocks, std::string_view text) {
 
 std::vector<Sha256Blocks> implementations() {
   std::vector<Sha256Blocks> list = {sha256_blocks_portable};
-  if (sha256_blocks_shani() != nullptr) list.push_back(sha256_blocks_shani());
-  else MESSAGE("SKIPPED: sha256 with SHA instructions: this CPU or build has none");
+  if (sha256_blocks_shani() != nullptr)
+    list.push_back(sha256_blocks_shani());
+  else
+    MESSAGE("SKIPPED: sha256 with SHA instructions: this CPU or build has none");
   return list;
 }
 
 TEST_CASE("sha256: the examples of FIPS 180-4 and NIST's vectors") {
   for (const Sha256Blocks blocks : implementations()) {
     CHECK(hash(blocks, "") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-    CHECK(hash(blocks, "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    CHECK(hash(blocks, "abc") ==
+          "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     CHECK(hash(blocks, "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq") ==
           "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
     CHECK(hash(blocks,
-               "abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrlmnopqrs"
-               "mnopqrstnopqrstu") == "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1");
+               "abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklm"
+               "nopqrlmnopqrs"
+               "mnopqrstnopqrstu") ==
+          "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1");
     CHECK(hash(blocks, std::string(1000000, 'a')) ==
           "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
   }

@@ -35,7 +35,8 @@ TEST_CASE("spec: the hex dump and the table of checks in SPEC.md are those of th
   CHECK(spec.find(other) == std::string::npos);
 }
 
-TEST_CASE("golden: files of every released version load for ever, with the content stated beside them") {
+TEST_CASE(
+    "golden: files of every released version load for ever, with the content stated beside them") {
   int files = 0;
   for (const auto& entry : fs::directory_iterator(kRoot / "tests" / "format" / "golden")) {
     if (entry.path().extension() != ".fb") continue;

@@ -19,10 +19,11 @@ using namespace format;
 
 TEST_CASE("status: every code has its own text and its pinned number") {
   const std::map<Status, int> pinned = {
-      {Status::kOk, 0}, {Status::kInvalidArgument, 1}, {Status::kNotFound, 2}, {Status::kBusy, 3},
-      {Status::kBadHandle, 4}, {Status::kIo, 10}, {Status::kCorrupt, 11}, {Status::kChecksum, 12},
-      {Status::kUnsupported, 13}, {Status::kOutOfMemory, 20}, {Status::kLimit, 21},
-      {Status::kUnsupportedCpu, 22}, {Status::kDevice, 23}, {Status::kInternal, 30}};
+      {Status::kOk, 0},           {Status::kInvalidArgument, 1}, {Status::kNotFound, 2},
+      {Status::kBusy, 3},         {Status::kBadHandle, 4},       {Status::kIo, 10},
+      {Status::kCorrupt, 11},     {Status::kChecksum, 12},       {Status::kUnsupported, 13},
+      {Status::kOutOfMemory, 20}, {Status::kLimit, 21},          {Status::kUnsupportedCpu, 22},
+      {Status::kDevice, 23},      {Status::kInternal, 30}};
   std::set<std::string> texts;
   for (const auto& [status, number] : pinned) {
     CHECK(static_cast<int>(status) == number);
@@ -69,7 +70,8 @@ TEST_CASE("bits: packing is low bits first") {
   CHECK(b[0] == std::byte{0x4E});  // 10 11 00 01 from the low end: 01 00 11 10
   for (const int bits : {2, 4, 8})
     for (const bool is_signed : {false, true}) {
-      std::vector<std::byte> all(static_cast<size_t>(1 << bits) * static_cast<size_t>(bits) / 8, std::byte{0xA5});
+      std::vector<std::byte> all(static_cast<size_t>(1 << bits) * static_cast<size_t>(bits) / 8,
+                                 std::byte{0xA5});
       const int lo = is_signed ? -(1 << (bits - 1)) : 0;
       for (int i = 0; i < 1 << bits; ++i) set_code(all, static_cast<uint64_t>(i), bits, lo + i);
       for (int i = 0; i < 1 << bits; ++i)
@@ -77,7 +79,8 @@ TEST_CASE("bits: packing is low bits first") {
     }
 }
 
-TEST_CASE("constants: sums of absolute codes equal the plain sum for every width, start and length") {
+TEST_CASE(
+    "constants: sums of absolute codes equal the plain sum for every width, start and length") {
   for (const DType type : {DType::kS8, DType::kS4, DType::kS2}) {
     TinyModel t;
     const Tensor& w = t.model.tensors[t.random_weights("w", type, {200})];
@@ -99,9 +102,12 @@ TEST_CASE("constants: sums of absolute codes equal the plain sum for every width
 }
 
 TEST_CASE("text: well-formed UTF-8 without controls is clean") {
-  for (const char* good : {"", "conv1", "caf\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\xED\x9F\xBF", "\xF4\x8F\xBF\xBF"})
+  for (const char* good : {"", "conv1", "caf\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80",
+                           "\xED\x9F\xBF", "\xF4\x8F\xBF\xBF"})
     CHECK(is_clean_text(good));
-  for (const char* bad : {"\x01", "\x7F", "\xC2\x80", "\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF", "\xED\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "\xE2\x82", "a\n"})
+  for (const char* bad :
+       {"\x01", "\x7F", "\xC2\x80", "\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF",
+        "\xED\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "\xE2\x82", "a\n"})
     CHECK_FALSE(is_clean_text(bad));
   CHECK(is_clean_text("a\n\tb", true));
   CHECK_FALSE(is_clean_text("a\rb", true));

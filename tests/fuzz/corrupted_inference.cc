@@ -30,7 +30,8 @@ void fill(void* data, size_t bytes, uint32_t dtype) {
     const float x = std::sin(static_cast<float>(i)) * 4.0F;
     std::memcpy(static_cast<std::byte*>(data) + 4 * i, &x, 4);
   }
-  for (size_t i = 0; dtype != MPQ_F32 && i < bytes; ++i) static_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(i * 37);
+  for (size_t i = 0; dtype != MPQ_F32 && i < bytes; ++i)
+    static_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(i * 37);
 }
 
 Outcome run(const mpq_model* model, const char* isa) {
@@ -48,7 +49,8 @@ Outcome run(const mpq_model* model, const char* isa) {
     void* data = nullptr;
     size_t bytes = 0;
     outcome.status = mpq_session_input_info(session, i, &info);
-    if (outcome.status == MPQ_OK) outcome.status = mpq_session_input_buffer(session, i, &data, &bytes);
+    if (outcome.status == MPQ_OK)
+      outcome.status = mpq_session_input_buffer(session, i, &data, &bytes);
     if (outcome.status == MPQ_OK) fill(data, bytes, info.dtype);
   }
   if (outcome.status == MPQ_OK) outcome.status = mpq_session_run(session);
@@ -70,8 +72,10 @@ int main(int argc, char** argv) {
   std::vector<const char*> isas;
   for (const char* isa : {"scalar", "avx2", "avx512vnni"}) {
     uint32_t mask = 0;
-    if (mpq_isa_parse(isa, &mask) == MPQ_OK && (mask & ~mpq_isa_available()) == 0) isas.push_back(isa);
-    else std::printf("SKIPPED: corrupted inference on %s: this machine lacks it\n", isa);
+    if (mpq_isa_parse(isa, &mask) == MPQ_OK && (mask & ~mpq_isa_available()) == 0)
+      isas.push_back(isa);
+    else
+      std::printf("SKIPPED: corrupted inference on %s: this machine lacks it\n", isa);
   }
   const int step = std::getenv("MPQ_TEST_LONG") != nullptr ? 1 : 9;
   uint64_t loaded = 0, ran = 0, wrong = 0;
@@ -88,7 +92,8 @@ int main(int argc, char** argv) {
       mpq_model* model = nullptr;
       ++loaded;
       if (mpq_model_open_memory(bytes.data(), bytes.size(), &options, &model) != MPQ_OK) {
-        std::printf("byte %zu = %d: the reader accepts, the runtime does not: %s\n", offset, value, mpq_last_error());
+        std::printf("byte %zu = %d: the reader accepts, the runtime does not: %s\n", offset, value,
+                    mpq_last_error());
         ++wrong;
         return;
       }
@@ -96,9 +101,11 @@ int main(int argc, char** argv) {
       ran += first.status == MPQ_OK ? 1U : 0U;
       for (size_t i = 1; i < isas.size(); ++i) {
         Outcome other = run(model, isas[i]);
-        if (plant && loaded % 1000 == 0 && !other.outputs.empty()) other.outputs.back() ^= std::byte{1};
+        if (plant && loaded % 1000 == 0 && !other.outputs.empty())
+          other.outputs.back() ^= std::byte{1};
         if (other == first) continue;
-        if (++wrong <= 20) std::printf("byte %zu = %d: %s differs from %s\n", offset, value, isas[i], isas[0]);
+        if (++wrong <= 20)
+          std::printf("byte %zu = %d: %s differs from %s\n", offset, value, isas[i], isas[0]);
       }
       mpq_model_close(model);
     };

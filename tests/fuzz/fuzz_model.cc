@@ -1,5 +1,3 @@
-#include "tests/fuzz/target.h"
-
 #include <cstdlib>
 #include <cstring>
 
@@ -9,6 +7,7 @@
 #include "format/reader.h"
 #include "format/serialize.h"
 #include "format/writer.h"
+#include "tests/fuzz/target.h"
 
 namespace mpq::test {
 namespace {
@@ -23,7 +22,8 @@ void check_sound(const Model& model, std::span<const std::byte> file) {
   uint64_t sum = 0;  // touches every byte of data, so that a sanitizer sees it
   for (const Tensor& t : model.tensors) {
     if (!t.is_constant()) continue;
-    require(t.data.data() >= file.data() && t.data.data() + t.data.size() <= file.data() + file.size());
+    require(t.data.data() >= file.data() &&
+            t.data.data() + t.data.size() <= file.data() + file.size());
     uint64_t elements = 0;
     require(checked_elements(t.shape, &elements));
     require(t.data.size() == packed_bytes(elements, bits_of(t.dtype)));
@@ -49,10 +49,12 @@ void fuzz_model(const uint8_t* data, size_t size) {
   header.file_size = size;
   if (header.metadata_size > size) header.metadata_size = size;
   if (header.metadata_size <= sizeof(Header)) return;
-  header.segment_base = header.metadata_size == size ? size : round_up(header.metadata_size, kSegmentAlignment);
+  header.segment_base =
+      header.metadata_size == size ? size : round_up(header.metadata_size, kSegmentAlignment);
   std::memcpy(bytes.data(), &header, sizeof header);
   seal(bytes);
-  if (const auto model = read(bytes, {.verify_segments = false}); model.ok()) check_sound(*model, bytes);
+  if (const auto model = read(bytes, {.verify_segments = false}); model.ok())
+    check_sound(*model, bytes);
 }
 
 }  // namespace mpq::test

@@ -1,6 +1,6 @@
 // Runs the fuzz target on the files and folders named, then on mutations of them from a fixed seed:
-// the fuzzer's job in a build of any compiler, as an ordinary test. `--write-seeds FOLDER` writes the
-// tiny models there to start a fuzzer from.
+// the fuzzer's job in a build of any compiler, as an ordinary test. `--write-seeds FOLDER` writes
+// the tiny models there to start a fuzzer from.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -44,18 +44,30 @@ uint32_t random_below(size_t n) {  // xorshift
 
 // One to four changes: a byte, an aligned word from a list of awkward ones, a copied run, a cut.
 Bytes mutate(Bytes bytes) {
-  constexpr uint32_t kAwkward[] = {0, 1, 4, 0x7F, 0xFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x10000, 0x7FC00000};
+  constexpr uint32_t kAwkward[] = {0,          1,          4,          0x7F,    0xFF,
+                                   0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x10000, 0x7FC00000};
   for (uint32_t n = 1 + random_below(4); n != 0 && bytes.size() >= 128; --n) {
     const size_t head = std::min<size_t>(bytes.size(), 4096);
     switch (random_below(8)) {
-      case 0: case 1: case 2: bytes[random_below(head)] = static_cast<uint8_t>(random_below(256)); break;
-      case 3: case 4: case 5: {
+      case 0:
+      case 1:
+      case 2:
+        bytes[random_below(head)] = static_cast<uint8_t>(random_below(256));
+        break;
+      case 3:
+      case 4:
+      case 5: {
         const uint32_t word = kAwkward[random_below(std::size(kAwkward))];
         std::memcpy(bytes.data() + random_below(head / 4) * 4, &word, 4);
         break;
       }
-      case 6: std::copy_n(bytes.data() + random_below(head - 64), 1 + random_below(63), bytes.data() + random_below(head - 64)); break;
-      default: bytes.resize(bytes.size() - random_below(64)); break;
+      case 6:
+        std::copy_n(bytes.data() + random_below(head - 64), 1 + random_below(63),
+                    bytes.data() + random_below(head - 64));
+        break;
+      default:
+        bytes.resize(bytes.size() - random_below(64));
+        break;
     }
   }
   return bytes;
@@ -68,7 +80,8 @@ int main(int argc, char** argv) {
   if (argc == 3 && std::string(argv[1]) == "--write-seeds") {
     for (size_t i = 0; i < corpus.size(); ++i)
       std::ofstream(fs::path(argv[2]) / ("seed" + std::to_string(i) + ".fb"), std::ios::binary)
-          .write(reinterpret_cast<const char*>(corpus[i].data()), static_cast<std::streamsize>(corpus[i].size()));
+          .write(reinterpret_cast<const char*>(corpus[i].data()),
+                 static_cast<std::streamsize>(corpus[i].size()));
     return EXIT_SUCCESS;
   }
   for (int i = 1; i < argc; ++i) {
@@ -88,6 +101,7 @@ int main(int argc, char** argv) {
     const Bytes bytes = mutate(corpus[random_below(corpus.size())]);
     mpq::test::fuzz_model(bytes.data(), bytes.size());
   }
-  std::printf("%zu files and %d mutations of them: none crashes the reader\n", corpus.size(), kMutations);
+  std::printf("%zu files and %d mutations of them: none crashes the reader\n", corpus.size(),
+              kMutations);
   return EXIT_SUCCESS;
 }

@@ -17,9 +17,10 @@ struct CorruptionCounts {
   uint64_t refused = 0, accepted = 0;
 };
 
-// Calls `accepted(model, offset, value)` for each changed file that loads: bytes [begin, end) of header
-// and metadata, each with `step`-th of its 255 other values. `file` starts at a multiple of 64 and is
-// as it was afterwards. The digests of segments are not verified, so that their change is harmless.
+// Calls `accepted(model, offset, value)` for each changed file that loads: bytes [begin, end) of
+// header and metadata, each with `step`-th of its 255 other values. `file` starts at a multiple of
+// 64 and is as it was afterwards. The digests of segments are not verified, so that their change is
+// harmless.
 inline CorruptionCounts for_each_corruption(
     std::span<std::byte> file, size_t begin, size_t end, int step,
     const std::function<void(const format::Model&, size_t offset, int value)>& accepted) {
@@ -30,7 +31,8 @@ inline CorruptionCounts for_each_corruption(
     if (size > sizeof(format::Header) && size <= file.size()) format::seal(file);
   };
   for (size_t offset = begin; offset < end; ++offset) {
-    if (offset >= format::kDigestOffset && offset < format::kDigestOffset + header.digest.size()) continue;
+    if (offset >= format::kDigestOffset && offset < format::kDigestOffset + header.digest.size())
+      continue;
     const std::byte original = file[offset];
     for (int delta = 1; delta < 256; delta += step) {
       file[offset] = static_cast<std::byte>(std::to_integer<int>(original) + delta);

@@ -43,8 +43,7 @@ struct TinyModel {
   format::TensorId codes(const std::string& name, DType type, Shape shape,
                          const std::vector<int32_t>& codes) {
     std::vector<std::byte> bytes(format::packed_bytes(codes.size(), bits_of(type)));
-    for (size_t i = 0; i < codes.size(); ++i)
-      format::set_code(bytes, i, bits_of(type), codes[i]);
+    for (size_t i = 0; i < codes.size(); ++i) format::set_code(bytes, i, bits_of(type), codes[i]);
     return constant(name, type, std::move(shape), std::move(bytes));
   }
   template <typename T>
@@ -76,9 +75,10 @@ struct TinyModel {
   }
 };
 
-// image u8 [1,6,6,3] -> image_quantize -> conv1 (u8 x s8 -> u4) -> max pool -> conv2 (u4 x s4, float
-// residual, two outputs u8 and u4) -> conv3 (u4 x s2, two groups, residual in the accumulator
-// domain -> u2) -> add (u8 and u2 -> u8) -> global average pool -> u8 -> linear (u8 x s8 -> f32 [1,5]).
+// image u8 [1,6,6,3] -> image_quantize -> conv1 (u8 x s8 -> u4) -> max pool -> conv2 (u4 x s4,
+// float residual, two outputs u8 and u4) -> conv3 (u4 x s2, two groups, residual in the accumulator
+// domain -> u2) -> add (u8 and u2 -> u8) -> global average pool -> u8 -> linear (u8 x s8 -> f32
+// [1,5]).
 inline TinyModel tiny_conv_net() {
   using namespace format;
   TinyModel t;
@@ -96,36 +96,49 @@ inline TinyModel tiny_conv_net() {
 
   const TensorId w1 = t.random_weights("conv1.weight", DType::kS8, {8, 3, 3, 3});
   const auto [m1, b1] = t.requant("conv1", 8, 0.0002F, 5.0F);
-  const TensorId a1 = t.values<int32_t>("conv1.acc_bias", DType::kS32,
-                                        {9, -8, 700, -600, 5000, 4, -3, 2});
+  const TensorId a1 =
+      t.values<int32_t>("conv1.acc_bias", DType::kS32, {9, -8, 700, -600, 5000, 4, -3, 2});
   const TensorId y1 = t.activation("conv1.out", DType::kU4, {1, 8, 6, 6}, 0.5F);
   t.node("conv1",
-         Conv2dAttrs{.pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1,
+         Conv2dAttrs{.pad_top = 1,
+                     .pad_left = 1,
+                     .pad_bottom = 1,
+                     .pad_right = 1,
                      .requant = {.lo = 0, .hi = 15}},
          {x, w1, m1, b1, a1}, {y1});
 
   const TensorId p = t.activation("pool.out", DType::kU4, {1, 8, 3, 3}, 0.5F);
-  t.node("pool",
-         MaxPoolAttrs{.kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .pad_top = 1,
-                      .pad_left = 1},
-         {y1}, {p});
+  t.node(
+      "pool",
+      MaxPoolAttrs{
+          .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .pad_top = 1, .pad_left = 1},
+      {y1}, {p});
 
   const TensorId w2 = t.random_weights("conv2.weight", DType::kS4, {8, 8, 1, 1});
   const auto [m2, b2] = t.requant("conv2", 8, 0.5F, 100.0F);
   const TensorId y2 = t.activation("conv2.out", DType::kU8, {1, 8, 3, 3}, 0.25F, 100);
   const TensorId y2b = t.activation("conv2.low", DType::kU4, {1, 8, 3, 3}, 1.0F);
   t.node("conv2",
-         Conv2dAttrs{.requant = {.lo = 0, .hi = 255, .residual_scale = 2.0F, .second_scale = 0.25F,
-                                 .second_bias = -20.0F, .second_lo = 0, .second_hi = 15}},
+         Conv2dAttrs{.requant = {.lo = 0,
+                                 .hi = 255,
+                                 .residual_scale = 2.0F,
+                                 .second_scale = 0.25F,
+                                 .second_bias = -20.0F,
+                                 .second_lo = 0,
+                                 .second_hi = 15}},
          {p, w2, m2, b2, kNoTensor, p}, {y2, y2b});
 
   const TensorId w3 = t.random_weights("conv3.weight", DType::kS2, {8, 4, 3, 3});
   const auto [m3, b3] = t.requant("conv3", 8, 0.01F, 1.0F);
-  const TensorId f3 = t.values<int32_t>("conv3.factor", DType::kS32,
-                                        {70, 80, 90, -100, 110, 120, 0, 140});
+  const TensorId f3 =
+      t.values<int32_t>("conv3.factor", DType::kS32, {70, 80, 90, -100, 110, 120, 0, 140});
   const TensorId y3 = t.activation("conv3.out", DType::kU2, {1, 8, 3, 3}, 3.0F);
   t.node("conv3",
-         Conv2dAttrs{.pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1, .groups = 2,
+         Conv2dAttrs{.pad_top = 1,
+                     .pad_left = 1,
+                     .pad_bottom = 1,
+                     .pad_right = 1,
+                     .groups = 2,
                      .requant = {.lo = 0, .hi = 3, .residual_shift = 4}},
          {y2b, w3, m3, b3, kNoTensor, y2, f3}, {y3});
 
@@ -134,7 +147,8 @@ inline TinyModel tiny_conv_net() {
          {y2, y3}, {s});
 
   const TensorId g = t.activation("avg.out", DType::kU8, {1, 8, 1, 1}, 0.3F);
-  t.node("avg", AvgPoolAttrs{.multiplier = 1.0F / 9.0F, .bias = 3.5F, .lo = 0, .hi = 127}, {s}, {g});
+  t.node("avg", AvgPoolAttrs{.multiplier = 1.0F / 9.0F, .bias = 3.5F, .lo = 0, .hi = 127}, {s},
+         {g});
 
   const TensorId w4 = t.random_weights("fc.weight", DType::kS8, {5, 8});
   const auto [m4, b4] = t.requant("fc", 5, 0.001F, -1.0F);
@@ -162,7 +176,8 @@ inline TinyModel tiny_conv_net() {
 }
 
 // x f32 [1,12] -> quantize (u8, zero point 128) -> linear (u8 x s4 -> u4) -> linear (u4 x s2 -> f32
-// [1,3]), and a second output of the graph: the accumulators (s32 [1,4]) of a third linear (u4 x s8).
+// [1,3]), and a second output of the graph: the accumulators (s32 [1,4]) of a third linear (u4 x
+// s8).
 inline TinyModel tiny_linear_net() {
   using namespace format;
   TinyModel t;
