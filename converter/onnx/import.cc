@@ -19,7 +19,7 @@ constexpr int kShownProblems = 20;
 const Operand kAbsentOperand;
 
 Error corrupt(const std::string& what) { return Error{Status::kCorrupt, "ONNX model: " + what}; }
-std::string shown(const std::string& name) { return "'" + name.substr(0, 200) + "'"; }
+std::string shown(const std::string& name) { return std::string("'").append(name, 0, 200) + "'"; }
 
 bool is_default_domain(const std::string& domain) { return domain.empty() || domain == "ai.onnx"; }
 
