@@ -298,10 +298,13 @@ class Walk {
       std::vector<float> missing = take_patches(sample, x.real, g);
       for (size_t i = 0; i < missing.size(); ++i) missing[i] -= inputs[i];
       const size_t rows = inputs.size() / k;
+      const auto held_out_images =
+          static_cast<size_t>(static_cast<double>(data_.count) * std::clamp(options_.held_out, 0.0, 0.5));
       const std::vector<float> errors = product_transposed(missing, own, rows, k, per_group);
       missing = {};
       MPQ_TRY(const QuantisedWeights part,
-              compensate_weights(own, per_group, bits, {inputs, errors, rows},
+              compensate_weights(own, per_group, bits,
+                                 {inputs, errors, rows, held_out_images * (rows / data_.count)},
                                  {options_.damping, options_.refit}));
       all.scale.insert(all.scale.end(), part.scale.begin(), part.scale.end());
       all.codes.insert(all.codes.end(), part.codes.begin(), part.codes.end());

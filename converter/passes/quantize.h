@@ -56,6 +56,7 @@ struct PtqOptions {
   double equalise = 0.5;      // 0: off; 1: every channel to the same range
   double damping = 0.01;      // of the mean diagonal of H
   double refit = 1.0;         // share of the least-squares refit of the weights; 0: off
+  double held_out = 0.0;      // share of the samples that choose the refit's damping; 0: none
   int residual_bits = 8;
   uint32_t batch = 32;        // samples evaluated together
   // Called when a layer is finished: how many of how many, its name. Returning false stops.

@@ -30,6 +30,7 @@ QuantisedWeights quantise_weights(std::span<const float> weights, size_t channel
 struct Calibration {
   std::span<const float> inputs, errors;
   size_t rows = 0;
+  size_t held_out = 0;  // of the rows, the last ones: they choose how much the refit is damped
 };
 struct CompensationOptions {
   double damping = 0.01;  // of the mean diagonal of X^T X
@@ -39,7 +40,8 @@ struct CompensationOptions {
 // Minimises ||X_float W^T - X (scale * codes)^T||^2 + damping * ||W - scale * codes||^2 approximately:
 // the real minimum W*, scales by search around W*, then nearest-plane rounding along the Cholesky
 // factor of X^T X + damping (each rounding error is made good by the columns still to come; columns
-// with the largest energy first).
+// with the largest energy first). A layer may have more columns than the sample has independent
+// rows: rows that are held out choose a stronger damping for W*, or a part of the way to it.
 Result<QuantisedWeights> compensate_weights(std::span<const float> weights, size_t channels, int bits,
                                             const Calibration& calibration,
                                             const CompensationOptions& options);

@@ -122,7 +122,7 @@ TEST_CASE("weights: compensated rounding is between nearest rounding and the opt
     for (size_t i = 0; i < x.size(); ++i) x[i] += common[i / kColumns];
     const std::vector<float> w = normal(kColumns, seed + 100);
     const std::vector<float> none(kRows, 0.0F);
-    const Result<QuantisedWeights> found = compensate_weights(w, 1, 2, {x, none, kRows}, {1e-6, 1.0});
+    const Result<QuantisedWeights> found = compensate_weights(w, 1, 2, {x, none, kRows, 0}, {1e-6, 1.0});
     REQUIRE(found.ok());
     const double scale = found->scale[0];
     const double error = output_error(x, kRows, w, real_weights(*found, 0, kColumns));
@@ -154,7 +154,7 @@ TEST_CASE("weights: the refit makes good what the inputs lost") {
     errors.push_back(e);
   }
   const auto ratio = [&](double refit) {
-    const Result<QuantisedWeights> q = compensate_weights(w, 1, 8, {x, errors, kRows}, {1e-6, refit});
+    const Result<QuantisedWeights> q = compensate_weights(w, 1, 8, {x, errors, kRows, 0}, {1e-6, refit});
     REQUIRE(q.ok());
     const std::vector<double> real_q = real_weights(*q, 0, kColumns);
     double num = 0.0, den = 0.0;
@@ -166,6 +166,27 @@ TEST_CASE("weights: the refit makes good what the inputs lost") {
   };
   CHECK(ratio(1.0) == doctest::Approx(1.25).epsilon(0.01));
   CHECK(ratio(0.0) == doctest::Approx(1.0).epsilon(0.01));
+}
+
+TEST_CASE("weights: rows held out keep a refit from learning noise") {
+  // More columns than rows to learn from, and errors that have nothing to do with the inputs.
+  constexpr size_t kRows = 100, kHeldOut = 40, kColumns = 64;
+  const std::vector<float> x = normal(kRows * kColumns, 21), noise = normal(kRows, 22, 3.0F);
+  const std::vector<float> w = normal(kColumns, 23);
+  const auto moved = [&](const std::vector<float>& errors, size_t held_out) {
+    const Result<QuantisedWeights> q = compensate_weights(w, 1, 8, {x, errors, kRows, held_out}, {1e-3, 1.0});
+    REQUIRE(q.ok());
+    const std::vector<double> real = real_weights(*q, 0, kColumns);
+    double sum = 0.0;
+    for (size_t k = 0; k < kColumns; ++k) sum += (real[k] - w[k]) * (real[k] - w[k]);
+    return std::sqrt(sum);
+  };
+  CHECK(moved(noise, 0) > 1.0);
+  CHECK(moved(noise, kHeldOut) < 0.3 * moved(noise, 0));
+  // Errors that the inputs do explain are still learnt: E = 0.5 X w.
+  std::vector<float> explained(kRows);
+  for (size_t i = 0; i < x.size(); ++i) explained[i / kColumns] += 0.5F * x[i] * w[i % kColumns];
+  CHECK(moved(explained, kHeldOut) > 0.6 * moved(explained, 0));
 }
 
 TEST_CASE("steps: the least-squares step is as good as a brute-force one") {
