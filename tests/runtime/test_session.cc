@@ -1,4 +1,7 @@
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <set>
 
 #include "tests/runtime/support.h"
 #include "tests/support/naive_model.h"
@@ -113,6 +116,47 @@ TEST_CASE("session: with keep_tensors every tensor can be read after the run") {
       CHECK(wrong_images(c, id, bytes, 2, 0) == 0);
     }
   }
+}
+
+TEST_CASE("session: the models under test do not hide errors behind constant tensors") {
+  for (const auto make : {make_everything, make_matrix, make_codes}) {
+    const Case c(make, 12);
+    for (format::TensorId id = 0; id < c.model->graph().tensors.size(); ++id) {
+      if (c.model->graph().tensors[id].is_constant()) continue;
+      std::set<std::byte> values;
+      for (const auto& image : c.tensors) values.insert(image[id].begin(), image[id].end());
+      CAPTURE(c.model->graph().tensors[id].name);
+      CHECK(values.size() >= (bits_of(c.model->graph().tensors[id].dtype) == 2 ? 3 : 5));
+    }
+  }
+}
+
+TEST_CASE("session: weights that the file holds in a kernel's layout are used, others are packed") {
+  ModelMaker maker(13);
+  make_matrix(&maker);
+  const auto input = random_input(&maker, maker.model.tensors[maker.model.inputs[0]]);
+  const auto run = [&](std::vector<format::Prepacked> prepacked) {
+    maker.model.prepacked = std::move(prepacked);
+    const format::AlignedBytes file = file_of(maker.model);
+    const auto session = make_session(open_model(file), {});
+    std::copy(input.begin(), input.end(), session->input(0).begin());
+    REQUIRE(session->run().ok());
+    const auto output = session->output(0);
+    return std::vector<std::byte>(output.begin(), output.end());
+  };
+  const auto plain = run({});
+  // The portable kernel's layout: one int8 a code, in the order of the file.
+  constexpr uint32_t kHidden = 1;
+  const format::Tensor& weights = maker.model.tensors[maker.model.nodes[kHidden].inputs[1]];
+  std::vector<std::byte> codes, zeros;
+  for (uint64_t i = 0; i < 67 * 40; ++i)
+    codes.push_back(static_cast<std::byte>(format::get_code(weights.data, i, 2, true)));
+  zeros.resize(codes.size());
+  CHECK(run({{kHidden, "oihw8_v1", codes}}) == plain);
+  CHECK(run({{kHidden, "oihw8_v1", zeros}}) != plain);  // so they are really used
+  CHECK(run({{kHidden, "another_layout_v1", zeros}}) == plain);
+  zeros.pop_back();
+  CHECK(run({{kHidden, "oihw8_v1", zeros}}) == plain);  // of another size
 }
 
 TEST_CASE("session: the comparison sees a single wrong byte") {
