@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <cmath>
@@ -169,14 +170,25 @@ TEST_CASE("quantize: a mixed map is followed layer by layer") {
 
 TEST_CASE("quantize: the same input gives the same bits") {
   const std::vector<float> data = samples(13);
-  Graph a = small_net(14), b = a, c = a;
+  Graph a = small_net(14), b = a, c = a, d = a;
   REQUIRE(quantize(&a, uniform_bits(a, 4, 4), {data, kCount}, {}).ok());
   REQUIRE(quantize(&b, uniform_bits(b, 4, 4), {data, kCount}, {}).ok());
   PtqOptions odd;
   odd.batch = 7;  // does not divide the number of samples
   REQUIRE(quantize(&c, uniform_bits(c, 4, 4), {data, kCount}, odd).ok());
+  cpu_set_t all, one;  // our loops use the processors that they may run on: here a single one
+  REQUIRE(sched_getaffinity(0, sizeof all, &all) == 0);
+  CPU_ZERO(&one);
+  for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++cpu)
+    if (CPU_ISSET(cpu, &all)) CPU_SET(cpu, &one);
+  REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);
+  const bool alone = quantize(&d, uniform_bits(d, 4, 4), {data, kCount}, {}).ok();
+  REQUIRE(sched_setaffinity(0, sizeof all, &all) == 0);
+  REQUIRE(alone);
   for (size_t i = 0; i < a.nodes.size(); ++i) {
     if (!a.nodes[i].weight_quant) continue;
+    CHECK(a.nodes[i].weight_quant->codes == d.nodes[i].weight_quant->codes);
+    CHECK(a.nodes[i].weight_quant->spec.scale == d.nodes[i].weight_quant->spec.scale);
     CHECK(a.nodes[i].weight_quant->codes == b.nodes[i].weight_quant->codes);
     CHECK(a.nodes[i].weight_quant->spec.scale == b.nodes[i].weight_quant->spec.scale);
     CHECK(a.nodes[i].weight_quant->codes == c.nodes[i].weight_quant->codes);
