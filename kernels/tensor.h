@@ -15,7 +15,7 @@ enum class Elem : uint8_t { f32, s32, u8, s8, u4, s4, u2, s2 };
 // `data` is channel 0 of pixel (0, 0) of image 0; halo pixels lie around it, at negative rows and
 // columns too, and hold the code of real 0 (the zero point). A pixel is cb contiguous bytes and the
 // pixels of a row are contiguous, so any pixel shift is a constant offset and every tap of a kernel
-// row (S taps x cb bytes) is one contiguous run. Channels C and above of the last block hold
+// row (S taps x cb bytes) is one contiguous run. `data` and the strides are multiples of cb. Channels C and above of the last block hold
 // unspecified codes: packed weights are 0 there.
 struct Planes {
   uint8_t* data = nullptr;

@@ -1,3 +1,6 @@
+#include <cmath>
+#include <utility>
+
 #include <doctest/doctest.h>
 
 #include "kernels/eltwise/eltwise.h"
@@ -16,8 +19,10 @@ using kernels::WorkRange;
 struct AddCase {
   AddShape shape;
   uint32_t cb = 64;
-  bool second = false, in_place = false;
+  bool second = false;
+  bool all_pairs = false;  // of codes, and one of them on a tie
 };
+const AddShape kAllPairs = {1, 64, 16, 64};  // 2^16 elements
 
 AddArgs random_scales(Rng& rng) {
   AddArgs a;
@@ -36,6 +41,22 @@ AddArgs random_scales(Rng& rng) {
   return a;
 }
 
+// Large scales that cancel, and a bias for which some pair of codes is between two codes to within far
+// less than the sums' roundings: their order and number decide.
+void put_a_pair_on_a_tie(AddArgs* args, Rng& rng) {
+  args->a_scale = rng.uniform(20.0F, 60.0F);
+  args->b_scale = -args->a_scale * rng.uniform(0.9F, 1.1F);
+  args->b_zero_point = args->a_zero_point;  // so that equal codes nearly cancel
+  args->hi = 255;
+  for (;;) {
+    const double a = double{args->a_scale} * (rng.between(0, 255) - args->a_zero_point);
+    const double b = double{args->b_scale} * (rng.between(0, 255) - args->b_zero_point);
+    if (std::fabs(a + b) > 200 || std::fabs(b) < 1000) continue;
+    args->bias = static_cast<float>(rng.between(10, 50) + 0.5 - a - b);
+    return;
+  }
+}
+
 Problem add_problem(const AddKernel& row, const AddCase& c, Rng& rng) {
   const AddShape& s = c.shape;
   Problem p;
@@ -47,12 +68,19 @@ Problem add_problem(const AddKernel& row, const AddCase& c, Rng& rng) {
     planes.halo = rng.below(2);
     return planes;
   };
-  const PlanesOperand a = add_planes(&p, "a", spec(), Role::kInput, any_code);
-  const PlanesOperand b = add_planes(&p, "b", spec(), Role::kInput, any_code);
+  // The index of an element: its low byte is the code of a, its high byte that of b.
+  const auto index = [&](uint32_t, uint32_t channel, uint32_t i, uint32_t j) {
+    return static_cast<int32_t>((channel * s.h + i) * s.w + j);
+  };
+  const auto a_code = [&](auto... at) { return c.all_pairs ? index(at...) & 255 : any_code(); };
+  const auto b_code = [&](auto... at) { return c.all_pairs ? index(at...) >> 8 : any_code(); };
+  const PlanesOperand a = add_planes(&p, "a", spec(), Role::kInput, a_code);
+  const PlanesOperand b = add_planes(&p, "b", spec(), Role::kInput, b_code);
   const PlanesOperand y = add_output_planes(&p, "y", spec());
   PlanesOperand second;
   if (c.second) second = add_output_planes(&p, "second y", spec());
   AddArgs args = random_scales(rng);
+  if (c.all_pairs) put_a_pair_on_a_tie(&args, rng);
   args.shape = s;
   const auto bind = [=](Pointers at) {
     AddArgs bound = args;
@@ -84,6 +112,15 @@ TEST_CASE("add: every kernel equals the reference") {
   });
 }
 
+TEST_CASE("add: every kernel equals the reference on all pairs of codes") {
+  for_each_kernel(add_kernels(), [](const AddKernel& row, Rng& rng) {
+    for (uint32_t i = 0; i < test_cases(40); ++i) {
+      const Problem p = add_problem(row, {.shape = kAllPairs, .second = true, .all_pairs = true}, rng);
+      require_ok(row.name, p, check(p, rng));
+    }
+  });
+}
+
 TEST_CASE("add: the output may be an input") {
   for_each_kernel(add_kernels(), [](const AddKernel& row, Rng& rng) {
     std::vector<uint8_t> a(64 * 3), b(64 * 3), apart(64 * 3);
@@ -102,6 +139,36 @@ TEST_CASE("add: the output may be an input") {
     row.run(args, {0, 1});
     CHECK(a == apart);
   });
+}
+
+void forget_zero_point(AddArgs* a) { a->b_zero_point = 0; }
+void add_in_other_order(AddArgs* a) {
+  std::swap(a->a, a->b);
+  std::swap(a->a_scale, a->b_scale);
+  std::swap(a->a_zero_point, a->b_zero_point);
+}
+void forget_second(AddArgs* a) { a->second.data = nullptr; }
+
+template <void (*kSpoil)(AddArgs*)>
+int times_caught() {
+  Rng rng(test_seed());
+  const AddKernel row = {"spoiled", kernels::kIsaScalar, [](const AddArgs& args, const WorkRange& range) {
+                           AddArgs spoiled = args;
+                           kSpoil(&spoiled);
+                           add_kernels().back().run(spoiled, range);
+                         }};
+  int caught = 0;
+  for (int i = 0; i < 10; ++i) {
+    const AddCase c = {.shape = kAllPairs, .second = true, .all_pairs = true};
+    caught += check(add_problem(row, c, rng), rng).check == "bytes" ? 1 : 0;
+  }
+  return caught;
+}
+
+TEST_CASE("add: kernels that forget a zero point, the order of additions or an output are caught") {
+  CHECK(times_caught<forget_zero_point>() > 5);
+  CHECK(times_caught<add_in_other_order>() > 2);
+  CHECK(times_caught<forget_second>() == 10);
 }
 
 TEST_CASE("add: the reference is the formula") {

@@ -1,5 +1,6 @@
 #include <cmath>
-#include <cstring>
+#include <set>
+#include <string>
 
 #include <doctest/doctest.h>
 
@@ -141,6 +142,47 @@ TEST_CASE("pool: every kernel equals the reference on ResNet-50's pools") {
       c.shape = {.n = 2, .c = 2048, .h = 7, .w = 7, .kernel_h = 7, .kernel_w = 7};
     require_pool(row, c, rng);
   });
+}
+
+// A pool that takes halo pixels for pixels of the image where the window is not clipped.
+void run_unclipped(const PoolArgs& args, const WorkRange& range) {
+  PoolArgs a = args;
+  a.x.data -= a.shape.pad_top * a.x.row + ptrdiff_t{a.shape.pad_left} * a.x.cb;
+  a.shape.h += 2 * a.shape.pad_top;
+  a.shape.w += 2 * a.shape.pad_left;
+  a.shape.pad_top = a.shape.pad_left = 0;
+  reference_of(PoolKind::kMax).run(a, range);
+}
+
+TEST_CASE("pool: a kernel that reads the halo is caught") {
+  Rng rng(test_seed());
+  PoolKernel row = reference_of(PoolKind::kMax);
+  row.run = run_unclipped;
+  std::set<std::string> checks;
+  for (int i = 0; i < 50; ++i) {
+    PoolCase c = {.shape = {.n = 1, .c = 16, .h = 5, .w = 5, .oh = 5, .ow = 5, .kernel_h = 3, .kernel_w = 3,
+                            .pad_top = 1, .pad_left = 1}, .cb = 16};
+    checks.insert(check(pool_problem(row, c, rng), rng).check);
+  }
+  // With a halo in memory its bytes show in the result; without one the read is outside the operand.
+  CHECK(checks.contains("fault"));
+  CHECK(checks.contains("unspecified"));
+}
+
+TEST_CASE("pool: an average that forgets its bias is caught") {
+  Rng rng(test_seed());
+  PoolKernel row = reference_of(PoolKind::kAverage);
+  row.run = [](const PoolArgs& args, const WorkRange& range) {
+    PoolArgs a = args;
+    a.bias = 0;
+    reference_of(PoolKind::kAverage).run(a, range);
+  };
+  int caught = 0;
+  for (int i = 0; i < 50; ++i) {
+    const PoolCase c = {.shape = {.c = 16, .h = 4, .w = 4, .kernel_h = 4, .kernel_w = 4}, .cb = 16};
+    caught += check(pool_problem(row, c, rng), rng).check == "bytes" ? 1 : 0;
+  }
+  CHECK(caught > 10);
 }
 
 // One image of one channel in blocks of 4, row by row.

@@ -113,6 +113,25 @@ TEST_CASE("quantize: the reference divides, rounds ties to even, clamps, sends N
   for (size_t i = 0; i < 8; ++i) CHECK(int{y[i]} == expected[i]);
 }
 
+TEST_CASE("quantize: a kernel that multiplies by the reciprocal is caught") {
+  Rng rng(test_seed());
+  QuantizeKernel row = kernels::quantize_kernels().back();
+  row.run = [](const QuantizeArgs& a, const WorkRange& range) {
+    std::vector<float> scaled(size_t{a.shape.n} * a.shape.c * a.shape.h * a.shape.w);
+    for (size_t i = 0; i < scaled.size(); ++i) scaled[i] = a.x[i] * (1.0F / a.scale);
+    QuantizeArgs divided = a;
+    divided.x = scaled.data();
+    divided.scale = 1.0F;
+    kernels::quantize_kernels().back().run(divided, range);
+  };
+  int caught = 0;
+  for (int i = 0; i < 50; ++i) {
+    const QuantizeProblem q = quantize_problem(row, {1, 16, 4, 40}, true, 16, rng);
+    caught += check(q.problem, rng).check == "bytes" ? 1 : 0;
+  }
+  CHECK(caught > 10);
+}
+
 TEST_CASE("image quantize: every kernel equals the reference") {
   for_each_kernel(kernels::image_quantize_kernels(), [](const ImageQuantizeKernel& row, Rng& rng) {
     for (uint32_t i = 0; i < test_cases(200); ++i) {
