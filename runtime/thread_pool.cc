@@ -28,6 +28,7 @@ void wait_while_equal(const std::atomic<uint32_t>& word, uint32_t old) {
       if (word.load(std::memory_order_acquire) != old) return;
       cpu_relax();
     }
+    std::this_thread::yield();  // the one we wait for may need this very core
   } while (std::chrono::steady_clock::now() < limit);
   word.wait(old, std::memory_order_acquire);
 }
