@@ -8,6 +8,7 @@
 #include "converter/cli/maps.h"
 #include "converter/cli/output.h"
 #include "converter/cli/progress.h"
+#include "converter/passes/fill_quantizers.h"
 #include "converter/passes/quantize.h"
 #include "converter/report.h"
 
@@ -40,7 +41,7 @@ Result<format::PrecisionMap> imported_map(const Graph& graph) {
         break;
       }
       if (!std::holds_alternative<Flatten>(before.op) &&
-          !std::holds_alternative<MaxPool>(before.op))
+          !std::holds_alternative<MaxPool>(before.op) && !std::holds_alternative<Relu>(before.op))
         break;
       at = producer(graph, before.inputs[0]);
     }
@@ -95,6 +96,47 @@ Result<format::PrecisionMap> quantise(const ConvertRequest& request,
   return std::move(search.map);
 }
 
+// Quantisers where a network that came quantised has none, by calibration images.
+Checked fill(const ConvertRequest& request, const format::ImagePreprocess& image, Network* network,
+             Converted* converted, Json* report) {
+  const std::vector<MissingQuantizer> missing = missing_quantizers(network->graph);
+  if (missing.empty()) return Ok{};
+  if (request.calib.empty()) {
+    const std::string more =
+        missing.size() == 1 ? "" : fmt::format(", and {} more", missing.size() - 1);
+    return Error{
+        Status::kInvalidArgument,
+        fmt::format("{}: {}{}; give images to calibrate 8-bit quantisers for them on, such "
+                    "as --calib images/",
+                    request.input, describe(network->graph, missing.front()), more)};
+  }
+  MPQ_TRY(const Calibration calibration, load_calibration(request.calib, request.calib_images,
+                                                          request.seed, image, request.quiet));
+  MPQ_TRY(const std::vector<FilledTensor> filled,
+          fill_quantizers(&network->graph, {calibration.samples, calibration.count}));
+  Json rows = Json::array();
+  size_t weights = 0;
+  for (const FilledTensor& tensor : filled) {
+    Json row = {{"name", tensor.name}, {"readers", tensor.readers}};
+    row["weights"] = tensor.is_weights;
+    if (!tensor.is_weights) {
+      row["step"] = tensor.scale;
+      row["zero_point"] = tensor.zero_point;
+    }
+    rows.push_back(std::move(row));
+    weights += tensor.is_weights ? 1 : 0;
+  }
+  (*report)["calibration_images"] = calibration.count;
+  (*report)["filled"] = std::move(rows);
+  converted->summary.push_back(
+      fmt::format("the network's own quantisers are kept; 8 bit for {} tensors{} that it left in "
+                  "float, calibrated on {} images",
+                  filled.size() - weights,
+                  weights == 0 ? "" : fmt::format(" and the weights of {} layers", weights),
+                  calibration.count));
+  return Ok{};
+}
+
 }  // namespace
 
 Result<Converted> convert_onnx(const ConvertRequest& request, Json* report) {
@@ -110,6 +152,7 @@ Result<Converted> convert_onnx(const ConvertRequest& request, Json* report) {
 
   format::PrecisionMap map;
   if (network.is_quantised) {
+    MPQ_CHECK(fill(request, image, &network, &converted, report));
     MPQ_TRY(map, imported_map(graph));
   } else {
     MPQ_TRY(map, quantise(request, image, &network, &converted, report));

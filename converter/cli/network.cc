@@ -6,6 +6,7 @@
 
 #include "converter/data/read_file.h"
 #include "converter/onnx/import.h"
+#include "converter/passes/fill_quantizers.h"
 #include "converter/passes/pass.h"
 #include "converter/precision/names.h"
 #include "format/sha256.h"
@@ -55,17 +56,6 @@ Checked check_pass_name(const std::string& name) {
                                              " Passes: " + known};
 }
 
-bool all_quantised(const Graph& graph) {
-  bool any = false;
-  for (const Node& node : graph.nodes) {
-    if (!std::holds_alternative<Conv>(node.op) && !std::holds_alternative<Linear>(node.op))
-      continue;
-    if (!node.weight_quant) return false;
-    any = true;
-  }
-  return any;
-}
-
 }  // namespace
 
 Result<Network> load_network(const std::string& path, const NetworkOptions& options) {
@@ -83,7 +73,7 @@ Result<Network> load_network(const std::string& path, const NetworkOptions& opti
   passes.after = [&](const Pass& pass, const Graph& graph) { dump(pass.name, graph); };
   MPQ_CHECK(run_passes(&network.graph, passes));
   MPQ_TRY(network.source_sha256, file_sha256(path));
-  network.is_quantised = all_quantised(network.graph);
+  network.is_quantised = has_quantizers(network.graph);
   return network;
 }
 

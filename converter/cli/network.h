@@ -12,7 +12,7 @@ struct Network {
   Graph graph;  // float passes have run
   std::vector<std::string> notes;
   std::string source_sha256;
-  bool is_quantised = false;  // every Conv and Linear carries codes
+  bool is_quantised = false;  // brings quantisers or codes along, perhaps not everywhere
 };
 
 struct NetworkOptions {

@@ -101,6 +101,42 @@ def small_network(unsupported=False, classes=4):
     return model(nodes, initializers, classes)
 
 
+def lsq_network():
+    """A residual block whose layers were trained with quantisers (Div, Clip, Round, Mul); the image,
+    the residual stream, the pool's input and the weights of stem and fc are float."""
+    rng = random.Random(6)
+    nodes, initializers = [], []
+
+    def quantiser(x, step, lo, hi):
+        q = x + ".q"
+        for part, number_ in ((".s", step), (".lo", lo), (".hi", hi)):
+            initializers.append(tensor(q + part, [], [number_]))
+        nodes.append(node("Div", q + "d", [x, q + ".s"], q + "1"))
+        nodes.append(node("Clip", q + "c", [q + "1", q + ".lo", q + ".hi"], q + "2"))
+        nodes.append(node("Round", q + "r", [q + "2"], q + "3"))
+        nodes.append(node("Mul", q + "m", [q + "3", q + ".s"], q))
+        return q
+
+    def conv(name, x, y, inner, low):
+        weights = [rng.gauss(0, 0.2) for _ in range(16 * inner * 9)]
+        initializers.append(tensor(name + ".w", [16, inner, 3, 3], weights))
+        w = quantiser(name + ".w", 0.05, -8, 7) if low else name + ".w"
+        nodes.append(node("Conv", name, [x, w], y, ints("kernel_shape", [3, 3]), ints("pads", [1] * 4)))
+
+    conv("stem", "image", "a", 3, False)
+    nodes.append(node("Relu", "relu0", ["a"], "b"))
+    conv("left", quantiser("b", 0.25, 0, 15), "c", 16, True)
+    nodes.append(node("Relu", "relu1", ["c"], "d"))
+    conv("inner", quantiser("d", 0.25, 0, 15), "e", 16, True)
+    nodes.append(node("Add", "sum", ["e", "b"], "f"))
+    nodes.append(node("Relu", "relu2", ["f"], "g"))
+    nodes.append(node("GlobalAveragePool", "pool", ["g"], "h"))
+    nodes.append(node("Flatten", "flat", ["h"], "i"))
+    initializers.append(tensor("fc.w", [4, 16], [rng.gauss(0, 1) for _ in range(64)]))
+    nodes.append(node("Gemm", "fc", ["i", "fc.w"], "y", data(1, "transB") + number(3, 1) + number(20, 2)))
+    return model(nodes, initializers, 4)
+
+
 def png(path, side, rng):
     rows = b"".join(b"\0" + bytes(rng.randrange(256) for _ in range(side * 3)) for _ in range(side))
 
@@ -218,6 +254,21 @@ def main():
     relu = [t for t in tensors if t["min"] == 0.0]
     check("calibrate writes a range and steps for each tensor", len(tensors) >= 8 and relu and
           all(0 < t["step_8"] < t["step_4"] < t["step_2"] for t in relu), out, err)
+
+    # A network that was trained with quantisers, but not everywhere.
+    lsq = write("lsq.onnx", lsq_network())
+    code, _, err = run(lsq, "-o", "lsq.fb")
+    check("a missing quantiser is named with the remedy", code == 2 and "stem" in err and "'image'" in err
+          and "--calib" in err and not os.path.exists("lsq.fb"), code, err)
+    code, out, err = run(lsq, "--calib", "images", "--report", "lsq.json", "-o", "lsq.fb")
+    filled = {r["name"] for r in json.load(open("lsq.json"))["filled"]} if code == 0 else set()
+    check("the rest is filled with 8 bit", code == 0 and filled == {"image", "stem", "b", "g", "i", "fc"}, filled, out, err)
+    weights = json.load(open("lsq.json"))["weights"] if code == 0 else {}
+    check("its own 4-bit codes are kept", weights == {"8": 16 * 27 + 64, "4": 2 * 16 * 16 * 9, "2": 0}, weights)
+    run(lsq, "--calib", "images", "-o", "lsq2.fb", "-q")
+    check("filling repeats byte for byte", code == 0 and open("lsq.fb", "rb").read() == open("lsq2.fb", "rb").read())
+    code, out, err = run("search", lsq, "--budget", "0.8")
+    check("EAGL reads the trained codes", code == 0 and json.loads(out)["checkpoint"] == "trained", out, err)
 
     # A budget in measured time: what mpqrun --profile --json writes.
     def profile(bits, times):
