@@ -7,7 +7,7 @@ namespace {
 constexpr ModeMask kRun = bit(Mode::kRun), kBench = bit(Mode::kBench),
                    kProfile = bit(Mode::kProfile), kEval = bit(Mode::kEval),
                    kInfo = bit(Mode::kInfo), kVerify = bit(Mode::kVerify),
-                   kCompare = bit(Mode::kCompare), kDoctor = bit(Mode::kDoctor);
+                   kCompare = bit(Mode::kCompare);
 constexpr ModeMask kSession = kRun | kBench | kProfile | kEval | kVerify | kCompare | kInfo;
 constexpr ModeMask kInputs = kRun | kBench | kProfile | kCompare;
 
