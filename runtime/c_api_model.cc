@@ -5,6 +5,8 @@
 #include "format/sha256.h"
 #include "runtime/c_api.h"
 #include "runtime/graph_info.h"
+#include "runtime/isa_choice.h"
+#include "runtime/prepack.h"
 
 namespace mpq::runtime {
 
@@ -300,6 +302,37 @@ mpq_status mpq_model_precision_layer(const mpq_model* model, size_t index,
       value.cost_low = group.cost_low;
     }
     write_info(value, layer);
+    return Ok{};
+  });
+}
+
+size_t mpq_model_prepacked_count(const mpq_model* model) {
+  return model_value<size_t>(model, 0, [](const Model& m) { return m.graph().prepacked.size(); });
+}
+
+mpq_status mpq_model_prepacked_info(const mpq_model* model, size_t index,
+                                    mpq_prepacked_info* info) {
+  return with_model(model, [&](const ModelPtr& m) -> Checked {
+    MPQ_CHECK(check_info(info));
+    const auto& segments = m->graph().prepacked;
+    if (index >= segments.size()) return out_of_range("prepacked", index, segments.size());
+    mpq_prepacked_info value;
+    MPQ_INIT(&value);
+    value.node = segments[index].node;
+    value.layout = segments[index].layout.c_str();
+    value.bytes = segments[index].data.size();
+    write_info(value, info);
+    return Ok{};
+  });
+}
+
+mpq_status mpq_model_prepack(const mpq_model* model, const char* isa, mpq_take_fn take,
+                             void* user) {
+  return with_model(model, [&](const ModelPtr& m) -> Checked {
+    if (isa == nullptr || take == nullptr) return invalid("mpq_model_prepack: NULL argument");
+    MPQ_TRY(const kernels::IsaMask mask, isa_of("mpq_model_prepack", isa));
+    MPQ_TRY(const std::vector<std::byte> file, prepack(m->graph(), mask));
+    take(user, file.data(), file.size());
     return Ok{};
   });
 }

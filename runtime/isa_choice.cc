@@ -10,6 +10,15 @@ kernels::IsaMask available_isa() {
   return mask;
 }
 
+Result<kernels::IsaMask> isa_of(const char* source, const char* name) {
+  kernels::IsaMask mask = 0;
+  if (!kernels::parse_isa(name, &mask))
+    return Error{Status::kInvalidArgument, std::string(source) + ": " +
+                                               std::string(name).substr(0, 32) +
+                                               " is not scalar, avx2, avx512vnni or amx"};
+  return mask;
+}
+
 Result<kernels::IsaMask> choose_isa(const char* name) {
   const char* source = "options.isa";
   if (name == nullptr) {
@@ -17,11 +26,7 @@ Result<kernels::IsaMask> choose_isa(const char* name) {
     source = "MPQ_ISA";
     if (name == nullptr || *name == '\0') return available_isa();
   }
-  kernels::IsaMask mask = 0;
-  if (!kernels::parse_isa(name, &mask))
-    return Error{Status::kInvalidArgument, std::string(source) + ": " +
-                                               std::string(name).substr(0, 32) +
-                                               " is not scalar, avx2, avx512vnni or amx"};
+  MPQ_TRY(const kernels::IsaMask mask, isa_of(source, name));
   if ((mask & ~available_isa()) != 0)
     return Error{Status::kUnsupportedCpu, std::string(source) + ": this machine has " +
                                               kernels::isa_name(available_isa()) + ", not " + name};

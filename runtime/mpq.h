@@ -276,6 +276,26 @@ MPQ_API mpq_status mpq_model_precision_map(const mpq_model* model, mpq_precision
 MPQ_API mpq_status mpq_model_precision_layer(const mpq_model* model, size_t index,
                                              mpq_precision_layer* layer);
 
+/* Weights that the file holds in the layouts of kernels as well: sessions that choose such a kernel
+ * copy them instead of packing. Everything works without them. */
+typedef struct mpq_prepacked_info {
+  uint32_t struct_size;
+  uint32_t node;      /* index for mpq_model_node_info */
+  const char* layout; /* name and version of the kernels' layout */
+  uint64_t bytes;
+} mpq_prepacked_info;
+
+MPQ_API size_t mpq_model_prepacked_count(const mpq_model* model);
+MPQ_API mpq_status mpq_model_prepacked_info(const mpq_model* model, size_t index,
+                                            mpq_prepacked_info* info);
+
+/* Takes bytes that are valid during the call. */
+typedef void (*mpq_take_fn)(void* user, const void* data, size_t bytes);
+/* Gives the model's file with prepacked weights for sessions of `isa` ("avx512vnni"; this machine
+ * need not have it) with batch 1 to take, once. Prepacked weights of other layouts stay. */
+MPQ_API mpq_status mpq_model_prepack(const mpq_model* model, const char* isa, mpq_take_fn take,
+                                     void* user);
+
 /* ---- Session -------------------------------------------------------------------------------- */
 
 /* Calls task(arg, i) once for every i in [0, tasks), in any order, at the same time or not, and

@@ -63,6 +63,7 @@ using StepFn = void (*)(const void* args, const kernels::ConvPart&, const kernel
 struct WeightsRequest {
   uint32_t node = 0;
   const char* layout = "";
+  size_t packed_bytes = 0;   // of the weights, which come first
   size_t bytes = 0;          // weights, rounded up to the alignment, then the arrays
   size_t scratch_bytes = 0;  // that pack needs
   std::function<void(const format::Model&, std::byte* destination, std::byte* scratch)> pack;

@@ -6,7 +6,7 @@ check=$1
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 failed=0
-mkdir -p "$tree/kernels/conv" "$tree/format" "$tree/runtime/cli" "$tree/runtime/ops" "$tree/converter/data"
+mkdir -p "$tree/kernels/conv" "$tree/format" "$tree/runtime/cli" "$tree/runtime/ops" "$tree/converter/data" "$tree/converter/cli"
 
 # file LINE: writes one include; must_pass and must_fail judge the tree.
 plant() { printf '%s\n' "$2" >"$tree/$1"; }
@@ -28,6 +28,7 @@ right runtime/plan.cc '#include "format/model.h"'
 right converter/lower.cc '#include "format/model.h"'
 right runtime/cli/run.cc '#include "runtime/mpq.h"'
 right runtime/cli/run.cc '#include "converter/data/image.h"'
+right converter/cli/prepack.cc '#include "runtime/mpq.h"'
 right kernels/conv/conv_avx2.cc '#include <immintrin.h>'  # our list names the library's headers only
 wrong kernels/conv/conv.cc '#include "format/model.h"'
 wrong kernels/conv/conv.h '#include "runtime/plan.h"'
@@ -45,6 +46,9 @@ wrong runtime/cli/run.cc '#include "format/model.h"'
 wrong runtime/cli/run.cc '#include "kernels/cpu.h"'
 wrong converter/lower.cc '#include "runtime/mpq.h"'
 wrong converter/lower.cc '#include "../kernels/cpu.h"'
+wrong converter/cli/prepack.cc '#include "runtime/prepack.h"'
+wrong converter/cli/prepack.cc '#include "kernels/conv/conv.h"'
+wrong converter/data/image.cc '#include "runtime/mpq.h"'
 wrong converter/data/image.cc '#include "converter/graph.h"'
 
 rm -r "$tree/format"

@@ -12,6 +12,7 @@
 #include "converter/cli/images.h"
 #include "converter/cli/input.h"
 #include "converter/cli/output.h"
+#include "converter/cli/prepack.h"
 #include "format/writer.h"
 
 namespace mpq::convert::cli {
@@ -66,12 +67,16 @@ Checked run_convert(const ConvertRequest& request, const Global& global) {
   MPQ_TRY(Converted converted, door->convert(request, &report));
   format::Model& model = converted.lowered.model;
   model.producer = "mpqconvert " MPQ_VERSION;
-  MPQ_TRY(const std::vector<std::byte> bytes, format::write(model));
+  MPQ_TRY(std::vector<std::byte> bytes, format::write(model));
+  for (const std::string& isa : request.prepack) {
+    MPQ_TRY(bytes, prepack(bytes, isa));
+  }
   MPQ_CHECK(write_file(request.output, bytes));
 
   const Histogram histogram = weight_histogram(model);
   report["output"] = request.output;
   report["bytes"] = bytes.size();
+  report["prepacked"] = request.prepack;
   report["weights"] = {
       {"8", histogram.weights[0]}, {"4", histogram.weights[1]}, {"2", histogram.weights[2]}};
   if (!request.report.empty()) MPQ_CHECK(write_text(request.report, report.dump(2) + "\n"));
@@ -110,6 +115,10 @@ Run add_convert(CLI::App* app, const Global* global) {
   app->add_flag("--accumulators", r.accumulators, "the classifier writes its exact s32 sums");
   app->add_option("--cost-table", r.cost_table, "JSON of measured latencies or energies");
   app->add_option("--seed", r.seed, "choice of calibration images")->capture_default_str();
+  app->add_option("--prepack", r.prepack,
+                  "avx512vnni,avx2: adds weights as kernels of these want them")
+      ->delimiter(',')
+      ->check(CLI::Validator(check_isa, "ISA"));
   app->add_option("--report", r.report, "JSON: what was done, layer by layer");
   app->add_option("--pareto", r.pareto, "JSON: the whole frontier of the map's search");
   app->add_option("--dump-after", r.network.dump_after,

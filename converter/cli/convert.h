@@ -25,7 +25,8 @@ struct ConvertRequest {
   uint64_t seed = 0;
   std::string preset = "torchvision-v1";
   bool crop_only_small = false;
-  std::string pareto, report;  // JSON files to write
+  std::vector<std::string> prepack;  // instruction sets
+  std::string pareto, report;        // JSON files to write
 };
 
 // What a front door hands to the common end of the verb.

@@ -1,4 +1,6 @@
 // mpqrun info MODEL: what is in a file.
+#include <map>
+
 #include "runtime/cli/model_facts.h"
 #include "runtime/cli/report.h"
 #include "runtime/cli/text.h"
@@ -22,6 +24,25 @@ std::string preprocess_text(const mpq_image_preprocess& p) {
       p.crop_w, p.crop_h, static_cast<double>(p.mean[0]), static_cast<double>(p.mean[1]),
       static_cast<double>(p.mean[2]), static_cast<double>(p.stddev[0]),
       static_cast<double>(p.stddev[1]), static_cast<double>(p.stddev[2]));
+}
+
+struct Prepacked {
+  size_t layers = 0;
+  uint64_t bytes = 0;
+};
+
+// By layout.
+std::map<std::string, Prepacked> prepacked_of(const Model& model) {
+  std::map<std::string, Prepacked> layouts;
+  for (size_t i = 0; i < mpq_model_prepacked_count(model.get()); ++i) {
+    mpq_prepacked_info info;
+    MPQ_INIT(&info);
+    if (mpq_model_prepacked_info(model.get(), i, &info) != MPQ_OK) continue;
+    Prepacked& p = layouts[info.layout];
+    ++p.layers;
+    p.bytes += info.bytes;
+  }
+  return layouts;
 }
 
 std::string summary(const Model& model, const ModelFacts& facts) {
@@ -53,6 +74,9 @@ std::string summary(const Model& model, const ModelFacts& facts) {
     line("map", format("%s, cost %s, solver %s, budget %.3g, %s weights", or_empty(map.method),
                        or_empty(map.cost_model), or_empty(map.solver), map.budget,
                        or_empty(map.checkpoint)));
+  for (const auto& [layout, p] : prepacked_of(model))
+    line("prepacked", format("%s: %zu layers, %s", layout.c_str(), p.layers,
+                             bytes_text(p.bytes).c_str()));
   if (const size_t labels = mpq_model_label_count(model.get()); labels != 0)
     line("labels", format("%zu: %s, ...", labels, model.label(0).c_str()));
   for (size_t i = 0; i < mpq_model_metadata_count(model.get()); ++i)
@@ -194,6 +218,8 @@ Json document_of(const Args& args, const Model& model, const std::vector<mpq_ste
                                            {"cost_high", layer.cost_high},
                                            {"cost_low", layer.cost_low}});
   }
+  for (const auto& [layout, sum] : prepacked_of(model))
+    document["prepacked"][layout] = {{"layers", sum.layers}, {"bytes", sum.bytes}};
   for (size_t i = 0; i < mpq_model_metadata_count(model.get()); ++i)
     document["metadata"][or_empty(mpq_model_metadata_key(model.get(), i))] =
         or_empty(mpq_model_metadata_value(model.get(), i));

@@ -93,6 +93,7 @@ WeightsRequest weights_request(uint32_t node, const format::Node& n, const forma
   WeightsRequest request;
   request.node = node;
   request.layout = kernel->layout;
+  request.packed_bytes = packed;
   request.bytes = arrays_at + arrays.bytes();
   request.scratch_bytes = count;
   request.pack = [=, type = weights.dtype, data = weights.data](

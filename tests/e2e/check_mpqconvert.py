@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """mpqconvert from the outside: verbs, messages, exit codes, files. Standard library only.
 
-   check_mpqconvert.py MPQCONVERT
+   check_mpqconvert.py MPQCONVERT [MPQRUN]
 """
 import json
 import os
@@ -13,6 +13,7 @@ import tempfile
 import zlib
 
 tool = os.path.abspath(sys.argv[1])
+mpqrun = os.path.abspath(sys.argv[2]) if len(sys.argv) > 2 else None
 failures = []
 
 
@@ -241,6 +242,24 @@ def main():
     check("the report says the bits of the map", rows.get("left") == (2, 2) and rows.get("inner") == (4, 8), rows)
     run(*common, "--map", "edited.json", "-o", "b.fb", "-q")
     check("a conversion repeats byte for byte", code == 0 and open("a.fb", "rb").read() == open("b.fb", "rb").read())
+    code, out, err = run(*common, "--map", "edited.json", "--prepack", "avx512vnni,avx2", "-o", "packed.fb", "--json")
+    check("--prepack adds to the file", code == 0 and os.path.getsize("packed.fb") > os.path.getsize("a.fb")
+          and json.loads(out)["prepacked"] == ["avx512vnni", "avx2"], out, err)
+    code, _, err = run(*common, "--prepack", "avx512vmni", "-o", "no.fb")
+    check("an unknown instruction set is a usage error that names it", code == 2 and "avx512vmni" in err and not os.path.exists("no.fb"), code, err)
+    if mpqrun:
+        def outputs(file):
+            done = subprocess.run([mpqrun, "run", file, "-i", "images/0.png", "--json"], capture_output=True, text=True, timeout=60)
+            results = json.loads(done.stdout).get("results") if done.returncode == 0 else None
+            return results, done.stdout + done.stderr
+        plain, said = outputs("a.fb")
+        check("the plain file runs", bool(plain), said)
+        packed, said = outputs("packed.fb")
+        check("a prepacked file gives the same", bool(packed) and packed == plain, said)
+        shown = subprocess.run([mpqrun, "info", "packed.fb"], capture_output=True, text=True, timeout=60).stdout
+        check("mpqrun info lists the layouts", shown.count("prepacked ") >= 1, shown)
+    else:
+        print("SKIPPED: --prepack runs: mpqrun is not built")
     code, out, err = run(*common, "--map", "eagl:budget=0.75", "-o", "c.fb", "--json")
     check("--json prints one document", code == 0 and json.loads(out)["kind"] == "onnx", out, err)
     code, _, err = run("a.fb", "-o", "d.fb")

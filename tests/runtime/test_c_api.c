@@ -194,6 +194,64 @@ static void test_model(const mpq_model* model, size_t bytes) {
   REFUSED(MPQ_INVALID_ARGUMENT, mpq_model_precision_layer(model, 0, NULL));
 }
 
+/* Counts calls, keeps the bytes. */
+struct taken {
+  int calls;
+  size_t bytes;
+  unsigned char* data;
+};
+
+static void take(void* user, const void* data, size_t bytes) {
+  struct taken* t = (struct taken*)user;
+  ++t->calls;
+  t->bytes = bytes;
+  t->data = (unsigned char*)malloc(bytes);
+  if (t->data == NULL) exit(2);
+  memcpy(t->data, data, bytes);
+}
+
+static void test_prepack(const mpq_model* model, const unsigned char* input, size_t input_bytes,
+                         const unsigned char* expected, size_t expected_bytes) {
+  struct taken file = {0, 0, NULL};
+  mpq_model* packed = NULL;
+  mpq_session* session = NULL;
+  mpq_prepacked_info info;
+  mpq_node_info node;
+  unsigned char output[256];
+  size_t i, count;
+  MPQ_INIT(&info);
+  CHECK(mpq_model_prepacked_count(model) == 0);
+  REFUSED(MPQ_INVALID_ARGUMENT, mpq_model_prepacked_info(model, 0, &info));
+  REFUSED(MPQ_INVALID_ARGUMENT, mpq_model_prepack(model, NULL, take, &file));
+  REFUSED(MPQ_INVALID_ARGUMENT, mpq_model_prepack(model, "avx512vnni", NULL, &file));
+  REFUSED(MPQ_INVALID_ARGUMENT, mpq_model_prepack(model, "", take, &file));
+  REFUSED(MPQ_INVALID_ARGUMENT, mpq_model_prepack(model, "avx512vmni", take, &file));
+  CHECK(strstr(mpq_last_error(), "avx512vmni") != NULL);
+  CHECK(file.calls == 0);
+
+  CHECK(mpq_model_prepack(model, "avx512vnni", take, &file) == MPQ_OK && file.calls == 1);
+  CHECK(mpq_model_open_memory(file.data, file.bytes, NULL, &packed) == MPQ_OK);
+  count = mpq_model_prepacked_count(packed);
+  CHECK(count > 0);
+  MPQ_INIT(&node);
+  for (i = 0; i < count; ++i) {
+    CHECK(mpq_model_prepacked_info(packed, i, &info) == MPQ_OK);
+    CHECK(info.layout[0] != '\0' && info.bytes > 0 && info.struct_size == sizeof info);
+    CHECK(mpq_model_node_info(packed, info.node, &node) == MPQ_OK && node.weight_bits != 0);
+    CHECK(info.bytes >= node.weights * node.weight_bits / 8);
+  }
+  REFUSED(MPQ_INVALID_ARGUMENT, mpq_model_prepacked_info(packed, count, &info));
+  REFUSED(MPQ_INVALID_ARGUMENT, mpq_model_prepacked_info(packed, 0, NULL));
+  CHECK(mpq_session_create(packed, NULL, &session) == MPQ_OK);
+  CHECK(mpq_session_set_input(session, 0, input, input_bytes) == MPQ_OK);
+  CHECK(mpq_session_run(session) == MPQ_OK);
+  CHECK(mpq_session_get_output(session, 0, output, expected_bytes) == MPQ_OK);
+  CHECK(memcmp(output, expected, expected_bytes) == 0);
+  mpq_session_destroy(session);
+  mpq_model_close(packed);
+  free(file.data);
+}
+
 static void serial_for(void* user, size_t tasks, void (*task)(void*, size_t), void* arg) {
   size_t i;
   ++*(int*)user;
@@ -360,6 +418,8 @@ static void test_bad_handles(void) {
   mpq_precision_layer layer;
   mpq_step_info step;
   mpq_memory_info memory;
+  mpq_prepacked_info prepacked;
+  struct taken nothing = {0, 0, NULL};
   char buffer[65];
   size_t h, n = 0;
   MPQ_INIT(&tensor);
@@ -369,6 +429,7 @@ static void test_bad_handles(void) {
   MPQ_INIT(&layer);
   MPQ_INIT(&step);
   MPQ_INIT(&memory);
+  MPQ_INIT(&prepacked);
   for (h = 0; h < sizeof bad_handles / sizeof *bad_handles; ++h) {
     mpq_model* m = (mpq_model*)bad_handles[h];
     mpq_session* s = (mpq_session*)bad_handles[h];
@@ -383,7 +444,7 @@ static void test_bad_handles(void) {
     CHECK(mpq_model_label_count(m) == 0 && mpq_model_label(m, 0) == NULL);
     CHECK(mpq_model_metadata_count(m) == 0 && mpq_model_metadata_key(m, 0) == NULL);
     CHECK(mpq_model_metadata_value(m, 0) == NULL && mpq_model_metadata_find(m, "a") == NULL);
-    CHECK(mpq_model_node_count(m) == 0);
+    CHECK(mpq_model_node_count(m) == 0 && mpq_model_prepacked_count(m) == 0);
     REFUSED(MPQ_BAD_HANDLE, mpq_model_sha256(m, buffer));
     REFUSED(MPQ_BAD_HANDLE, mpq_model_input_info(m, 0, &tensor));
     REFUSED(MPQ_BAD_HANDLE, mpq_model_output_info(m, 0, &tensor));
@@ -393,6 +454,8 @@ static void test_bad_handles(void) {
     REFUSED(MPQ_BAD_HANDLE, mpq_model_node_info(m, 0, &node));
     REFUSED(MPQ_BAD_HANDLE, mpq_model_precision_map(m, &map));
     REFUSED(MPQ_BAD_HANDLE, mpq_model_precision_layer(m, 0, &layer));
+    REFUSED(MPQ_BAD_HANDLE, mpq_model_prepacked_info(m, 0, &prepacked));
+    REFUSED(MPQ_BAD_HANDLE, mpq_model_prepack(m, "scalar", take, &nothing));
     REFUSED(MPQ_BAD_HANDLE, mpq_session_create(m, NULL, &made));
     REFUSED(MPQ_BAD_HANDLE, mpq_session_clone(s, &made));
     REFUSED(MPQ_BAD_HANDLE, mpq_session_input_info(s, 0, &tensor));
@@ -409,7 +472,7 @@ static void test_bad_handles(void) {
     REFUSED(MPQ_BAD_HANDLE, mpq_session_profile(s, 1));
     CHECK(mpq_session_memory(s) == 0 && mpq_session_threads(s) == 0 && mpq_session_batch(s) == 0);
     CHECK(mpq_session_isa(s) == 0 && mpq_session_step_count(s) == 0);
-    CHECK(made == NULL && data == NULL && out == NULL && n == 0);
+    CHECK(made == NULL && data == NULL && out == NULL && n == 0 && nothing.calls == 0);
   }
 }
 
@@ -436,6 +499,7 @@ int main(int argc, char** argv) {
   test_model(model, file_bytes);
   test_options(model);
   test_session(model, input, input_bytes, expected, expected_bytes);
+  test_prepack(model, input, input_bytes, expected, expected_bytes);
 
   /* Grouped convolution has portable code only: said when the session may use more. */
   mpq_set_log(count_messages, &messages);
