@@ -75,8 +75,8 @@ std::string summary(const Model& model, const ModelFacts& facts) {
                        or_empty(map.cost_model), or_empty(map.solver), map.budget,
                        or_empty(map.checkpoint)));
   for (const auto& [layout, p] : prepacked_of(model))
-    line("prepacked", format("%s: %zu layers, %s", layout.c_str(), p.layers,
-                             bytes_text(p.bytes).c_str()));
+    line("prepacked",
+         format("%s: %zu layers, %s", layout.c_str(), p.layers, bytes_text(p.bytes).c_str()));
   if (const size_t labels = mpq_model_label_count(model.get()); labels != 0)
     line("labels", format("%zu: %s, ...", labels, model.label(0).c_str()));
   for (size_t i = 0; i < mpq_model_metadata_count(model.get()); ++i)

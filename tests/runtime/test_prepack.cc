@@ -75,8 +75,7 @@ TEST_CASE("prepack: outputs are the same bytes, for layouts of every level on ev
     const auto expected = outputs(c.file, kernels::kIsaScalar, c.inputs);
     for (const IsaMask packed_for : kLevels) {
       const AlignedBytes file = prepacked(c.file, packed_for);
-      for (const IsaMask isa : machine_levels())
-        CHECK(outputs(file, isa, c.inputs) == expected);
+      for (const IsaMask isa : machine_levels()) CHECK(outputs(file, isa, c.inputs) == expected);
     }
   }
 }
