@@ -1,8 +1,10 @@
-/* mpq's side of bench/peers.py: holds one session and times runs on demand, copies in and out included.
+/* mpq's side of bench/peers.py: holds one session and times runs on demand, copies in and out
+ * included.
  *
  *   peer_worker model.fb THREADS BATCH
  *
- * Prints {"version": ...}; then for each line "k" on standard input one line with k times in nanoseconds.
+ * Prints {"version": ...}; then for each line "k" on standard input one line with k times in
+ * nanoseconds.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdint.h>
@@ -65,7 +67,8 @@ int main(int argc, char** argv) {
     putchar('[');
     for (long i = 0; i < runs; ++i) {
       const uint64_t start = now_ns();
-      require(mpq_session_set_input(session, 0, input + (done++ % kInputs) * in.bytes, (size_t)in.bytes));
+      require(mpq_session_set_input(session, 0, input + (done++ % kInputs) * in.bytes,
+                                    (size_t)in.bytes));
       require(mpq_session_run(session));
       require(mpq_session_get_output(session, 0, output, (size_t)out.bytes));
       printf("%s%llu", i == 0 ? "" : ", ", (unsigned long long)(now_ns() - start));

@@ -17,7 +17,8 @@ using lowering::Chain;
 using lowering::Grid;
 
 int32_t clamp_round(double x, int32_t lo, int32_t hi) {
-  return static_cast<int32_t>(std::nearbyint(std::clamp(x, static_cast<double>(lo), static_cast<double>(hi))));
+  return static_cast<int32_t>(
+      std::nearbyint(std::clamp(x, static_cast<double>(lo), static_cast<double>(hi))));
 }
 
 // The codes of a grid that a real clip leaves: clamping before rounding or after is the same.
@@ -67,13 +68,15 @@ class Lowering {
   }
 
   template <typename T>
-  TensorId add_constant(const std::string& name, DType dtype, Shape shape, const std::vector<T>& data) {
+  TensorId add_constant(const std::string& name, DType dtype, Shape shape,
+                        const std::vector<T>& data) {
     std::vector<std::byte> bytes(data.size() * sizeof(T));
     std::memcpy(bytes.data(), data.data(), bytes.size());
     return add_bytes(name, dtype, std::move(shape), std::move(bytes));
   }
 
-  TensorId add_bytes(const std::string& name, DType dtype, Shape shape, std::vector<std::byte> bytes) {
+  TensorId add_bytes(const std::string& name, DType dtype, Shape shape,
+                     std::vector<std::byte> bytes) {
     out_.storage.push_back(std::move(bytes));
     const TensorId id = add_tensor(name, dtype, std::move(shape));
     out_.model.tensors[id].data = out_.storage.back();
@@ -93,7 +96,8 @@ class Lowering {
   void add_node(const std::string& name, format::Attrs attrs, std::vector<TensorId> inputs,
                 std::vector<TensorId> outputs) {
     std::string unique = name.empty() ? "node" : name;
-    for (int i = 2; !node_names_.insert(unique).second; ++i) unique = name + "#" + std::to_string(i);
+    for (int i = 2; !node_names_.insert(unique).second; ++i)
+      unique = name + "#" + std::to_string(i);
     out_.model.nodes.push_back({unique, std::move(attrs), std::move(inputs), std::move(outputs)});
   }
 
@@ -103,8 +107,9 @@ class Lowering {
       Shape shape = v.shape;
       if (options_.image_input) {
         if (graph_.inputs.size() != 1 || shape.size() != 4 || shape[1] != 3)
-          return error(v.name, "shape " + to_string(shape) + " is not an image 1x3xHxW; convert with "
-                               "a float input instead");
+          return error(v.name, "shape " + to_string(shape) +
+                                   " is not an image 1x3xHxW; convert with "
+                                   "a float input instead");
         shape = {shape[0], shape[2], shape[3], shape[1]};
       }
       inputs_[value] =
@@ -127,13 +132,14 @@ class Lowering {
   Checked max_pool(const Node& node) {
     const auto x = codes_.find(node.inputs[0]);
     if (x == codes_.end())
-      return error(node.name, "max pool reads values that are not quantised; put a FakeQuant before it");
+      return error(node.name,
+                   "max pool reads values that are not quantised; put a FakeQuant before it");
     const auto& p = std::get<MaxPool>(node.op);
     const Codes in = x->second;
     const TensorId y = add_codes(node.output, in.grid, shape_of(node.output));
     add_node(node.name,
-             format::MaxPoolAttrs{p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.pad_top, p.pad_left,
-                                  p.pad_bottom, p.pad_right},
+             format::MaxPoolAttrs{p.kernel_h, p.kernel_w, p.stride_h, p.stride_w, p.pad_top,
+                                  p.pad_left, p.pad_bottom, p.pad_right},
              {in.tensor}, {y});
     return Ok{};
   }
@@ -158,8 +164,9 @@ class Lowering {
     MPQ_TRY(const Chain chain, lowering::trace_chain(graph_, value));
     const bool sum = chain.base != nullptr;
     if (sum && quants.size() != consumers(graph_, value).size())
-      return error(first.name, "the value that it quantises is also read as it is; put a FakeQuant "
-                               "before each reader");
+      return error(first.name,
+                   "the value that it quantises is also read as it is; put a FakeQuant "
+                   "before each reader");
 
     // Distinct grids, the finest first: the second output is computed from the first one's scale.
     std::vector<std::pair<const Node*, Grid>> grids;
@@ -170,8 +177,10 @@ class Lowering {
         return lowering::same_grid(std::get<FakeQuant>(g.first->op).spec,
                                    std::get<FakeQuant>(quant->op).spec);
       });
-      if (twin != grids.end()) same[quant] = twin->first;
-      else grids.emplace_back(quant, grid);
+      if (twin != grids.end())
+        same[quant] = twin->first;
+      else
+        grids.emplace_back(quant, grid);
     }
     std::stable_sort(grids.begin(), grids.end(), [](const auto& a, const auto& b) {
       return bits_of(a.second.type) > bits_of(b.second.type);
@@ -220,15 +229,17 @@ class Lowering {
   }
 
   // code = table[channel][pixel], by the preprocessing in binary32 and then the grid.
-  Checked image_table(const Node& quant, TensorId pixels, const Grid& grid, int32_t lo, int32_t hi) {
+  Checked image_table(const Node& quant, TensorId pixels, const Grid& grid, int32_t lo,
+                      int32_t hi) {
     std::vector<uint8_t> table;
     const auto scale = static_cast<float>(grid.scale);
     for (size_t c = 0; c < 3; ++c)
       for (int pixel = 0; pixel < 256; ++pixel) {
-        const float x = (static_cast<float>(pixel) / 255.0F - options_.image.mean[c]) / options_.image.stddev[c];
+        const float x = (static_cast<float>(pixel) / 255.0F - options_.image.mean[c]) /
+                        options_.image.stddev[c];
         const float code = std::nearbyint(x / scale) + static_cast<float>(grid.zero_point);
-        table.push_back(static_cast<uint8_t>(
-            std::clamp(code, static_cast<float>(lo), static_cast<float>(hi))));
+        table.push_back(
+            static_cast<uint8_t>(std::clamp(code, static_cast<float>(lo), static_cast<float>(hi))));
       }
     const TensorId y = add_codes(quant.output, grid, shape_of(graph_.inputs[0]));
     const TensorId t = add_constant(quant.name + ".table", DType::kU8, {3, 256}, table);
@@ -239,11 +250,12 @@ class Lowering {
   Checked emit_sum(const Node& base, const Chain& chain, const Grids& grids) {
     if (grids.size() > 2)
       return error(base.name, "its output is quantised in " + std::to_string(grids.size()) +
-                              " ways, two are possible; give its readers the same precision");
+                                  " ways, two are possible; give its readers the same precision");
     if (const auto* pool = std::get_if<AvgPool>(&base.op)) {
       if (grids.size() != 1)
-        return error(base.name, "the output of an average pool is quantised in two ways; give its "
-                                "readers the same precision");
+        return error(base.name,
+                     "the output of an average pool is quantised in two ways; give its "
+                     "readers the same precision");
       return avg_pool(base, *pool, &chain, grids);
     }
     if (std::holds_alternative<Add>(base.op)) return add(base, chain, grids);
@@ -288,12 +300,13 @@ class Lowering {
   Checked avg_pool(const Node& node, const AvgPool& pool, const Chain* chain, const Grids& grids) {
     const auto x = codes_.find(node.inputs[0]);
     if (x == codes_.end())
-      return error(node.name, "average pool reads values that are not quantised; put a FakeQuant "
-                              "before it");
+      return error(node.name,
+                   "average pool reads values that are not quantised; put a FakeQuant "
+                   "before it");
     const Codes in = x->second;
     const Shape& shape = graph_.values[node.inputs[0]].shape;
-    const auto area = static_cast<double>(pool.kernel_h == 0 ? shape[2] * shape[3]
-                                                             : int64_t{pool.kernel_h} * pool.kernel_w);
+    const auto area = static_cast<double>(
+        pool.kernel_h == 0 ? shape[2] * shape[3] : int64_t{pool.kernel_h} * pool.kernel_w);
     format::AvgPoolAttrs a{pool.kernel_h, pool.kernel_w, pool.stride_h, pool.stride_w};
     const double scale = grids.empty() ? 1.0 : grids[0].second.scale;
     a.multiplier = static_cast<float>(in.grid.scale / (area * scale));
@@ -315,7 +328,8 @@ class Lowering {
   Checked matrix(const Node& node, const Chain& chain, const Grids& grids, DType out) {
     const bool is_conv = std::holds_alternative<Conv>(node.op);
     if (!node.weight_quant)
-      return error(node.name, "its weights are not quantised; run quantize, or import integer weights");
+      return error(node.name,
+                   "its weights are not quantised; run quantize, or import integer weights");
     const auto x = codes_.find(node.inputs[0]);
     if (x == codes_.end())
       return error(node.name, "its input is not quantised; put a FakeQuant before it");
@@ -376,10 +390,10 @@ class Lowering {
     } else {
       add_node(node.name, format::LinearAttrs{requant}, inputs, outputs);
     }
-    out_.model.map.layers.push_back(
-        {out_.model.nodes.back().name, static_cast<uint8_t>(node.weight_quant->spec.bits),
-         static_cast<uint8_t>(bits_of(in.grid.type)),
-         static_cast<uint32_t>(out_.model.map.layers.size())});
+    out_.model.map.layers.push_back({out_.model.nodes.back().name,
+                                     static_cast<uint8_t>(node.weight_quant->spec.bits),
+                                     static_cast<uint8_t>(bits_of(in.grid.type)),
+                                     static_cast<uint32_t>(out_.model.map.layers.size())});
     return Ok{};
   }
 
@@ -389,21 +403,21 @@ class Lowering {
     if (weights.shape.empty() || !checked_elements(weights.shape, &elements) || elements == 0 ||
         elements != q.codes.size())
       return error(node.name, std::to_string(q.codes.size()) + " weight codes for shape " +
-                              to_string(weights.shape));
+                                  to_string(weights.shape));
     if (q.spec.bits != 8 && q.spec.bits != 4 && q.spec.bits != 2)
       return error(node.name, "weight bits " + std::to_string(q.spec.bits) +
-                              " not in {2,4,8}; requantise the weights");
+                                  " not in {2,4,8}; requantise the weights");
     if (!q.spec.is_signed || q.spec.zero_point != 0)
       return error(node.name, "weights must be signed with zero point 0; requantise them");
     if (q.spec.scale.size() != 1 && q.spec.scale.size() != static_cast<size_t>(weights.shape[0]))
       return error(node.name, std::to_string(q.spec.scale.size()) + " weight scales for " +
-                              std::to_string(weights.shape[0]) + " output channels");
+                                  std::to_string(weights.shape[0]) + " output channels");
     const DType type = signed_code(q.spec.bits);
     std::vector<std::byte> bytes(format::packed_bytes(elements, q.spec.bits));
     for (uint64_t i = 0; i < elements; ++i) {
       if (q.codes[i] < min_code(type) || q.codes[i] > max_code(type))
         return error(node.name, "weight code " + std::to_string(q.codes[i]) + " at " +
-                                std::to_string(i) + " does not fit " + to_string(type));
+                                    std::to_string(i) + " does not fit " + to_string(type));
       format::set_code(bytes, i, q.spec.bits, q.codes[i]);
     }
     return add_bytes(weights.name, type, weights.shape, std::move(bytes));
@@ -413,10 +427,12 @@ class Lowering {
   Checked plain_output(ValueId value) {
     const std::string& name = graph_.values[value].name;
     MPQ_TRY(const Chain chain, lowering::trace_chain(graph_, value));
-    if (chain.base == nullptr) return error(name, "the output is a graph input or codes on no grid");
+    if (chain.base == nullptr)
+      return error(name, "the output is a graph input or codes on no grid");
     if (std::isfinite(chain.lo) || std::isfinite(chain.hi))
-      return error(chain.base->name, "an activation before a float output cannot be fused; put a "
-                                     "FakeQuant behind it");
+      return error(chain.base->name,
+                   "an activation before a float output cannot be fused; put a "
+                   "FakeQuant behind it");
     const DType type = options_.accumulator_output ? DType::kS32 : DType::kF32;
     if (const auto* pool = std::get_if<AvgPool>(&chain.base->op)) {
       MPQ_CHECK(avg_pool(*chain.base, *pool, nullptr, {}));

@@ -16,13 +16,13 @@ struct LoweredModel {
 };
 
 struct LowerOptions {
-  bool image_input = true;       // u8 NHWC pixels through a table (needs `image`), else f32 NCHW
+  bool image_input = true;  // u8 NHWC pixels through a table (needs `image`), else f32 NCHW
   format::ImagePreprocess image;
   bool accumulator_output = false;  // last linear layer writes its s32 accumulators
 };
 
-// Requires: BatchNorm folded; every Conv and Linear has weight_quant and reads a FakeQuant. The error
-// names the first node that cannot be expressed, the reason and the remedy.
+// Requires: BatchNorm folded; every Conv and Linear has weight_quant and reads a FakeQuant. The
+// error names the first node that cannot be expressed, the reason and the remedy.
 Result<LoweredModel> lower(const Graph& graph, const LowerOptions& options);
 
 }  // namespace mpq::convert

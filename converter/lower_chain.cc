@@ -23,8 +23,9 @@ Checked check_flatten(const Graph& graph, const Node& node) {
   const Shape& shape = graph.values[node.inputs[0]].shape;
   for (size_t i = 2; i < shape.size(); ++i)
     if (shape[i] != 1)
-      return unsupported(node, "flattens " + to_string(shape) + ", only 1x1 planes can be; write the linear "
-                               "layer behind it as a convolution over the whole plane");
+      return unsupported(node, "flattens " + to_string(shape) +
+                                   ", only 1x1 planes can be; write the linear "
+                                   "layer behind it as a convolution over the whole plane");
   return Ok{};
 }
 
@@ -46,8 +47,9 @@ Result<Chain> trace_chain(const Graph& graph, ValueId value) {
                                    " nodes before it is quantised; put a FakeQuant behind it");
     if (std::holds_alternative<Relu>(node.op) || std::holds_alternative<Clip>(node.op)) {
       if (chain.residual != kNoValue)
-        return unsupported(node, "an activation between a sum and its Add cannot be fused; put a "
-                                 "FakeQuant between them");
+        return unsupported(node,
+                           "an activation between a sum and its Add cannot be fused; put a "
+                           "FakeQuant between them");
       const auto* clip = std::get_if<Clip>(&node.op);
       if (clip != nullptr && clip->lo > clip->hi) return unsupported(node, "clip range is empty");
       add_clip(&chain, clip == nullptr ? 0.0 : clip->lo,

@@ -24,12 +24,12 @@ struct Grid {
 bool same_grid(const QuantSpec& a, const QuantSpec& b);
 Result<Grid> activation_grid(const Node& fake_quant);
 
-// What lies between a sum and its codes, read backwards from the value that the FakeQuant nodes read:
-// base -> [Add of residual codes] -> [Relu, Clip]. The base is a Conv, Linear, AvgPool, an Add of two
-// codes, or, when it is null, a value: a graph input or codes on another grid.
+// What lies between a sum and its codes, read backwards from the value that the FakeQuant nodes
+// read: base -> [Add of residual codes] -> [Relu, Clip]. The base is a Conv, Linear, AvgPool, an
+// Add of two codes, or, when it is null, a value: a graph input or codes on another grid.
 struct Chain {
   const Node* base = nullptr;
-  ValueId value = kNoValue;     // when base is null
+  ValueId value = kNoValue;  // when base is null
   ValueId residual = kNoValue;
   double lo = -std::numeric_limits<double>::infinity();  // of Relu and Clip, as real numbers
   double hi = std::numeric_limits<double>::infinity();

@@ -52,7 +52,8 @@ bool hoist_over_pool(Graph* graph, size_t i) {
 bool is_identity(const Graph& graph, const Node& node) {
   const FakeQuant* before = as_fake_quant(graph, node.inputs[0]);
   if (before == nullptr) return false;
-  if (const auto* same = std::get_if<FakeQuant>(&node.op)) return same_grid(same->spec, before->spec);
+  if (const auto* same = std::get_if<FakeQuant>(&node.op))
+    return same_grid(same->spec, before->spec);
   return std::holds_alternative<Relu>(node.op) && before->spec.lo >= before->spec.zero_point;
 }
 
@@ -91,7 +92,8 @@ Result<Grid> activation_grid(const Node& fake_quant) {
     return Error{Status::kUnsupported, fake_quant.name + ": " + why};
   };
   if (q.bits != 8 && q.bits != 4 && q.bits != 2)
-    return bad("activation bits " + std::to_string(q.bits) + " not in {2,4,8}; requantise the tensor");
+    return bad("activation bits " + std::to_string(q.bits) +
+               " not in {2,4,8}; requantise the tensor");
   if (q.scale.size() != 1)
     return bad("activation has " + std::to_string(q.scale.size()) +
                " scales, one is possible; use per-tensor quantisation for activations");
@@ -99,7 +101,8 @@ Result<Grid> activation_grid(const Node& fake_quant) {
     return bad("activation scale " + std::to_string(q.scale[0]) + " is not a positive number");
   const int32_t shift = q.is_signed ? 1 << (q.bits - 1) : 0;
   const int32_t top = (1 << q.bits) - 1;
-  const Grid grid{unsigned_code(q.bits), q.scale[0], q.zero_point + shift, q.lo + shift, q.hi + shift};
+  const Grid grid{unsigned_code(q.bits), q.scale[0], q.zero_point + shift, q.lo + shift,
+                  q.hi + shift};
   if (grid.lo < 0 || grid.hi > top || grid.lo > grid.hi)
     return bad("codes " + std::to_string(q.lo) + ".." + std::to_string(q.hi) + " do not fit " +
                std::to_string(q.bits) + " bits");

@@ -36,18 +36,21 @@ std::string report_text(const PtqReport& report) {
   size_t width = 5;
   for (const LayerReport& layer : report.layers) width = std::max(width, layer.name.size());
   const int w = static_cast<int>(width);
-  std::string text = format_row("%-*s %6s %4s %4s %11s %11s %5s %8s %8s %8s\n", w, "layer", "op", "wbit",
-                                "abit", "bytes", "step", "zero", "weights", "input", "output");
+  std::string text =
+      format_row("%-*s %6s %4s %4s %11s %11s %5s %8s %8s %8s\n", w, "layer", "op", "wbit", "abit",
+                 "bytes", "step", "zero", "weights", "input", "output");
   for (const LayerReport& l : report.layers)
-    text += format_row("%-*s %6s %4d %4d %11llu %11.5g %5d %5.1f dB %5.1f dB %5.1f dB\n", w, l.name.c_str(),
-                       l.op.c_str(), l.bits.weight, l.bits.activation,
-                       static_cast<unsigned long long>(l.weight_bytes), static_cast<double>(l.input_step),
-                       l.input_zero_point, l.weight_sqnr, l.input_sqnr, l.output_sqnr);
+    text += format_row("%-*s %6s %4d %4d %11llu %11.5g %5d %5.1f dB %5.1f dB %5.1f dB\n", w,
+                       l.name.c_str(), l.op.c_str(), l.bits.weight, l.bits.activation,
+                       static_cast<unsigned long long>(l.weight_bytes),
+                       static_cast<double>(l.input_step), l.input_zero_point, l.weight_sqnr,
+                       l.input_sqnr, l.output_sqnr);
   const Totals t = totals_of(report);
-  text += format_row("total: %llu weights in %llu bytes, %.3f GMAC; output %.1f dB, same best class on %.1f %%"
-                     " of the calibration samples\n",
-                     static_cast<unsigned long long>(t.weights), static_cast<unsigned long long>(t.bytes),
-                     static_cast<double>(t.macs) * 1e-9, report.output_sqnr, 100.0 * report.top1_agreement);
+  text += format_row(
+      "total: %llu weights in %llu bytes, %.3f GMAC; output %.1f dB, same best class on %.1f %%"
+      " of the calibration samples\n",
+      static_cast<unsigned long long>(t.weights), static_cast<unsigned long long>(t.bytes),
+      static_cast<double>(t.macs) * 1e-9, report.output_sqnr, 100.0 * report.top1_agreement);
   return text;
 }
 

@@ -6,15 +6,17 @@
 namespace mpq::kernels {
 
 using IsaMask = uint32_t;
-inline constexpr IsaMask kIsaScalar = 0;           // any x86-64: asks for nothing
-inline constexpr IsaMask kIsaAvx2 = 1U << 0;       // AVX2 + FMA
-inline constexpr IsaMask kIsaAvx512Vnni = 1U << 1; // F, BW, VL, DQ, VNNI, VBMI, GFNI: Ice Lake and later, Zen 4 and later
-inline constexpr IsaMask kIsaAmx = 1U << 2;        // AMX tile + int8, granted by the system
+inline constexpr IsaMask kIsaScalar = 0;      // any x86-64: asks for nothing
+inline constexpr IsaMask kIsaAvx2 = 1U << 0;  // AVX2 + FMA
+inline constexpr IsaMask kIsaAvx512Vnni =
+    1U << 1;  // F, BW, VL, DQ, VNNI, VBMI, GFNI: Ice Lake and later, Zen 4 and later
+inline constexpr IsaMask kIsaAmx = 1U << 2;  // AMX tile + int8, granted by the system
 
 // What this machine has. Each level contains the ones below it.
 IsaMask detect_isa();
 
-// "scalar" -> 0, "avx2", "avx512vnni", "amx": the level and all below it. False for an unknown word.
+// "scalar" -> 0, "avx2", "avx512vnni", "amx": the level and all below it. False for an unknown
+// word.
 bool parse_isa(const char* text, IsaMask* mask);
 const char* isa_name(IsaMask highest_bit);
 

@@ -15,8 +15,8 @@ enum class Elem : uint8_t { f32, s32, u8, s8, u4, s4, u2, s2 };
 // `data` is channel 0 of pixel (0, 0) of image 0; halo pixels lie around it, at negative rows and
 // columns too, and hold the code of real 0 (the zero point). A pixel is cb contiguous bytes and the
 // pixels of a row are contiguous, so any pixel shift is a constant offset and every tap of a kernel
-// row (S taps x cb bytes) is one contiguous run. `data` and the strides are multiples of cb. Channels C and above of the last block hold
-// unspecified codes: packed weights are 0 there.
+// row (S taps x cb bytes) is one contiguous run. `data` and the strides are multiples of cb.
+// Channels C and above of the last block hold unspecified codes: packed weights are 0 there.
 struct Planes {
   uint8_t* data = nullptr;
   ptrdiff_t image = 0;  // bytes from an image to the next
@@ -30,8 +30,8 @@ constexpr uint32_t channel_block(uint32_t channels) {
   return channels <= 4 ? 4 : channels <= 16 ? 16 : channels <= 32 ? 32 : 64;
 }
 
-// A share of a step's work: units [begin, end) of the count its family states. Any partition gives the
-// same bytes.
+// A share of a step's work: units [begin, end) of the count its family states. Any partition gives
+// the same bytes.
 struct WorkRange {
   uint32_t begin = 0, end = 0;
 };

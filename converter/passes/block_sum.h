@@ -12,7 +12,8 @@ double block_sum(size_t count, const Term& term) {
   constexpr size_t kLanes = 16, kBlock = 1024;
   double sum = 0.0;
   for (size_t begin = 0; begin < count; begin += kBlock) {
-    const size_t end = std::min(count, begin + kBlock), whole = begin + (end - begin) / kLanes * kLanes;
+    const size_t end = std::min(count, begin + kBlock),
+                 whole = begin + (end - begin) / kLanes * kLanes;
     float lanes[kLanes] = {};
     for (size_t i = begin; i < whole; i += kLanes)
       for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += term(i + lane);

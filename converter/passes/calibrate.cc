@@ -37,7 +37,8 @@ QuantSpec grid_between(float lo, float hi, int bits) {
   return spec;
 }
 
-double grid_error(const QuantSpec& spec, const std::vector<float>& x, const std::vector<float>& target) {
+double grid_error(const QuantSpec& spec, const std::vector<float>& x,
+                  const std::vector<float>& target) {
   const float scale = spec.scale[0], zero = static_cast<float>(spec.zero_point);
   const auto lo = static_cast<float>(spec.lo), hi = static_cast<float>(spec.hi);
   return block_sum(x.size(), [&](size_t i) {
@@ -106,8 +107,9 @@ void apply_grid(const QuantSpec& spec, std::span<float> x) {
   });
 }
 
-std::vector<ChannelMoments> channel_moments(std::span<const float> real, std::span<const float> quantised,
-                                            size_t channels, size_t plane) {
+std::vector<ChannelMoments> channel_moments(std::span<const float> real,
+                                            std::span<const float> quantised, size_t channels,
+                                            size_t plane) {
   const size_t count = real.size() / (channels * plane);
   std::vector<ChannelMoments> moments(channels);
   parallel_for(channels, 1, [&](size_t begin, size_t end) {
@@ -139,7 +141,8 @@ std::vector<ChannelMoments> channel_moments(std::span<const float> real, std::sp
 ChannelFit fit_channel(const ChannelMoments& m, OutputCorrection rule) {
   double scale = 1.0;
   if (m.variance_quantised > 0.0) {
-    if (rule == OutputCorrection::kMoments) scale = std::sqrt(m.variance_real / m.variance_quantised);
+    if (rule == OutputCorrection::kMoments)
+      scale = std::sqrt(m.variance_real / m.variance_quantised);
     if (rule == OutputCorrection::kLeastSquares) scale = m.covariance / m.variance_quantised;
     // Beyond that the channel is noise, and a scale must stay positive.
     scale = std::clamp(scale, 0.5, 2.0);
@@ -150,7 +153,8 @@ ChannelFit fit_channel(const ChannelMoments& m, OutputCorrection rule) {
   return fit;
 }
 
-std::vector<float> channel_peaks(std::span<const float> x, size_t channels, size_t plane, double quantile) {
+std::vector<float> channel_peaks(std::span<const float> x, size_t channels, size_t plane,
+                                 double quantile) {
   const size_t count = x.size() / (channels * plane), total = count * plane;
   constexpr size_t kSample = 1 << 13;
   std::vector<float> peaks(channels);

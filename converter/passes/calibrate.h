@@ -10,8 +10,8 @@
 
 namespace mpq::convert {
 
-// The grid for `values` at a width. Never negative: zero point 0; else a zero point between the ends.
-// kMse takes the step whose codes are nearest to `target` (the float tensor; the same size).
+// The grid for `values` at a width. Never negative: zero point 0; else a zero point between the
+// ends. kMse takes the step whose codes are nearest to `target` (the float tensor; the same size).
 QuantSpec choose_grid(std::span<const float> values, std::span<const float> target, int bits,
                       const PtqOptions& options);
 
@@ -23,8 +23,9 @@ struct ChannelMoments {
   double mean_real = 0.0, mean_quantised = 0.0;
   double variance_real = 0.0, variance_quantised = 0.0, covariance = 0.0;
 };
-std::vector<ChannelMoments> channel_moments(std::span<const float> real, std::span<const float> quantised,
-                                            size_t channels, size_t plane);
+std::vector<ChannelMoments> channel_moments(std::span<const float> real,
+                                            std::span<const float> quantised, size_t channels,
+                                            size_t plane);
 
 // y = scale * quantised + bias.
 struct ChannelFit {
@@ -33,7 +34,8 @@ struct ChannelFit {
 ChannelFit fit_channel(const ChannelMoments& moments, OutputCorrection rule);
 
 // A high quantile of max(x, 0) for each channel, on a fixed sample.
-std::vector<float> channel_peaks(std::span<const float> x, size_t channels, size_t plane, double quantile);
+std::vector<float> channel_peaks(std::span<const float> x, size_t channels, size_t plane,
+                                 double quantile);
 
 // 10 log10(sum real^2 / sum (real - quantised)^2); 200 when equal.
 double sqnr(std::span<const float> real, std::span<const float> quantised);

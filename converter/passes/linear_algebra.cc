@@ -16,8 +16,10 @@ using V16 = float __attribute__((vector_size(64), aligned(4), may_alias));
 
 // c[64][64] += a^T b for two panels of `rows` rows. 4 x 32 sums in registers; products and sums are
 // rounded apart, so wider registers change nothing but the time.
-__attribute__((target_clones("avx512f", "avx2", "default"))) void panel_product(
-    const float* a, const float* b, size_t rows, float* c) {
+__attribute__((target_clones("avx512f", "avx2", "default"))) void panel_product(const float* a,
+                                                                                const float* b,
+                                                                                size_t rows,
+                                                                                float* c) {
   for (size_t i = 0; i < kPanel; i += 4)
     for (size_t j = 0; j < kPanel; j += 32) {
       V16 sum[4][2];
@@ -96,7 +98,8 @@ std::vector<float> multiply(const std::vector<float>& a, const std::vector<float
 }
 
 // y -= f * x.
-__attribute__((target_clones("avx512f", "avx2", "default"))) void subtract(double* y, const double* x,
+__attribute__((target_clones("avx512f", "avx2", "default"))) void subtract(double* y,
+                                                                           const double* x,
                                                                            double f, size_t n) {
   for (size_t i = 0; i < n; ++i) y[i] -= f * x[i];
 }
@@ -112,8 +115,8 @@ __attribute__((target_clones("avx512f", "avx2", "default"))) void subtract4(
 
 }  // namespace
 
-std::vector<float> transposed_product(std::span<const float> a, std::span<const float> b, size_t rows,
-                                      size_t m, size_t n) {
+std::vector<float> transposed_product(std::span<const float> a, std::span<const float> b,
+                                      size_t rows, size_t m, size_t n) {
   return multiply(pack(a, rows, m), pack(b, rows, n), rows, m, n, false);
 }
 
@@ -122,8 +125,8 @@ std::vector<float> gram(std::span<const float> a, size_t rows, size_t m) {
   return multiply(packed, packed, rows, m, m, true);
 }
 
-std::vector<float> product_transposed(std::span<const float> a, std::span<const float> b, size_t rows,
-                                      size_t k, size_t n) {
+std::vector<float> product_transposed(std::span<const float> a, std::span<const float> b,
+                                      size_t rows, size_t k, size_t n) {
   return multiply(pack_transposed(a, rows, k), pack_transposed(b, n, k), k, rows, n, false);
 }
 
@@ -137,9 +140,9 @@ Checked cholesky(std::span<double> h, size_t n) {
       for (size_t p = b; p < i; ++p)
         for (size_t j = i; j < e; ++j) row[j] -= h[p * n + i] * h[p * n + j];
       if (!(row[i] > 0.0))
-        return Error{Status::kInvalidArgument,
-                     "matrix is not positive definite at row " + std::to_string(i) + " of " +
-                         std::to_string(n) + "; raise the damping"};
+        return Error{Status::kInvalidArgument, "matrix is not positive definite at row " +
+                                                   std::to_string(i) + " of " + std::to_string(n) +
+                                                   "; raise the damping"};
       row[i] = std::sqrt(row[i]);
       for (size_t j = i + 1; j < e; ++j) row[j] /= row[i];
     }
@@ -156,7 +159,8 @@ Checked cholesky(std::span<double> h, size_t n) {
     const size_t rest = n - e;
     const auto update = [&](size_t i) {
       double* row = &h[i * n];
-      for (size_t p = b; p < e; p += 4) {  // whole blocks only get here, and kBlock is a multiple of 4
+      for (size_t p = b; p < e;
+           p += 4) {  // whole blocks only get here, and kBlock is a multiple of 4
         const double* const x[4] = {&h[p * n + i], &h[(p + 1) * n + i], &h[(p + 2) * n + i],
                                     &h[(p + 3) * n + i]};
         const double f[4] = {*x[0], *x[1], *x[2], *x[3]};

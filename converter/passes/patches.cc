@@ -13,7 +13,8 @@ size_t pixels_of(const PatchSample& sample) {
   return sample.conv == nullptr ? 1 : static_cast<size_t>(sample.output[2] * sample.output[3]);
 }
 size_t taken_of(const PatchSample& sample) {
-  return std::clamp<size_t>(sample.limit / std::max<size_t>(sample.images, 1), 1, pixels_of(sample));
+  return std::clamp<size_t>(sample.limit / std::max<size_t>(sample.images, 1), 1,
+                            pixels_of(sample));
 }
 
 // `taken` of `pixels` positions in rising order: a partial shuffle with a generator that the C++
@@ -32,7 +33,8 @@ std::vector<size_t> choose_pixels(size_t pixels, size_t taken, uint64_t seed) {
 
 size_t patch_count(const PatchSample& sample) { return sample.images * taken_of(sample); }
 
-std::vector<float> take_patches(const PatchSample& sample, std::span<const float> x, uint32_t group) {
+std::vector<float> take_patches(const PatchSample& sample, std::span<const float> x,
+                                uint32_t group) {
   const auto dim = [](const Shape& shape, size_t i) { return static_cast<size_t>(shape[i]); };
   if (sample.conv == nullptr) return {x.begin(), x.end()};
   const Conv& conv = *sample.conv;

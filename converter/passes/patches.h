@@ -23,6 +23,7 @@ size_t patch_count(const PatchSample& sample);
 
 // x [images][C][H][W] -> rows [patch_count][C / groups * R * S] of one group, columns as in the
 // weights. The same pixels for every x and group.
-std::vector<float> take_patches(const PatchSample& sample, std::span<const float> x, uint32_t group);
+std::vector<float> take_patches(const PatchSample& sample, std::span<const float> x,
+                                uint32_t group);
 
 }  // namespace mpq::convert

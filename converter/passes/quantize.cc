@@ -6,11 +6,11 @@
 #include <utility>
 
 #include "converter/eval.h"
+#include "converter/parallel.h"
 #include "converter/passes/calibrate.h"
 #include "converter/passes/linear_algebra.h"
 #include "converter/passes/patches.h"
 #include "converter/passes/weights.h"
-#include "converter/parallel.h"
 #include "format/bits.h"
 
 namespace mpq::convert {
@@ -32,7 +32,8 @@ struct Pair {
 
 class Walk {
  public:
-  Walk(const Graph& graph, const BitsMap& bits, const CalibrationData& data, const PtqOptions& options)
+  Walk(const Graph& graph, const BitsMap& bits, const CalibrationData& data,
+       const PtqOptions& options)
       : graph_(graph), bits_(bits), data_(data), options_(options) {}
 
   Checked run() {
@@ -84,8 +85,8 @@ class Walk {
         return Error{Status::kNotFound, "precision map: no conv or linear node '" + name + "'"};
       for (const int b : {bits.weight, bits.activation})
         if (b != 8 && b != 4 && b != 2)
-          return Error{Status::kInvalidArgument,
-                       "precision map: " + name + ": " + std::to_string(b) + " bits not in {2,4,8}"};
+          return Error{Status::kInvalidArgument, "precision map: " + name + ": " +
+                                                     std::to_string(b) + " bits not in {2,4,8}"};
     }
     live_[input].real.assign(data_.samples.begin(), data_.samples.end());
     live_[input].quantised = live_[input].real;
@@ -118,7 +119,8 @@ class Walk {
 
   // One node on all samples. Weights and bias, when given, replace the graph's.
   Result<std::vector<float>> evaluate(const Node& node, std::span<const float> x,
-                                      const std::vector<float>* weights, const std::vector<float>* bias) {
+                                      const std::vector<float>* weights,
+                                      const std::vector<float>* bias) {
     Graph single;
     single.name = node.name;
     Node copy = node;
@@ -141,14 +143,16 @@ class Walk {
     single.outputs = {copy.output};
     single.nodes.push_back(std::move(copy));
 
-    const size_t in_size = elements(in.shape), out_size = elements(graph_.values[node.output].shape);
+    const size_t in_size = elements(in.shape),
+                 out_size = elements(graph_.values[node.output].shape);
     std::vector<float> y(data_.count * out_size);
     uint32_t done = 0;
     while (done < data_.count) {  // whole batches, then the rest
       const uint32_t batch = std::min(options_.batch, data_.count - done);
       MPQ_TRY(Evaluator evaluator, Evaluator::create(single, batch));
       for (; data_.count - done >= batch; done += batch) {
-        MPQ_TRY(const std::vector<float> part, evaluator.run(x.subspan(done * in_size, batch * in_size)));
+        MPQ_TRY(const std::vector<float> part,
+                evaluator.run(x.subspan(done * in_size, batch * in_size)));
         std::copy(part.begin(), part.end(), y.begin() + static_cast<ptrdiff_t>(done * out_size));
       }
     }
@@ -161,7 +165,8 @@ class Walk {
     if (std::holds_alternative<Add>(node.op)) return add(i);
     if (std::holds_alternative<Relu>(node.op))
       return elementwise(node, 0.0F, std::numeric_limits<float>::infinity());
-    if (const auto* clip = std::get_if<Clip>(&node.op)) return elementwise(node, clip->lo, clip->hi);
+    if (const auto* clip = std::get_if<Clip>(&node.op))
+      return elementwise(node, clip->lo, clip->hi);
     if (std::holds_alternative<Flatten>(node.op)) {
       produce(node.output, consume(node.inputs[0]));  // NCHW: the same bytes
       return Ok{};
@@ -230,8 +235,8 @@ class Walk {
     return Ok{};
   }
 
-  // Conv(1) -> Relu -> Conv(2), nobody else reading: channel c of (1) divided by s[c], the weights of
-  // (2) for it multiplied. The function is the same, the channels' ranges meet.
+  // Conv(1) -> Relu -> Conv(2), nobody else reading: channel c of (1) divided by s[c], the weights
+  // of (2) for it multiplied. The function is the same, the channels' ranges meet.
   void equalise(const Node& node, std::vector<float>* weights, std::vector<float>* bias,
                 std::vector<float>* real) {
     const std::vector<uint32_t> relu = consumers(graph_, node.output);
@@ -240,11 +245,13 @@ class Walk {
     if (next.size() != 1 || uses_[graph_.nodes[relu[0]].output] != 1) return;
     const Node& reader = graph_.nodes[next[0]];
     const auto* conv = std::get_if<Conv>(&reader.op);
-    if (conv == nullptr || conv->groups != 1 || reader.inputs[0] != graph_.nodes[relu[0]].output) return;
+    if (conv == nullptr || conv->groups != 1 || reader.inputs[0] != graph_.nodes[relu[0]].output)
+      return;
 
     const Shape& shape = graph_.values[node.output].shape;
     if (shape.size() != 4) return;
-    const auto channels = static_cast<size_t>(shape[1]), plane = static_cast<size_t>(shape[2] * shape[3]);
+    const auto channels = static_cast<size_t>(shape[1]),
+               plane = static_cast<size_t>(shape[2] * shape[3]);
     std::vector<float> factor = channel_peaks(*real, channels, plane, 0.999);
     const float top = *std::max_element(factor.begin(), factor.end());
     if (!(top > 0.0F)) return;
@@ -279,8 +286,8 @@ class Walk {
     return graph_.values.back();
   }
 
-  Result<QuantisedWeights> fit_weights(const Node& node, const std::vector<float>& weights, int bits,
-                                       const Pair& x) {
+  Result<QuantisedWeights> fit_weights(const Node& node, const std::vector<float>& weights,
+                                       int bits, const Pair& x) {
     const Shape& shape = graph_.values[node.inputs[1]].shape;
     const auto channels = static_cast<size_t>(shape[0]);
     if (bits == 8 || options_.rounding == WeightRounding::kNearest)
@@ -288,18 +295,23 @@ class Walk {
     const auto* conv = std::get_if<Conv>(&node.op);
     const uint32_t groups = conv == nullptr ? 1 : conv->groups;
     const size_t k = weights.size() / channels, per_group = channels / groups;
-    const PatchSample sample{conv, graph_.values[node.inputs[0]].shape, shape,
-                             graph_.values[node.output].shape, data_.count,
-                             std::max<size_t>(20000, 6 * k), report_.layers.size()};
+    const PatchSample sample{conv,
+                             graph_.values[node.inputs[0]].shape,
+                             shape,
+                             graph_.values[node.output].shape,
+                             data_.count,
+                             std::max<size_t>(20000, 6 * k),
+                             report_.layers.size()};
     QuantisedWeights all;
     for (uint32_t g = 0; g < groups; ++g) {
-      const std::span<const float> own = std::span(weights).subspan(g * per_group * k, per_group * k);
+      const std::span<const float> own =
+          std::span(weights).subspan(g * per_group * k, per_group * k);
       const std::vector<float> inputs = take_patches(sample, x.quantised, g);
       std::vector<float> missing = take_patches(sample, x.real, g);
       for (size_t i = 0; i < missing.size(); ++i) missing[i] -= inputs[i];
       const size_t rows = inputs.size() / k;
-      const auto held_out_images =
-          static_cast<size_t>(static_cast<double>(data_.count) * std::clamp(options_.held_out, 0.0, 0.5));
+      const auto held_out_images = static_cast<size_t>(static_cast<double>(data_.count) *
+                                                       std::clamp(options_.held_out, 0.0, 0.5));
       const std::vector<float> errors = product_transposed(missing, own, rows, k, per_group);
       missing = {};
       MPQ_TRY(const QuantisedWeights part,
@@ -336,7 +348,11 @@ class Walk {
     MPQ_TRY(const QuantisedWeights quantised, fit_weights(node, weights, bits.weight, x));
 
     WeightQuant result;
-    result.spec = {bits.weight, true, quantised.scale, 0, -(1 << (bits.weight - 1)),
+    result.spec = {bits.weight,
+                   true,
+                   quantised.scale,
+                   0,
+                   -(1 << (bits.weight - 1)),
                    (1 << (bits.weight - 1)) - 1};
     result.codes = quantised.codes;
     const size_t k = weights.size() / channels;

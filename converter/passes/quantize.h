@@ -1,20 +1,21 @@
-// Post-training quantisation without training: a folded float graph -> the same graph with FakeQuant
-// nodes and integer weights, ready for lower(). One walk in topological order runs the float network
-// and the network quantised so far side by side on the calibration samples, so every layer is fitted
-// to the inputs that it will really see:
+// Post-training quantisation without training: a folded float graph -> the same graph with
+// FakeQuant nodes and integer weights, ready for lower(). One walk in topological order runs the
+// float network and the network quantised so far side by side on the calibration samples, so every
+// layer is fitted to the inputs that it will really see:
 //
 //   equalise      rescale channels between Conv -> Relu -> Conv (the function is unchanged)
 //   step          of each activation: least squared error against the float tensor, or a percentile
 //   weights       per-channel scale by search, then rounding with error compensation: column by
 //                 column, the error of a rounded weight is spread over the columns still to come by
 //                 the inverse of H = X X^T (OBQ/GPTQ). The target is the least-squares fit of the
-//                 float output on the quantised input, so errors of earlier layers are made good too
+//                 float output on the quantised input, so errors of earlier layers are made good
+//                 too
 //   output        per-channel bias and scale from the float and the quantised output: bias
 //                 correction, BatchNorm re-estimation
 //
 // First Conv and last Linear stay at 8 bit unless the map says otherwise, and so does the residual
-// stream; layers that read one tensor at one width share its step. Deterministic: the same bytes for
-// the same graph, samples and options.
+// stream; layers that read one tensor at one width share its step. Deterministic: the same bytes
+// for the same graph, samples and options.
 #pragma once
 
 #include <cstdint>
@@ -53,12 +54,12 @@ struct PtqOptions {
   double percentile = 99.99;  // of |x|, for kPercentile
   WeightRounding rounding = WeightRounding::kCompensated;
   OutputCorrection correction = OutputCorrection::kLeastSquares;
-  double equalise = 0.5;      // 0: off; 1: every channel to the same range
-  double damping = 0.01;      // of the mean diagonal of H
-  double refit = 1.0;         // share of the least-squares refit of the weights; 0: off
-  double held_out = 0.0;      // share of the samples that choose the refit's damping; 0: none
+  double equalise = 0.5;  // 0: off; 1: every channel to the same range
+  double damping = 0.01;  // of the mean diagonal of H
+  double refit = 1.0;     // share of the least-squares refit of the weights; 0: off
+  double held_out = 0.0;  // share of the samples that choose the refit's damping; 0: none
   int residual_bits = 8;
-  uint32_t batch = 32;        // samples evaluated together
+  uint32_t batch = 32;  // samples evaluated together
   // Called when a layer is finished: how many of how many, its name. Returning false stops.
   std::function<bool(uint32_t done, uint32_t total, const std::string& layer)> progress;
 };

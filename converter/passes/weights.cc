@@ -18,8 +18,8 @@ float nearest_code(float x, int bits) {
   return std::nearbyint(std::clamp(x, lowest(bits), highest(bits)));
 }
 
-double rounding_error(std::span<const float> weights, std::span<const float> importance, float scale,
-                      int bits) {
+double rounding_error(std::span<const float> weights, std::span<const float> importance,
+                      float scale, int bits) {
   const float lo = lowest(bits), hi = highest(bits);
   constexpr float kMagic = 12582912.0F;  // 1.5 * 2^23: rounds half to even and vectorises
   return block_sum(weights.size(), [&](size_t i) {
@@ -32,7 +32,8 @@ double rounding_error(std::span<const float> weights, std::span<const float> imp
 // 16 channels side by side: nearest-plane rounding of w (reordered as R is) from the last column to
 // the first. pending[j] holds w_j - scale * code_j of the columns already rounded.
 constexpr size_t kLanes = 16;
-__attribute__((target_clones("avx512f", "avx2", "default"))) void carry(const float* r, const float* pending,
+__attribute__((target_clones("avx512f", "avx2", "default"))) void carry(const float* r,
+                                                                        const float* pending,
                                                                         size_t begin, size_t end,
                                                                         float* sum) {
   float lanes[kLanes] = {};
@@ -45,13 +46,14 @@ __attribute__((target_clones("avx512f", "avx2", "default"))) void carry(const fl
 struct Normal {
   std::vector<float> h, g;
 };
-Normal normal_equations(const Calibration& calibration, size_t begin, size_t end, size_t k, size_t channels,
-                        bool with_errors) {
+Normal normal_equations(const Calibration& calibration, size_t begin, size_t end, size_t k,
+                        size_t channels, bool with_errors) {
   const std::span<const float> x = calibration.inputs.subspan(begin * k, (end - begin) * k);
   Normal normal{gram(x, end - begin, k), {}};
   if (with_errors)
-    normal.g = transposed_product(x, calibration.errors.subspan(begin * channels, (end - begin) * channels),
-                                  end - begin, k, channels);
+    normal.g = transposed_product(
+        x, calibration.errors.subspan(begin * channels, (end - begin) * channels), end - begin, k,
+        channels);
   return normal;
 }
 
@@ -62,7 +64,8 @@ double mean_diagonal(const std::vector<float>& h, size_t k) {
 }
 
 // (h + damping)^-1 g, [k][channels].
-Result<std::vector<double>> solve_ridge(const Normal& normal, size_t k, size_t channels, double damping) {
+Result<std::vector<double>> solve_ridge(const Normal& normal, size_t k, size_t channels,
+                                        double damping) {
   std::vector<double> factor(normal.h.begin(), normal.h.end());
   for (size_t i = 0; i < k; ++i) factor[i * k + i] += damping;
   MPQ_CHECK(cholesky(factor, k));
@@ -81,7 +84,8 @@ struct Choice {
 
 // The damping, of three, whose fit of one part of the rows explains most of the rest, and the share
 // of that fit that explains most. Share s of a fit D takes 2 s <D, g> - s^2 <D, h D> off the error.
-Result<Choice> choose_damping(const Normal& fitted, const Normal& rest, size_t k, size_t channels, double least) {
+Result<Choice> choose_damping(const Normal& fitted, const Normal& rest, size_t k, size_t channels,
+                              double least) {
   Choice best;
   double best_gain = 0.0;
   for (const double factor : {1.0, 10.0, 100.0}) {
@@ -121,13 +125,15 @@ Result<QuantisedWeights> round_compensated(const std::vector<float>& w, size_t c
   MPQ_CHECK(cholesky(factor, k));
 
   std::vector<float> importance(k), target(w.size()), rows(k * k);
-  for (size_t i = 0; i < k; ++i) importance[i] = static_cast<float>(h[order[i] * k + order[i]] + damping);
+  for (size_t i = 0; i < k; ++i)
+    importance[i] = static_cast<float>(h[order[i] * k + order[i]] + damping);
   for (size_t c = 0; c < channels; ++c)
     for (size_t i = 0; i < k; ++i) target[c * k + i] = w[c * k + order[i]];
   // Rows divided by their diagonal, so that carrying needs no division.
   parallel_for(k, 16, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i)
-      for (size_t j = i; j < k; ++j) rows[i * k + j] = static_cast<float>(factor[i * k + j] / factor[i * k + i]);
+      for (size_t j = i; j < k; ++j)
+        rows[i * k + j] = static_cast<float>(factor[i * k + j] / factor[i * k + i]);
   });
   QuantisedWeights out{std::vector<float>(channels), std::vector<int8_t>(w.size())};
   parallel_for((channels + kLanes - 1) / kLanes, 1, [&](size_t begin, size_t end) {
@@ -135,8 +141,8 @@ Result<QuantisedWeights> round_compensated(const std::vector<float>& w, size_t c
     for (size_t group = begin; group < end; ++group) {
       const size_t first = group * kLanes, lanes = std::min(kLanes, channels - first);
       for (size_t lane = 0; lane < lanes; ++lane)
-        out.scale[first + lane] = search_weight_scale(
-            std::span(target).subspan((first + lane) * k, k), importance, bits);
+        out.scale[first + lane] =
+            search_weight_scale(std::span(target).subspan((first + lane) * k, k), importance, bits);
       std::fill(pending.begin(), pending.end(), 0.0F);
       for (size_t i = k; i-- > 0;) {
         float sum[kLanes];
@@ -155,7 +161,8 @@ Result<QuantisedWeights> round_compensated(const std::vector<float>& w, size_t c
 
 }  // namespace
 
-float search_weight_scale(std::span<const float> weights, std::span<const float> importance, int bits) {
+float search_weight_scale(std::span<const float> weights, std::span<const float> importance,
+                          int bits) {
   float peak = 0.0F;
   for (const float w : weights) peak = std::max(peak, std::abs(w));
   if (peak == 0.0F) return 1.0F;
@@ -198,8 +205,8 @@ QuantisedWeights quantise_weights(std::span<const float> weights, size_t channel
   return out;
 }
 
-Result<QuantisedWeights> compensate_weights(std::span<const float> weights, size_t channels, int bits,
-                                            const Calibration& calibration,
+Result<QuantisedWeights> compensate_weights(std::span<const float> weights, size_t channels,
+                                            int bits, const Calibration& calibration,
                                             const CompensationOptions& options) {
   const size_t k = weights.size() / channels;
   const size_t fitted = calibration.rows - calibration.held_out;
@@ -233,7 +240,8 @@ Result<QuantisedWeights> compensate_weights(std::span<const float> weights, size
       for (size_t i = 0; i < k; ++i)
         target[c * k + i] =
             static_cast<float>(target[c * k + i] + fit.share * fit.weights[i * channels + c]);
-  return round_compensated(target, channels, bits, all.h, options.damping * mean_diagonal(all.h, k));
+  return round_compensated(target, channels, bits, all.h,
+                           options.damping * mean_diagonal(all.h, k));
 }
 
 }  // namespace mpq::convert

@@ -17,7 +17,8 @@ struct QuantisedWeights {
 
 // The scale of one channel that minimises sum of importance[i] * (w[i] - scale * code[i])^2 over a
 // grid of candidates refined around the best one; codes rounded to nearest. importance: empty = 1.
-float search_weight_scale(std::span<const float> weights, std::span<const float> importance, int bits);
+float search_weight_scale(std::span<const float> weights, std::span<const float> importance,
+                          int bits);
 
 // code[i] = clamp(round_half_even(w[i] / scale)).
 void round_weights(std::span<const float> weights, float scale, int bits, std::span<int8_t> codes);
@@ -37,13 +38,14 @@ struct CompensationOptions {
   double refit = 1.0;     // share of the least-squares fit of E that is added to the weights
 };
 
-// Minimises ||X_float W^T - X (scale * codes)^T||^2 + damping * ||W - scale * codes||^2 approximately:
-// the real minimum W*, scales by search around W*, then nearest-plane rounding along the Cholesky
-// factor of X^T X + damping (each rounding error is made good by the columns still to come; columns
-// with the largest energy first). A layer may have more columns than the sample has independent
-// rows: rows that are held out choose a stronger damping for W*, or a part of the way to it.
-Result<QuantisedWeights> compensate_weights(std::span<const float> weights, size_t channels, int bits,
-                                            const Calibration& calibration,
+// Minimises ||X_float W^T - X (scale * codes)^T||^2 + damping * ||W - scale * codes||^2
+// approximately: the real minimum W*, scales by search around W*, then nearest-plane rounding along
+// the Cholesky factor of X^T X + damping (each rounding error is made good by the columns still to
+// come; columns with the largest energy first). A layer may have more columns than the sample has
+// independent rows: rows that are held out choose a stronger damping for W*, or a part of the way
+// to it.
+Result<QuantisedWeights> compensate_weights(std::span<const float> weights, size_t channels,
+                                            int bits, const Calibration& calibration,
                                             const CompensationOptions& options);
 
 }  // namespace mpq::convert

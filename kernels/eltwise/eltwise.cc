@@ -8,12 +8,12 @@ namespace mpq::kernels {
 std::span<const AddKernel> add_kernels() {
   static const AddKernel kRows[] = {
 #if MPQ_HAVE_AVX512VNNI
-      add_u8_avx512vnni,
+    add_u8_avx512vnni,
 #endif
 #if MPQ_HAVE_AVX2
-      add_u8_avx2,
+    add_u8_avx2,
 #endif
-      add_u8_ref,
+    add_u8_ref,
   };
   return kRows;
 }

@@ -2,11 +2,12 @@
 //
 //   v = fma(float(a - za), scale_a, fma(float(b - zb), scale_b, bias))
 //   Y = clamp(round_half_even(v), lo, hi)
-//   Y2 = clamp(round_half_even(fma(v, second_scale, second_bias)), second_lo, second_hi)   if wanted
+//   Y2 = clamp(round_half_even(fma(v, second_scale, second_bias)), second_lo, second_hi)   if
+//   wanted
 //
-// All tensors have the channel block of a. Kernels are single-threaded and re-entrant; they may write
-// the channels above C of the last block of Y and Y2 (unspecified codes) and nothing else outside them.
-// Y may be A or B.
+// All tensors have the channel block of a. Kernels are single-threaded and re-entrant; they may
+// write the channels above C of the last block of Y and Y2 (unspecified codes) and nothing else
+// outside them. Y may be A or B.
 #pragma once
 
 #include <cstddef>

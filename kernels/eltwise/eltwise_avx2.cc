@@ -50,11 +50,16 @@ inline void add(const Constants& k, const uint8_t* a, const uint8_t* b, uint8_t*
 
 void run(const AddArgs& args, const WorkRange& range) {
   const AddShape& s = args.shape;
-  const Constants k = {_mm256_set1_epi32(args.a_zero_point), _mm256_set1_epi32(args.b_zero_point),
-                       _mm256_set1_ps(args.a_scale),         _mm256_set1_ps(args.b_scale),
-                       _mm256_set1_ps(args.bias),            splat(args.lo),
-                       splat(args.hi),                       _mm256_set1_ps(args.second_scale),
-                       _mm256_set1_ps(args.second_bias),     splat(args.second_lo),
+  const Constants k = {_mm256_set1_epi32(args.a_zero_point),
+                       _mm256_set1_epi32(args.b_zero_point),
+                       _mm256_set1_ps(args.a_scale),
+                       _mm256_set1_ps(args.b_scale),
+                       _mm256_set1_ps(args.bias),
+                       splat(args.lo),
+                       splat(args.hi),
+                       _mm256_set1_ps(args.second_scale),
+                       _mm256_set1_ps(args.second_bias),
+                       splat(args.second_lo),
                        splat(args.second_hi)};
   const size_t row_bytes = size_t{s.w} * args.a.cb;
   for (uint32_t unit = range.begin; unit < range.end; ++unit) {

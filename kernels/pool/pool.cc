@@ -8,12 +8,15 @@ namespace mpq::kernels {
 std::span<const PoolKernel> pool_kernels() {
   static const PoolKernel kRows[] = {
 #if MPQ_HAVE_AVX512VNNI
-      max_pool_u8_avx512vnni, avg_pool_u8_avx512vnni,
+    max_pool_u8_avx512vnni,
+    avg_pool_u8_avx512vnni,
 #endif
 #if MPQ_HAVE_AVX2
-      max_pool_u8_avx2,       avg_pool_u8_avx2,
+    max_pool_u8_avx2,
+    avg_pool_u8_avx2,
 #endif
-      max_pool_u8_ref,        avg_pool_u8_ref,
+    max_pool_u8_ref,
+    avg_pool_u8_ref,
   };
   return kRows;
 }

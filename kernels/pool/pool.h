@@ -1,13 +1,15 @@
-// Pooling over codes. The window of output (y, x) is rows y * stride_h - pad_top + [0, kernel_h) and
-// columns x * stride_w - pad_left + [0, kernel_w), clipped to the image: halo pixels are not read.
+// Pooling over codes. The window of output (y, x) is rows y * stride_h - pad_top + [0, kernel_h)
+// and columns x * stride_w - pad_left + [0, kernel_w), clipped to the image: halo pixels are not
+// read.
 //
 //   max:      Y[n][y][x][c] = max over the window of X; 0, the lowest code, if the window is empty
 //   average:  acc = sum over the window of (X - zero_point), exact in int32
 //             v = fma(float(acc), multiplier, bias)
 //             Y = clamp(round_half_even(v), lo, hi), or v itself
 //
-// A global pool has kernel_h = h and kernel_w = w. Kernels are single-threaded and re-entrant; they may
-// write the channels above C of the last block of Y (unspecified codes) and nothing else outside Y.
+// A global pool has kernel_h = h and kernel_w = w. Kernels are single-threaded and re-entrant; they
+// may write the channels above C of the last block of Y (unspecified codes) and nothing else
+// outside Y.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// The rows of the family, defined one ISA a file and joined in pool.cc, and the geometry they share.
+// The rows of the family, defined one ISA a file and joined in pool.cc, and the geometry they
+// share.
 #pragma once
 
 #include "kernels/pool/pool.h"
@@ -25,7 +26,9 @@ static inline PoolSpan pool_span(uint32_t at, uint32_t stride, uint32_t pad, uin
                                  uint32_t size) {
   const int64_t first = int64_t{at} * stride - pad, last = first + kernel;
   return {static_cast<uint32_t>(first > 0 ? first : 0),
-          static_cast<uint32_t>(last < 0 ? 0 : last < size ? last : size)};
+          static_cast<uint32_t>(last < 0      ? 0
+                                : last < size ? last
+                                              : size)};
 }
 static inline PoolSpan pool_rows(const PoolShape& s, uint32_t y) {
   return pool_span(y, s.stride_h, s.pad_top, s.kernel_h, s.h);

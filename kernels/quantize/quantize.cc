@@ -20,12 +20,12 @@ const Row& first_that_fits(std::span<const Row> rows, const Args& args, IsaMask 
 std::span<const QuantizeKernel> quantize_kernels() {
   static const QuantizeKernel kRows[] = {
 #if MPQ_HAVE_AVX512VNNI
-      quantize_f32_avx512vnni,
+    quantize_f32_avx512vnni,
 #endif
 #if MPQ_HAVE_AVX2
-      quantize_f32_avx2,
+    quantize_f32_avx2,
 #endif
-      quantize_f32_ref,
+    quantize_f32_ref,
   };
   return kRows;
 }
@@ -33,9 +33,9 @@ std::span<const QuantizeKernel> quantize_kernels() {
 std::span<const ImageQuantizeKernel> image_quantize_kernels() {
   static const ImageQuantizeKernel kRows[] = {
 #if MPQ_HAVE_AVX512VNNI
-      image_quantize_c3_avx512vnni,
+    image_quantize_c3_avx512vnni,
 #endif
-      image_quantize_ref,
+    image_quantize_ref,
   };
   return kRows;
 }

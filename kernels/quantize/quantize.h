@@ -1,12 +1,11 @@
 // Into and out of activation planes: the edges of a network.
 //
-//   quantize:        Y = clamp(round_half_even(x / scale) + zero_point, lo, hi)     x / scale in binary32
-//   image_quantize:  Y[n][y][x][c] = table[c][pixel[n][y][x][c]]
-//   pack, unpack:    dense codes to planes and back
-//   fill_halo:       the code of real 0 around an image
+//   quantize:        Y = clamp(round_half_even(x / scale) + zero_point, lo, hi)     x / scale in
+//   binary32 image_quantize:  Y[n][y][x][c] = table[c][pixel[n][y][x][c]] pack, unpack:    dense
+//   codes to planes and back fill_halo:       the code of real 0 around an image
 //
-// Kernels are single-threaded and re-entrant; they may write the channels above C of the last block of Y
-// (unspecified codes) and nothing else outside Y.
+// Kernels are single-threaded and re-entrant; they may write the channels above C of the last block
+// of Y (unspecified codes) and nothing else outside Y.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +17,8 @@
 
 namespace mpq::kernels {
 
-// A dense tensor of elements: element (n, c, y, x) is at n * image + c * channel + y * row + x * pixel.
+// A dense tensor of elements: element (n, c, y, x) is at n * image + c * channel + y * row + x *
+// pixel.
 struct DenseStrides {
   ptrdiff_t image = 0, channel = 0, row = 0, pixel = 0;  // in elements
 };
@@ -31,8 +31,8 @@ constexpr DenseStrides matrix_rows(uint32_t k) { return {0, 1, 0, k}; }
 struct CodesShape {
   uint32_t n = 1, c = 0, h = 1, w = 1;
 };
-// One unit of every function here is one row of one channel block of one image, numbered in that order
-// of nesting.
+// One unit of every function here is one row of one channel block of one image, numbered in that
+// order of nesting.
 constexpr uint32_t codes_units(const CodesShape& s, uint32_t cb) {
   return s.n * ((s.c + cb - 1) / cb) * s.h;
 }
@@ -82,8 +82,8 @@ struct PackArgs {
 void pack_codes(const PackArgs&, const WorkRange&);
 void unpack_codes(const PackArgs&, const WorkRange&);
 
-// Writes `code` to the pixels around h x w: `top` rows above, `bottom` below, `left` and `right` columns
-// beside, corners included. One unit here is one channel block of one image.
+// Writes `code` to the pixels around h x w: `top` rows above, `bottom` below, `left` and `right`
+// columns beside, corners included. One unit here is one channel block of one image.
 struct HaloArgs {
   CodesShape shape;
   Planes y;

@@ -55,10 +55,9 @@ void quantize_pixels(const Constants& k, const float* x, ptrdiff_t channel_strid
 
 void run(const QuantizeArgs& a, const WorkRange& range) {
   const uint32_t cb = a.y.cb;
-  const Constants k = {_mm256_set1_ps(a.scale),
-                       _mm256_set1_ps(static_cast<float>(a.lo - a.zero_point)),
-                       _mm256_set1_ps(static_cast<float>(a.hi - a.zero_point)),
-                       _mm256_set1_epi32(a.zero_point)};
+  const Constants k = {
+      _mm256_set1_ps(a.scale), _mm256_set1_ps(static_cast<float>(a.lo - a.zero_point)),
+      _mm256_set1_ps(static_cast<float>(a.hi - a.zero_point)), _mm256_set1_epi32(a.zero_point)};
   for (uint32_t unit = range.begin; unit < range.end; ++unit) {
     const CodesRow at = codes_row(a.shape, cb, unit);
     const uint32_t channels = codes_channels(a.shape, cb, at.block);

@@ -1,9 +1,9 @@
 // quantize: two orders of memory, 16 floats at a time. Channels contiguous (matrix rows): a pixel's
-// channels become its bytes. Pixels contiguous and blocks of 4 (images): 16 pixels of up to 4 channels
-// become 16 dwords.
+// channels become its bytes. Pixels contiguous and blocks of 4 (images): 16 pixels of up to 4
+// channels become 16 dwords.
 //
-// image_quantize: a 256-entry table is 4 registers; vpermi2b looks 64 codes up in 2 of them by their low
-// 7 bits, and bit 7 chooses between the halves.
+// image_quantize: a 256-entry table is 4 registers; vpermi2b looks 64 codes up in 2 of them by
+// their low 7 bits, and bit 7 chooses between the halves.
 
 #include <immintrin.h>
 
@@ -45,7 +45,8 @@ void quantize_pixels(const Constants& k, const float* x, ptrdiff_t channel_strid
     __m512i pixels = _mm512_setzero_si512();
     for (uint32_t c = 0; c < channels; ++c) {
       const __m512i code = codes_of(k, x + c * channel_stride + i, lanes);
-      pixels = _mm512_or_si512(pixels, _mm512_sll_epi32(code, _mm_cvtsi32_si128(8 * static_cast<int>(c))));
+      pixels = _mm512_or_si512(pixels,
+                               _mm512_sll_epi32(code, _mm_cvtsi32_si128(8 * static_cast<int>(c))));
     }
     _mm512_mask_storeu_epi32(y + size_t{i} * 4, lanes, pixels);
   }
@@ -53,10 +54,9 @@ void quantize_pixels(const Constants& k, const float* x, ptrdiff_t channel_strid
 
 void run(const QuantizeArgs& a, const WorkRange& range) {
   const uint32_t cb = a.y.cb;
-  const Constants k = {_mm512_set1_ps(a.scale),
-                       _mm512_set1_ps(static_cast<float>(a.lo - a.zero_point)),
-                       _mm512_set1_ps(static_cast<float>(a.hi - a.zero_point)),
-                       _mm512_set1_epi32(a.zero_point)};
+  const Constants k = {
+      _mm512_set1_ps(a.scale), _mm512_set1_ps(static_cast<float>(a.lo - a.zero_point)),
+      _mm512_set1_ps(static_cast<float>(a.hi - a.zero_point)), _mm512_set1_epi32(a.zero_point)};
   for (uint32_t unit = range.begin; unit < range.end; ++unit) {
     const CodesRow at = codes_row(a.shape, cb, unit);
     const uint32_t channels = codes_channels(a.shape, cb, at.block);
@@ -115,7 +115,8 @@ void run_rgb(const ImageQuantizeArgs& a, const WorkRange& range) {
 
 }  // namespace
 
-const QuantizeKernel quantize_f32_avx512vnni = {"quantize_f32_avx512vnni", kIsaAvx512Vnni, fits, run};
+const QuantizeKernel quantize_f32_avx512vnni = {"quantize_f32_avx512vnni", kIsaAvx512Vnni, fits,
+                                                run};
 const ImageQuantizeKernel image_quantize_c3_avx512vnni = {"image_quantize_c3_avx512vnni",
                                                           kIsaAvx512Vnni, fits_rgb, run_rgb};
 

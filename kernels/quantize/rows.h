@@ -1,4 +1,5 @@
-// The rows of the family, defined one ISA a file and joined in quantize.cc, and the geometry they share.
+// The rows of the family, defined one ISA a file and joined in quantize.cc, and the geometry they
+// share.
 #pragma once
 
 #include "kernels/quantize/quantize.h"

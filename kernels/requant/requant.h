@@ -1,5 +1,5 @@
-// From exact int32 sums to codes: the definition that every epilogue inherits. Portable, scalar; the
-// vector forms in the ISA files are proved equal to it bit for bit. Source: numerics section of
+// From exact int32 sums to codes: the definition that every epilogue inherits. Portable, scalar;
+// the vector forms in the ISA files are proved equal to it bit for bit. Source: numerics section of
 // kernels/README.md. Callers run with round-to-nearest-even and denormals kept.
 #pragma once
 
@@ -22,7 +22,7 @@ struct Epilogue {
   Planes residual;
   int32_t residual_zero_point = 0;
   float residual_scale = 0.0F;
-  int32_t residual_shift = -1;               // >= 0: in the accumulator domain, with residual_factor
+  int32_t residual_shift = -1;  // >= 0: in the accumulator domain, with residual_factor
   const int32_t* residual_factor = nullptr;
 
   // Second output of the same v; second.data == nullptr when there is none.
@@ -31,7 +31,8 @@ struct Epilogue {
   int32_t second_lo = 0, second_hi = 255;
 };
 
-// round_half_even(v) clamped to [lo, hi]; clamps first, so huge and infinite v are fine. NaN gives lo.
+// round_half_even(v) clamped to [lo, hi]; clamps first, so huge and infinite v are fine. NaN gives
+// lo.
 inline int32_t round_clamp(float v, int32_t lo, int32_t hi) {
   const auto flo = static_cast<float>(lo);
   const auto fhi = static_cast<float>(hi);
@@ -48,7 +49,8 @@ inline int32_t scaled_residual(int32_t code, int32_t factor, int32_t shift) {
   return static_cast<int32_t>(p < 0 ? -magnitude : magnitude);
 }
 
-// acc includes acc_bias. v of channel c, with the residual code if there is one (ignored otherwise).
+// acc includes acc_bias. v of channel c, with the residual code if there is one (ignored
+// otherwise).
 inline float requant_value(int32_t acc, const Epilogue& e, uint32_t c, int32_t residual_code) {
   const int32_t residual = residual_code - e.residual_zero_point;
   if (e.residual.data != nullptr && e.residual_shift >= 0)

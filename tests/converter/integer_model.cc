@@ -53,7 +53,8 @@ struct Run {
   void store(std::vector<Data>* y, float v, const Target& r) const {
     (*y)[0].push_back(code_of(v, r.lo, r.hi));
     if (y->size() > 1)
-      (*y)[1].push_back(code_of(std::fmaf(v, r.second_scale, r.second_bias), r.second_lo, r.second_hi));
+      (*y)[1].push_back(
+          code_of(std::fmaf(v, r.second_scale, r.second_bias), r.second_lo, r.second_hi));
   }
 
   // sum(position, channel) is the exact integer sum without acc_bias.
@@ -72,9 +73,12 @@ struct Run {
         if (!residual.empty())
           v = std::fmaf(static_cast<float>(residual[c * positions + p] - zero(format::kResidual)),
                         r.residual_scale, v);
-        if (out().dtype == DType::kS32) (*y)[0].push_back(static_cast<double>(acc));
-        else if (out().dtype == DType::kF32) (*y)[0].push_back(v);
-        else store(y, v, r);
+        if (out().dtype == DType::kS32)
+          (*y)[0].push_back(static_cast<double>(acc));
+        else if (out().dtype == DType::kF32)
+          (*y)[0].push_back(v);
+        else
+          store(y, v, r);
       }
   }
   static void check_limit(int64_t acc) {
@@ -111,8 +115,11 @@ struct Run {
             const double code =
                 inside ? x[static_cast<size_t>(((first + i) * s[2] + iy) * s[3] + ix)] : zero(0);
             acc += static_cast<int64_t>(
-                code * w[((c * static_cast<size_t>(k[1]) + static_cast<size_t>(i)) * static_cast<size_t>(k[2]) +
-                          static_cast<size_t>(r)) * static_cast<size_t>(k[3]) + static_cast<size_t>(q)]);
+                code * w[((c * static_cast<size_t>(k[1]) + static_cast<size_t>(i)) *
+                              static_cast<size_t>(k[2]) +
+                          static_cast<size_t>(r)) *
+                             static_cast<size_t>(k[3]) +
+                         static_cast<size_t>(q)]);
           }
       return acc;
     };
@@ -146,9 +153,10 @@ struct Run {
         }
   }
   void operator()(const format::MaxPoolAttrs& a, std::vector<Data>* y) const {
-    windows(a.kernel_h, a.kernel_w, a.stride_h, a.stride_w, a.pad_top, a.pad_left, [&](const Data& under) {
-      (*y)[0].push_back(*std::max_element(under.begin(), under.end()));
-    });
+    windows(a.kernel_h, a.kernel_w, a.stride_h, a.stride_w, a.pad_top, a.pad_left,
+            [&](const Data& under) {
+              (*y)[0].push_back(*std::max_element(under.begin(), under.end()));
+            });
   }
   void operator()(const format::AvgPoolAttrs& a, std::vector<Data>* y) const {
     const bool global = a.kernel_h == 0;
@@ -164,8 +172,10 @@ struct Run {
   void operator()(const format::AddAttrs& a, std::vector<Data>* y) const {
     const Data p = in(0), q = in(1);
     for (size_t i = 0; i < p.size(); ++i)
-      store(y, std::fmaf(static_cast<float>(p[i] - zero(0)), a.scale_a,
-                         std::fmaf(static_cast<float>(q[i] - zero(1)), a.scale_b, a.bias)), a);
+      store(y,
+            std::fmaf(static_cast<float>(p[i] - zero(0)), a.scale_a,
+                      std::fmaf(static_cast<float>(q[i] - zero(1)), a.scale_b, a.bias)),
+            a);
   }
 };
 

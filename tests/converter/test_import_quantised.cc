@@ -13,8 +13,7 @@ namespace mpq::convert {
 namespace {
 
 using Floats = std::vector<float>;
-constexpr int kInt8 = 3, kUint8 = 2, kInt32 = 6, kInt64 = 7, kUint4 = 21, kInt4 = 22, kUint2 = 25,
-              kInt2 = 26;
+constexpr int kInt8 = 3, kUint8 = 2, kInt32 = 6, kUint4 = 21, kInt4 = 22, kUint2 = 25, kInt2 = 26;
 
 std::string refused(const OnnxBuilder& builder) {
   const auto model = import_onnx(builder.model, "");

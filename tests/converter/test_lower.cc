@@ -27,7 +27,8 @@ FakeQuant grid(int bits, float scale, int32_t zero_point = 0) {
 void quantise_weights_of(Graph* graph, int bits, uint32_t seed = 3) {
   std::mt19937 rng(seed);
   for (Node& node : graph->nodes) {
-    if (!std::holds_alternative<Conv>(node.op) && !std::holds_alternative<Linear>(node.op)) continue;
+    if (!std::holds_alternative<Conv>(node.op) && !std::holds_alternative<Linear>(node.op))
+      continue;
     Value& w = graph->values[node.inputs[1]];
     WeightQuant q;
     q.spec.bits = bits;
@@ -55,8 +56,8 @@ struct Agreement {
   size_t codes = 0, different = 0, unexplained = 0;
 };
 
-// Every FakeQuant output of the graph against the codes of the model. A difference is explained when
-// it is one step and the real position is within 1e-3 of the middle between two codes.
+// Every FakeQuant output of the graph against the codes of the model. A difference is explained
+// when it is one step and the real position is within 1e-3 of the middle between two codes.
 Agreement compare(const Graph& graph, const format::Model& model, const std::vector<float>& input) {
   const auto real = naive_eval(graph, input);
   const auto codes = run_model(model, std::vector<double>(input.begin(), input.end()));
@@ -86,7 +87,8 @@ Agreement compare(const Graph& graph, const format::Model& model, const std::vec
   return result;
 }
 
-void check_agrees(const Graph& graph, const LowerOptions& options, const std::vector<float>& input) {
+void check_agrees(const Graph& graph, const LowerOptions& options,
+                  const std::vector<float>& input) {
   const Result<LoweredModel> lowered = lower(graph, options);
   REQUIRE_MESSAGE(lowered.ok(), (lowered.ok() ? "" : lowered.error().message));
   const Checked valid = format::validate(lowered->model);
@@ -102,13 +104,15 @@ Graph residual_block(uint32_t seed, int weight_bits) {
   GraphBuilder b(seed);
   const ValueId x = b.input({1, 5, 6, 7});
   const ValueId stream = b.node(grid(8, 0.02F, 120), {x});
-  const ValueId conv1 = b.node(Conv{1, 1, 1, 1, 1, 1}, {stream, b.random({8, 5, 3, 3}), b.random({8})});
+  const ValueId conv1 =
+      b.node(Conv{1, 1, 1, 1, 1, 1}, {stream, b.random({8, 5, 3, 3}), b.random({8})});
   const ValueId low = b.node(grid(4, 0.4F), {b.node(Relu{}, {conv1})});
   const ValueId conv2 = b.node(Conv{}, {low, b.random({5, 8, 1, 1}), b.random({5})});
   const ValueId sum = b.node(Relu{}, {b.node(Add{}, {conv2, stream})});
   const ValueId wide = b.node(grid(8, 0.05F), {sum});
   const ValueId narrow = b.node(grid(4, 0.7F), {sum});
-  const ValueId conv3 = b.node(Conv{2, 2, 1, 1, 1, 1}, {narrow, b.random({6, 5, 3, 3}), b.random({6})});
+  const ValueId conv3 =
+      b.node(Conv{2, 2, 1, 1, 1, 1}, {narrow, b.random({6, 5, 3, 3}), b.random({6})});
   const ValueId conv4 = b.node(Conv{2, 2}, {wide, b.random({6, 5, 1, 1})});
   const ValueId skip = b.node(grid(8, 0.1F, 128), {conv4});
   const ValueId out = b.node(grid(8, 0.1F), {b.node(Relu{}, {b.node(Add{}, {conv3, skip})})});
@@ -202,9 +206,11 @@ TEST_CASE("lower: zero points, padding and signed grids") {
   symmetric.spec.lo = -127;
   symmetric.spec.hi = 127;
   const ValueId codes = b.node(symmetric, {x});
-  const ValueId conv = b.node(Conv{1, 1, 2, 1, 0, 1, 2, 1, 1}, {codes, b.random({4, 3, 2, 3}), b.random({4})});
+  const ValueId conv =
+      b.node(Conv{1, 1, 2, 1, 0, 1, 2, 1, 1}, {codes, b.random({4, 3, 2, 3}), b.random({4})});
   const ValueId signed4 = b.node(grid(4, 0.5F, 7), {conv});
-  const ValueId grouped = b.node(Conv{1, 1, 1, 1, 1, 1, 1, 1, 2}, {signed4, b.random({6, 2, 3, 3})});
+  const ValueId grouped =
+      b.node(Conv{1, 1, 1, 1, 1, 1, 1, 1, 2}, {signed4, b.random({6, 2, 3, 3})});
   Graph graph = b.finish(b.node(grid(2, 1.0F, 1), {grouped}));
   quantise_weights_of(&graph, 4);
   check_agrees(graph, float_input(), b.random_data(75));
@@ -217,10 +223,12 @@ TEST_CASE("lower: clip narrows the codes of both outputs") {
   GraphBuilder b(6);
   const ValueId x = b.input({1, 2, 4, 4});
   const ValueId codes = b.node(grid(8, 0.02F, 128), {x});
-  const ValueId clip = b.node(Clip{0.0F, 6.0F}, {b.node(Conv{}, {codes, b.random({3, 2, 1, 1}), b.random({3}, 3.0F)})});
+  const ValueId clip = b.node(
+      Clip{0.0F, 6.0F}, {b.node(Conv{}, {codes, b.random({3, 2, 1, 1}), b.random({3}, 3.0F)})});
   const ValueId wide = b.node(grid(8, 0.05F, 3), {clip});
   const ValueId narrow = b.node(grid(4, 0.5F, 2), {clip});
-  const ValueId next = b.node(Add{}, {wide, b.node(grid(8, 0.1F), {b.node(Conv{}, {narrow, b.random({3, 3, 1, 1})})})});
+  const ValueId next = b.node(
+      Add{}, {wide, b.node(grid(8, 0.1F), {b.node(Conv{}, {narrow, b.random({3, 3, 1, 1})})})});
   Graph graph = b.finish(b.node(grid(8, 0.1F, 10), {next}));
   quantise_weights_of(&graph, 8);
   check_agrees(graph, float_input(), b.random_data(32));
@@ -268,7 +276,8 @@ TEST_CASE("lower: pixels go through a table of the preprocessing in binary32") {
   GraphBuilder b(9);
   const ValueId x = b.input({1, 3, 2, 2});
   const ValueId codes = b.node(grid(8, 0.0187F, 113), {x});
-  Graph graph = b.finish(b.node(grid(8, 0.05F, 128), {b.node(Conv{}, {codes, b.random({2, 3, 1, 1})})}));
+  Graph graph =
+      b.finish(b.node(grid(8, 0.05F, 128), {b.node(Conv{}, {codes, b.random({2, 3, 1, 1})})}));
   quantise_weights_of(&graph, 8);
   LowerOptions options;
   options.image.mean = {0.485F, 0.456F, 0.406F};
@@ -283,7 +292,8 @@ TEST_CASE("lower: pixels go through a table of the preprocessing in binary32") {
   // In double, the position is far enough from ties for every one of the 768 entries but ties.
   for (size_t c = 0; c < 3; ++c)
     for (int p = 0; p < 256; ++p) {
-      const double real = (p / 255.0 - double{options.image.mean[c]}) / double{options.image.stddev[c]};
+      const double real =
+          (p / 255.0 - double{options.image.mean[c]}) / double{options.image.stddev[c]};
       const double position = std::clamp(real / double{0.0187F} + 113, 0.0, 255.0);
       const double code = std::to_integer<int>(table[c * 256 + static_cast<size_t>(p)]);
       CHECK(std::abs(code - position) <= 0.5 + 1e-4);
@@ -294,7 +304,8 @@ TEST_CASE("lower: accumulators come out as they are") {
   GraphBuilder b(10);
   const ValueId x = b.input({1, 4});
   const ValueId codes = b.node(grid(4, 0.5F, 8), {x});
-  Graph graph = b.finish(b.node(Linear{}, {codes, b.random({2, 4}), b.constant({2}, {0.5F, -0.25F})}));
+  Graph graph =
+      b.finish(b.node(Linear{}, {codes, b.random({2, 4}), b.constant({2}, {0.5F, -0.25F})}));
   WeightQuant q;
   q.spec = {4, true, {0.25F}, 0, -8, 7};
   q.codes = {1, 2, -3, 4, -8, 7, 0, 1};
@@ -303,8 +314,8 @@ TEST_CASE("lower: accumulators come out as they are") {
   options.accumulator_output = true;
   const Result<LoweredModel> lowered = lower(graph, options);
   REQUIRE(lowered.ok());
-  // Codes 10, 7, 9, 8 less 8: 2, -1, 1, 0. Sums 2 - 2 - 3 = -3 and -16 - 7 = -23; biases in units of
-  // 0.25 * 0.5: 4 and -2.
+  // Codes 10, 7, 9, 8 less 8: 2, -1, 1, 0. Sums 2 - 2 - 3 = -3 and -16 - 7 = -23; biases in units
+  // of 0.25 * 0.5: 4 and -2.
   const auto y = run_model(lowered->model, {1.0, -0.5, 0.5, 0.0});
   CHECK(y.at(graph.values[graph.outputs[0]].name) == std::vector<double>{1, -25});
 
@@ -332,7 +343,8 @@ TEST_CASE("lower: what cannot be expressed is named with a reason and a remedy")
     if (weights) quantise_weights_of(&graph, 4);
     return graph;
   };
-  mentions(message(conv_graph(grid(8, 1.0F), false, true)), {"conv1", "not quantised", "FakeQuant"});
+  mentions(message(conv_graph(grid(8, 1.0F), false, true)),
+           {"conv1", "not quantised", "FakeQuant"});
   mentions(message(conv_graph(grid(8, 1.0F), true, false)), {"conv2", "weights", "quantize"});
   FakeQuant wrong = grid(8, 1.0F);
   wrong.spec.bits = 3;
@@ -361,7 +373,8 @@ TEST_CASE("lower: what cannot be expressed is named with a reason and a remedy")
     GraphBuilder b;
     const ValueId x = b.node(grid(8, 1.0F), {b.input({1, 2, 2, 2})});
     const ValueId conv = b.node(Conv{}, {x, b.random({2, 2, 1, 1})});
-    b.graph.outputs = {b.node(grid(8, 1.0F), {conv}), b.node(grid(4, 1.0F), {conv}), b.node(grid(2, 1.0F), {conv})};
+    b.graph.outputs = {b.node(grid(8, 1.0F), {conv}), b.node(grid(4, 1.0F), {conv}),
+                       b.node(grid(2, 1.0F), {conv})};
     Graph graph = b.graph;
     quantise_weights_of(&graph, 4);
     mentions(message(graph), {"conv", "3 ways", "precision"});

@@ -50,7 +50,8 @@ std::vector<double> real_weights(const QuantisedWeights& q, size_t channel, size
 }  // namespace
 
 TEST_CASE("linear algebra: products equal plain sums at every edge of the panels") {
-  for (const auto& [rows, m, n] : {std::array<size_t, 3>{1, 1, 1}, {3, 63, 65}, {257, 64, 130}, {300, 5, 3}}) {
+  for (const auto& [rows, m, n] :
+       {std::array<size_t, 3>{1, 1, 1}, {3, 63, 65}, {257, 64, 130}, {300, 5, 3}}) {
     const std::vector<float> a = normal(rows * m, 1), b = normal(rows * n, 2);
     const std::vector<float> c = transposed_product(a, b, rows, m, n);
     for (size_t i = 0; i < m; ++i)
@@ -92,7 +93,8 @@ TEST_CASE("linear algebra: the factor gives the matrix back and solves") {
         for (size_t j = 0; j < n; ++j) b[i * 3 + c] += h[i * n + j] * static_cast<double>(j + c);
     solve_cholesky(r, n, b, 3);
     for (size_t j = 0; j < n; ++j)
-      for (size_t c = 0; c < 3; ++c) CHECK(b[j * 3 + c] == doctest::Approx(static_cast<double>(j + c)).epsilon(1e-6).scale(10));
+      for (size_t c = 0; c < 3; ++c)
+        CHECK(b[j * 3 + c] == doctest::Approx(static_cast<double>(j + c)).epsilon(1e-6).scale(10));
   }
   std::vector<double> bad = {1.0, 2.0, 2.0, 1.0};
   CHECK_FALSE(cholesky(bad, 2).ok());
@@ -104,7 +106,8 @@ TEST_CASE("weights: the searched scale is as good as a brute-force one") {
       std::vector<float> w = normal(200, seed, 0.1F);
       if (seed == 5) w[3] = 1.0F;  // an outlier that is better clipped
       double least = 1e30;
-      for (double scale = 1e-4; scale < 1.0; scale *= 1.0005) least = std::min(least, weight_error(w, scale, bits));
+      for (double scale = 1e-4; scale < 1.0; scale *= 1.0005)
+        least = std::min(least, weight_error(w, scale, bits));
       const double found = weight_error(w, double{search_weight_scale(w, {}, bits)}, bits);
       CHECK(found >= least * 0.999);
       CHECK(found <= least * (bits == 8 ? 1.1 : 1.03));  // 8 bits: jagged, and small
@@ -122,12 +125,14 @@ TEST_CASE("weights: compensated rounding is between nearest rounding and the opt
     for (size_t i = 0; i < x.size(); ++i) x[i] += common[i / kColumns];
     const std::vector<float> w = normal(kColumns, seed + 100);
     const std::vector<float> none(kRows, 0.0F);
-    const Result<QuantisedWeights> found = compensate_weights(w, 1, 2, {x, none, kRows, 0}, {1e-6, 1.0});
+    const Result<QuantisedWeights> found =
+        compensate_weights(w, 1, 2, {x, none, kRows, 0}, {1e-6, 1.0});
     REQUIRE(found.ok());
     const double scale = found->scale[0];
     const double error = output_error(x, kRows, w, real_weights(*found, 0, kColumns));
     std::vector<double> nearest;
-    for (const float v : w) nearest.push_back(scale * std::clamp(std::nearbyint(v / scale), -2.0, 1.0));
+    for (const float v : w)
+      nearest.push_back(scale * std::clamp(std::nearbyint(v / scale), -2.0, 1.0));
     double optimum = 1e30;
     for (int code = 0; code < 1 << (2 * kColumns); ++code) {
       std::vector<double> q;
@@ -150,11 +155,13 @@ TEST_CASE("weights: the refit makes good what the inputs lost") {
   const std::vector<float> w = normal(kColumns, 2);
   for (size_t r = 0; r < kRows; ++r) {
     float e = 0.0F;
-    for (size_t k = 0; k < kColumns; ++k) e += (real[r * kColumns + k] - x[r * kColumns + k]) * w[k];
+    for (size_t k = 0; k < kColumns; ++k)
+      e += (real[r * kColumns + k] - x[r * kColumns + k]) * w[k];
     errors.push_back(e);
   }
   const auto ratio = [&](double refit) {
-    const Result<QuantisedWeights> q = compensate_weights(w, 1, 8, {x, errors, kRows, 0}, {1e-6, refit});
+    const Result<QuantisedWeights> q =
+        compensate_weights(w, 1, 8, {x, errors, kRows, 0}, {1e-6, refit});
     REQUIRE(q.ok());
     const std::vector<double> real_q = real_weights(*q, 0, kColumns);
     double num = 0.0, den = 0.0;
@@ -174,7 +181,8 @@ TEST_CASE("weights: rows held out keep a refit from learning noise") {
   const std::vector<float> x = normal(kRows * kColumns, 21), noise = normal(kRows, 22, 3.0F);
   const std::vector<float> w = normal(kColumns, 23);
   const auto moved = [&](const std::vector<float>& errors, size_t held_out) {
-    const Result<QuantisedWeights> q = compensate_weights(w, 1, 8, {x, errors, kRows, held_out}, {1e-3, 1.0});
+    const Result<QuantisedWeights> q =
+        compensate_weights(w, 1, 8, {x, errors, kRows, held_out}, {1e-3, 1.0});
     REQUIRE(q.ok());
     const std::vector<double> real = real_weights(*q, 0, kColumns);
     double sum = 0.0;
@@ -196,7 +204,8 @@ TEST_CASE("steps: the least-squares step is as good as a brute-force one") {
     const auto error = [&](double scale) {
       double sum = 0.0;
       for (const float v : x) {
-        const double e = v - scale * std::clamp(std::nearbyint(v / scale), 0.0, double((1 << bits) - 1));
+        const double e =
+            v - scale * std::clamp(std::nearbyint(v / scale), 0.0, double((1 << bits) - 1));
         sum += e * e;
       }
       return sum;
@@ -226,9 +235,11 @@ TEST_CASE("steps: asymmetric ranges get a zero point, and real 0 is a code") {
   CHECK(zero[2] == doctest::Approx((255 - 64) * 4.0 / 255));
 
   // All negative: the range still reaches 0. Nothing at all: a valid grid.
-  const QuantSpec negative = choose_grid(std::vector<float>(10, -2.0F), std::vector<float>(10, -2.0F), 4, options);
+  const QuantSpec negative =
+      choose_grid(std::vector<float>(10, -2.0F), std::vector<float>(10, -2.0F), 4, options);
   CHECK(negative.zero_point == 15);
-  const QuantSpec nothing = choose_grid(std::vector<float>(10, 0.0F), std::vector<float>(10, 0.0F), 4, {});
+  const QuantSpec nothing =
+      choose_grid(std::vector<float>(10, 0.0F), std::vector<float>(10, 0.0F), 4, {});
   CHECK(nothing.scale[0] > 0.0F);
 }
 
@@ -294,8 +305,10 @@ TEST_CASE("patches: their product with the weights is the convolution") {
       for (size_t p = 0; p < pixels; ++p)
         for (size_t o = g * 3; o < g * 3 + 3; ++o) {
           float sum = 0.0F;
-          for (size_t k = 0; k < 12; ++k) sum += rows[(n * pixels + p) * 12 + k] * graph.values[w].data[o * 12 + k];
-          CHECK((*expected)[(n * 6 + o) * pixels + p] == doctest::Approx(sum).scale(1).epsilon(1e-5));
+          for (size_t k = 0; k < 12; ++k)
+            sum += rows[(n * pixels + p) * 12 + k] * graph.values[w].data[o * 12 + k];
+          CHECK((*expected)[(n * 6 + o) * pixels + p] ==
+                doctest::Approx(sum).scale(1).epsilon(1e-5));
         }
   }
   PatchSample few = all;

@@ -14,13 +14,15 @@
 namespace mpq::convert {
 namespace {
 
-// Conv, pool, a bottleneck with a projection and one without, classifier: a residual network in small.
+// Conv, pool, a bottleneck with a projection and one without, classifier: a residual network in
+// small.
 Graph small_net(uint32_t seed) {
   GraphBuilder b(seed);
   const auto conv = [&](ValueId x, int64_t out, int64_t in, int64_t k, uint32_t stride) {
     const auto pad = static_cast<uint32_t>(k / 2);
     const float deviation = 1.4F / std::sqrt(static_cast<float>(in * k * k));
-    return b.node(Conv{stride, stride, pad, pad, pad, pad}, {x, b.random({out, in, k, k}, deviation), b.random({out}, 0.2F)});
+    return b.node(Conv{stride, stride, pad, pad, pad, pad},
+                  {x, b.random({out, in, k, k}, deviation), b.random({out}, 0.2F)});
   };
   ValueId x = b.node(Relu{}, {conv(b.input({1, 3, 24, 24}), 8, 3, 3, 1)});
   x = b.node(MaxPool{3, 3, 2, 2, 1, 1, 1, 1}, {x});
@@ -44,7 +46,8 @@ std::vector<float> samples(uint32_t seed, uint32_t count = kCount) {
 }
 
 std::vector<float> outputs(const Graph& graph, const std::vector<float>& data) {
-  Result<Evaluator> evaluator = Evaluator::create(graph, static_cast<uint32_t>(data.size() / kImage));
+  Result<Evaluator> evaluator =
+      Evaluator::create(graph, static_cast<uint32_t>(data.size() / kImage));
   REQUIRE(evaluator.ok());
   const Result<std::vector<float>> y = evaluator->run(data);
   REQUIRE(y.ok());
@@ -61,8 +64,9 @@ double decibels(const std::vector<float>& real, const std::vector<float>& other)
 }
 
 size_t count_of(const Graph& graph, const char* op) {
-  return static_cast<size_t>(std::count_if(graph.nodes.begin(), graph.nodes.end(),
-                                           [&](const Node& n) { return std::string(op_name(n.op)) == op; }));
+  return static_cast<size_t>(
+      std::count_if(graph.nodes.begin(), graph.nodes.end(),
+                    [&](const Node& n) { return std::string(op_name(n.op)) == op; }));
 }
 
 }  // namespace
@@ -71,12 +75,14 @@ TEST_CASE("quantize: 8 bits keep the function, on images it has not seen") {
   const Graph real = small_net(1);
   const std::vector<float> data = samples(2), fresh = samples(3, 20);
   for (const double equalise : {0.0, 1.0})
-    for (const OutputCorrection correction : {OutputCorrection::kNone, OutputCorrection::kMoments}) {
+    for (const OutputCorrection correction :
+         {OutputCorrection::kNone, OutputCorrection::kMoments}) {
       Graph graph = real;
       PtqOptions options;
       options.equalise = equalise;
       options.correction = correction;
-      const Result<PtqReport> report = quantize(&graph, uniform_bits(graph, 8, 8), {data, kCount}, options);
+      const Result<PtqReport> report =
+          quantize(&graph, uniform_bits(graph, 8, 8), {data, kCount}, options);
       REQUIRE_MESSAGE(report.ok(), (report.ok() ? "" : report.error().message));
       CHECK(decibels(outputs(real, fresh), outputs(graph, fresh)) > 25.0);
       CHECK(report->output_sqnr > 25.0);
@@ -89,7 +95,8 @@ TEST_CASE("quantize: the report says what the graph then does") {
   const std::vector<float> data = samples(5);
   const Result<PtqReport> report = quantize(&graph, uniform_bits(graph, 4, 4), {data, kCount}, {});
   REQUIRE(report.ok());
-  CHECK(report->output_sqnr == doctest::Approx(decibels(outputs(real, data), outputs(graph, data))).epsilon(0.02));
+  CHECK(report->output_sqnr ==
+        doctest::Approx(decibels(outputs(real, data), outputs(graph, data))).epsilon(0.02));
   REQUIRE(report->layers.size() == 9);
   CHECK(report->layers.front().bits.weight == 8);
   CHECK(report->layers.back().bits.activation == 8);
@@ -110,7 +117,8 @@ TEST_CASE("quantize: each refinement lowers the error of 2-bit weights") {
   // What distinguishes images: each output less its mean over the float ones.
   std::vector<float> expected = outputs(real, fresh);
   std::vector<float> mean(10);
-  for (size_t i = 0; i < expected.size(); ++i) mean[i % 10] += expected[i] * 10.0F / static_cast<float>(expected.size());
+  for (size_t i = 0; i < expected.size(); ++i)
+    mean[i % 10] += expected[i] * 10.0F / static_cast<float>(expected.size());
   for (size_t i = 0; i < expected.size(); ++i) expected[i] -= mean[i % 10];
   const auto quality = [&](const PtqOptions& options) {
     Graph graph = real;
@@ -139,8 +147,8 @@ TEST_CASE("quantize: tensors are rounded once for all their readers") {
   Graph graph = small_net(9);
   const std::vector<float> data = samples(10);
   REQUIRE(quantize(&graph, uniform_bits(graph, 4, 4), {data, kCount}, {}).ok());
-  // input; pool output (two readers); 2 x 2 inside the bottlenecks; projection; the stream between the
-  // blocks at 4 and at 8 bits; before the pool; before the classifier.
+  // input; pool output (two readers); 2 x 2 inside the bottlenecks; projection; the stream between
+  // the blocks at 4 and at 8 bits; before the pool; before the classifier.
   CHECK(count_of(graph, "fake_quant") == 1 + 1 + 4 + 1 + 2 + 1 + 1);
   REQUIRE(check(graph).ok());
   LowerOptions options;
@@ -206,7 +214,8 @@ TEST_CASE("quantize: refusals name the culprit and leave the graph alone") {
     return report.ok() ? std::string("accepted") : report.error().message;
   };
   CHECK(refusal(real, {{"conv99", {4, 4}}}, {data, kCount}).find("conv99") != std::string::npos);
-  CHECK(refusal(real, {{real.nodes[0].name, {3, 4}}}, {data, kCount}).find("3 bits") != std::string::npos);
+  CHECK(refusal(real, {{real.nodes[0].name, {3, 4}}}, {data, kCount}).find("3 bits") !=
+        std::string::npos);
   CHECK(refusal(real, {}, {data, kCount + 1}).find("49 samples") != std::string::npos);
   CHECK(refusal(real, {}, {{}, 0}).find("calibration") != std::string::npos);
   Graph folded = real;

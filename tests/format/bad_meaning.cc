@@ -89,9 +89,7 @@ std::function<File()> inputs(int node, const std::function<void(std::vector<Tens
   return conv([=](TinyModel& t) { change(t.model.nodes[static_cast<size_t>(node)].inputs); });
 }
 
-std::string long_name(const char* what, size_t i) {
-  return concat(std::string(40, '_'), what, i);
-}
+std::string long_name(const char* what, size_t i) { return concat(std::string(40, '_'), what, i); }
 
 // Many layers that share one weight tensor and each need the exact proof.
 void share_big_weights(TinyModel& t) {

@@ -28,9 +28,10 @@ DenseCodes plain_convolution(const ConvShape& s, const DenseCodes& x,
           for (uint32_t r = 0; r < s.r; ++r)
             for (uint32_t q = 0; q < s.s; ++q)
               for (uint32_t c = 0; c < group_c; ++c)
-                sums.values[i] += weights[((size_t{o} * group_c + c) * s.r + r) * s.s + q] *
-                                  x.at(n, o / group_o * group_c + c, y * s.stride_h + r * s.dilation_h,
-                                       z * s.stride_w + q * s.dilation_w);
+                sums.values[i] +=
+                    weights[((size_t{o} * group_c + c) * s.r + r) * s.s + q] *
+                    x.at(n, o / group_o * group_c + c, y * s.stride_h + r * s.dilation_h,
+                         z * s.stride_w + q * s.dilation_w);
   return sums;
 }
 
@@ -44,8 +45,11 @@ struct EpilogueArrays {
 
 void fill_data(const ConvKernel& row, const ConvCase& c, Rng& rng, ConvProblem* p) {
   const ConvShape& s = c.shape;
-  p->x = {s.n, s.c, (s.oh - 1) * s.stride_h + (s.r - 1) * s.dilation_h + 1,
-          (s.ow - 1) * s.stride_w + (s.s - 1) * s.dilation_w + 1, {}};
+  p->x = {s.n,
+          s.c,
+          (s.oh - 1) * s.stride_h + (s.r - 1) * s.dilation_h + 1,
+          (s.ow - 1) * s.stride_w + (s.s - 1) * s.dilation_w + 1,
+          {}};
   p->x.values.resize(size_t{p->x.n} * p->x.c * p->x.h * p->x.w);
   p->weights.resize(size_t{s.o} * (s.c / s.groups) * s.r * s.s);
   const int32_t lo = lowest(row.weights), hi = highest(row.weights), max = row.max_activation;
@@ -58,14 +62,16 @@ void fill_data(const ConvKernel& row, const ConvCase& c, Rng& rng, ConvProblem* 
     for (size_t i = 0; i < p->x.values.size(); ++i)
       p->x.values[i] = static_cast<int32_t>(i % (static_cast<size_t>(max) + 1));
     for (size_t i = 0; i < p->weights.size(); ++i)
-      p->weights[i] = static_cast<int8_t>(lo + static_cast<int32_t>(i % static_cast<size_t>(hi - lo + 1)));
+      p->weights[i] =
+          static_cast<int8_t>(lo + static_cast<int32_t>(i % static_cast<size_t>(hi - lo + 1)));
   } else {
     for (int32_t& x : p->x.values) x = rng.between(0, max);
     for (int8_t& w : p->weights) w = static_cast<int8_t>(rng.between(lo, hi));
   }
 }
 
-// Scales that spread each channel's sums over the codes, or the special values that `data` asks for.
+// Scales that spread each channel's sums over the codes, or the special values that `data` asks
+// for.
 EpilogueArrays fill_epilogue(const ConvCase& c, const DenseCodes& sums, Rng& rng) {
   const size_t padded = (c.shape.o + 63) / 64 * 64;
   EpilogueArrays e = {std::vector<float>(padded), std::vector<float>(padded),
@@ -117,12 +123,15 @@ std::string describe(const ConvCase& c) {
   const char* const kData[] = {"random", "corners", "ramps", "ties", "fma", "huge"};
   const char* const kResidual[] = {"none", "float", "integer"};
   const auto number = [](auto value) { return std::to_string(value) + " "; };
-  return "n " + number(s.n) + "c " + number(s.c) + "o " + number(s.o) + "oh " + number(s.oh) + "ow " +
-         number(s.ow) + "r " + number(s.r) + "s " + number(s.s) + "stride " + number(s.stride_h) +
-         number(s.stride_w) + "dilation " + number(s.dilation_h) + number(s.dilation_w) + "groups " +
-         number(s.groups) + "x_cb " + number(c.x_cb) + "y_cb " + number(c.y_cb) + "out " +
-         (c.out == Elem::u8 ? "u8" : c.out == Elem::f32 ? "f32" : "s32") + " codes " + number(c.lo) +
-         number(c.hi) + "second " + number(c.second) + "residual " +
+  return "n " + number(s.n) + "c " + number(s.c) + "o " + number(s.o) + "oh " + number(s.oh) +
+         "ow " + number(s.ow) + "r " + number(s.r) + "s " + number(s.s) + "stride " +
+         number(s.stride_h) + number(s.stride_w) + "dilation " + number(s.dilation_h) +
+         number(s.dilation_w) + "groups " + number(s.groups) + "x_cb " + number(c.x_cb) + "y_cb " +
+         number(c.y_cb) + "out " +
+         (c.out == Elem::u8    ? "u8"
+          : c.out == Elem::f32 ? "f32"
+                               : "s32") +
+         " codes " + number(c.lo) + number(c.hi) + "second " + number(c.second) + "residual " +
          kResidual[static_cast<int>(c.residual)] + " data " + kData[static_cast<int>(c.data)];
 }
 
@@ -144,7 +153,8 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
       [&](uint32_t n, uint32_t channel, uint32_t i, uint32_t j) { return x.at(n, channel, i, j); });
 
   const ConvKernel& reference = kernels::conv_kernels().back();
-  std::vector<uint8_t> packed(row.packed_bytes(s, c.x_cb)), plain(reference.packed_bytes(s, c.x_cb));
+  std::vector<uint8_t> packed(row.packed_bytes(s, c.x_cb)),
+      plain(reference.packed_bytes(s, c.x_cb));
   row.pack(s, c.x_cb, result.weights.data(), packed.data());
   reference.pack(s, c.x_cb, result.weights.data(), plain.data());
   const size_t packed_at = p.add("packed weights", packed, Role::kInput);
@@ -165,14 +175,16 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
     y = add_output_planes(&p, "y", spec);
     result.y = y.index;
   } else {
-    result.dense = p.add("dense y", std::vector<float>(size_t{s.n} * s.oh * s.ow * s.o), Role::kOutput);
+    result.dense =
+        p.add("dense y", std::vector<float>(size_t{s.n} * s.oh * s.ow * s.o), Role::kOutput);
   }
   size_t factor_at = 0;
   if (c.residual != ConvResidual::kNone) {
     PlanesSpec spec = with_random_gaps(y_spec, rng);
     spec.halo = rng.below(2);
-    residual = add_planes(&p, "residual", spec, Role::kInput,
-                          [&](uint32_t, uint32_t, uint32_t, uint32_t) { return rng.between(0, 255); });
+    residual =
+        add_planes(&p, "residual", spec, Role::kInput,
+                   [&](uint32_t, uint32_t, uint32_t, uint32_t) { return rng.between(0, 255); });
     e.residual_zero_point = rng.pick({0, 1, 8, 128, 255});
     if (c.residual == ConvResidual::kFloat) {
       e.residual_scale = c.data == ConvData::kTies ? 0.5F : rng.uniform(-1.0F, 2.0F);
@@ -197,7 +209,9 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
       p.add("scratch", std::vector<uint8_t>(scratch_bytes), Role::kScratch, 64);
 
   const auto bind = [=](Pointers at, bool is_reference) {
-    ConvArgs a = {.shape = s, .x = x_planes.at(at), .weights = at[is_reference ? plain_at : packed_at],
+    ConvArgs a = {.shape = s,
+                  .x = x_planes.at(at),
+                  .weights = at[is_reference ? plain_at : packed_at],
                   .epilogue = e};
     if (a.epilogue.out == Elem::u8)
       a.y = y.at(at);
@@ -265,9 +279,7 @@ void require_conv(const ConvKernel& row, const ConvCase& c, Rng& rng) {
   require_ok(row.name, named, check_conv(row, c, rng));
 }
 
-uint32_t kernel_side(const ConvKernel& row) {
-  return row.fits({.c = 4, .o = 1}, 4) ? 1 : 3;
-}
+uint32_t kernel_side(const ConvKernel& row) { return row.fits({.c = 4, .o = 1}, 4) ? 1 : 3; }
 
 ConvCase random_conv_case(const ConvShape& shape, Rng& rng) {
   ConvCase c = {.shape = shape};

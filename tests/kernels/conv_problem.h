@@ -13,9 +13,9 @@ enum class ConvData : uint8_t {
   kRandom,
   kCorners,  // activations all 0 or all maximal, weights all lowest or all highest
   kRamps,
-  kTies,     // many v exactly between two codes
-  kFma,      // v that a rounded product would put exactly between two codes
-  kHuge,     // v beyond any code, up to infinity
+  kTies,  // many v exactly between two codes
+  kFma,   // v that a rounded product would put exactly between two codes
+  kHuge,  // v beyond any code, up to infinity
 };
 enum class ConvResidual : uint8_t { kNone, kFloat, kInteger };
 
@@ -29,8 +29,8 @@ struct ConvCase {
   ConvData data = ConvData::kRandom;
 };
 
-// A dense tensor of codes or sums, [n][c][h][w], and the definition of convolution over it: a second
-// source, which shares no code with the kernels.
+// A dense tensor of codes or sums, [n][c][h][w], and the definition of convolution over it: a
+// second source, which shares no code with the kernels.
 struct DenseCodes {
   uint32_t n, c, h, w;
   std::vector<int32_t> values;

@@ -1,9 +1,9 @@
 #include "tests/kernels/harness.h"
 
+#include <xmmintrin.h>
+
 #include <cstdio>
 #include <cstring>
-
-#include <xmmintrin.h>
 
 #include "tests/support/guarded_buffer.h"
 
@@ -53,7 +53,11 @@ std::string hex_window(const std::vector<uint8_t>& bytes, size_t at) {
   std::string text;
   char word[4];
   for (size_t i = at >= 4 ? at - 4 : 0; i < at + 8 && i < bytes.size(); ++i) {
-    std::snprintf(word, sizeof(word), i == at ? "[%02x" : i == at + 1 ? "]%02x" : " %02x", bytes[i]);
+    std::snprintf(word, sizeof(word),
+                  i == at       ? "[%02x"
+                  : i == at + 1 ? "]%02x"
+                                : " %02x",
+                  bytes[i]);
     text += word;
   }
   return text;
@@ -76,13 +80,15 @@ std::string first_difference(const Problem& problem, const Contents& got, const 
   return {};
 }
 
-std::string fault_place(const Problem& problem, const std::vector<uint8_t*>& at, const void* address) {
+std::string fault_place(const Problem& problem, const std::vector<uint8_t*>& at,
+                        const void* address) {
   const auto* touched = static_cast<const uint8_t*>(address);
   for (size_t i = 0; i < at.size(); ++i) {
     const ptrdiff_t offset = touched - at[i];
     const auto size = static_cast<ptrdiff_t>(problem.operands[i].bytes.size());
     if (offset >= -4096 && offset < size + 4096)
-      return problem.operands[i].name + " byte " + std::to_string(offset) + " of " + std::to_string(size);
+      return problem.operands[i].name + " byte " + std::to_string(offset) + " of " +
+             std::to_string(size);
   }
   return "no operand";
 }
@@ -95,7 +101,8 @@ unsigned control_word() { return _mm_getcsr() & ~kMxcsrFlags; }
 
 Verdict check(const Problem& problem, Rng& rng) {
   static Memory memory;
-  const uint64_t open_a = rng.next(), open_b = rng.next(), poison_a = rng.next(), poison_b = rng.next();
+  const uint64_t open_a = rng.next(), open_b = rng.next(), poison_a = rng.next(),
+                 poison_b = rng.next();
 
   const auto at_reference = memory.place(problem, Side::kEnd, open_a, poison_b);
   problem.reference(at_reference);
@@ -114,7 +121,8 @@ Verdict check(const Problem& problem, Rng& rng) {
     }
     Contents after = contents(problem, at);
     if (control_word() != control) {
-      verdict = {"state", "MXCSR " + std::to_string(control_word()) + ", was " + std::to_string(control)};
+      verdict = {"state",
+                 "MXCSR " + std::to_string(control_word()) + ", was " + std::to_string(control)};
       _mm_setcsr(control);
     }
     if (const std::string where = first_difference(problem, after, before, false); !where.empty())

@@ -1,5 +1,5 @@
-// Every kernel against its reference. A kernel is accepted for a problem when, with each operand first
-// against the page after it and then against the page before it:
+// Every kernel against its reference. A kernel is accepted for a problem when, with each operand
+// first against the page after it and then against the page before it:
 //
 //   fault        it touches no byte outside its operands
 //   outside      it changes no byte but outputs: gaps between rows, halos, inputs stay as they were
@@ -11,6 +11,8 @@
 // test_harness.cc proves with planted bad kernels that each of these checks works.
 #pragma once
 
+#include <doctest/doctest.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -18,8 +20,6 @@
 #include <span>
 #include <string>
 #include <vector>
-
-#include <doctest/doctest.h>
 
 #include "kernels/cpu.h"
 #include "kernels/tensor.h"
@@ -57,7 +57,10 @@ struct Problem {
   size_t add(std::string name, const std::vector<T>& values, Role role, size_t alignment = 1) {
     const auto* raw = reinterpret_cast<const uint8_t*>(values.data());
     const size_t bytes = values.size() * sizeof(T);
-    operands.push_back({std::move(name), {raw, raw + bytes}, std::vector<Role>(bytes, role), alignment,
+    operands.push_back({std::move(name),
+                        {raw, raw + bytes},
+                        std::vector<Role>(bytes, role),
+                        alignment,
                         [](size_t at) { return "element " + std::to_string(at / sizeof(T)); }});
     return operands.size() - 1;
   }

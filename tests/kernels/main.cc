@@ -1,7 +1,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT
-#include <cstdio>
-
 #include <doctest/doctest.h>
+
+#include <cstdio>
 
 #include "kernels/cpu.h"
 #include "tests/support/rng.h"

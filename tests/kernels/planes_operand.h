@@ -1,5 +1,5 @@
-// Activation planes as operands of a problem: with gaps between rows, planes and images, with a halo,
-// and ending on the last byte of the last pixel.
+// Activation planes as operands of a problem: with gaps between rows, planes and images, with a
+// halo, and ending on the last byte of the last pixel.
 #pragma once
 
 #include <string>
@@ -12,7 +12,7 @@ namespace mpq::test {
 
 struct PlanesSpec {
   uint32_t n = 1, c = 1, h = 1, w = 1, cb = 64;
-  uint32_t halo = 0;                      // pixels on each side, present but not part of the tensor
+  uint32_t halo = 0;  // pixels on each side, present but not part of the tensor
   uint32_t row_gap = 0, plane_gap = 0, image_gap = 0;  // in pixels
 };
 
@@ -38,18 +38,20 @@ inline PlanesSpec with_random_gaps(PlanesSpec s, Rng& rng) {
   return s;
 }
 
-// Channels of the tensor get `role` and, if inputs, codes from code(n, c, y, x). The channels above are
-// unspecified in inputs and scratch in outputs; halo and gaps are unspecified.
+// Channels of the tensor get `role` and, if inputs, codes from code(n, c, y, x). The channels above
+// are unspecified in inputs and scratch in outputs; halo and gaps are unspecified.
 template <typename Code>
-PlanesOperand add_planes(Problem* problem, std::string name, const PlanesSpec& s, Role role, Code code) {
-  const uint32_t blocks = (s.c + s.cb - 1) / s.cb, columns = s.w + 2 * s.halo, rows = s.h + 2 * s.halo;
+PlanesOperand add_planes(Problem* problem, std::string name, const PlanesSpec& s, Role role,
+                         Code code) {
+  const uint32_t blocks = (s.c + s.cb - 1) / s.cb, columns = s.w + 2 * s.halo,
+                 rows = s.h + 2 * s.halo;
   kernels::Planes p;
   p.cb = s.cb;
   p.row = ptrdiff_t{columns + s.row_gap} * s.cb;
   p.plane = p.row * rows + ptrdiff_t{s.plane_gap} * s.cb;
   p.image = p.plane * blocks + ptrdiff_t{s.image_gap} * s.cb;
-  const ptrdiff_t size = (s.n - 1) * p.image + (blocks - 1) * p.plane + (rows - 1) * p.row +
-                         ptrdiff_t{columns} * s.cb;
+  const ptrdiff_t size =
+      (s.n - 1) * p.image + (blocks - 1) * p.plane + (rows - 1) * p.row + ptrdiff_t{columns} * s.cb;
   const ptrdiff_t origin = s.halo * p.row + ptrdiff_t{s.halo} * s.cb;
 
   Operand o = {std::move(name), std::vector<uint8_t>(static_cast<size_t>(size)),

@@ -1,6 +1,6 @@
-#include <cstring>
-
 #include <doctest/doctest.h>
+
+#include <cstring>
 
 #include "tests/kernels/conv_problem.h"
 
@@ -51,8 +51,10 @@ TEST_CASE("conv: every kernel equals the reference at the edges of its block") {
     const uint32_t side = kernel_side(row);
     uint32_t run = 0;
     for (const uint32_t ow : {1U, b.pixels - 1, b.pixels, b.pixels + 1, 2 * b.pixels + 1})
-      for (const uint32_t o : {1U, b.channels - 1, b.channels, b.channels + 1, 2 * b.channels + 1}) {
-        const ConvCase c = random_conv_case({.c = 33, .oh = 2, .ow = ow, .o = o, .r = side, .s = side}, rng);
+      for (const uint32_t o :
+           {1U, b.channels - 1, b.channels, b.channels + 1, 2 * b.channels + 1}) {
+        const ConvCase c =
+            random_conv_case({.c = 33, .oh = 2, .ow = ow, .o = o, .r = side, .s = side}, rng);
         if (ow > 0 && o > 0) run += require_if_accepted(row, c, rng);
       }
     CHECK(run > 0);
@@ -114,7 +116,8 @@ TEST_CASE("conv: every kernel is exact at the extremes of a long sum") {
     uint32_t channels = 2048;  // or as many as the row takes
     while (!row.fits({.c = channels, .o = 17, .r = 3, .s = 3}, 64)) channels /= 2;
     for (int corner = 0; corner < 8; ++corner) {
-      ConvCase c = random_conv_case({.c = channels, .oh = 1, .ow = 2, .o = 17, .r = 3, .s = 3}, rng);
+      ConvCase c =
+          random_conv_case({.c = channels, .oh = 1, .ow = 2, .o = 17, .r = 3, .s = 3}, rng);
       c.x_cb = 64;
       c.out = corner % 2 == 0 ? Elem::s32 : Elem::u8;
       c.residual = ConvResidual::kNone;

@@ -1,7 +1,7 @@
+#include <doctest/doctest.h>
+
 #include <cmath>
 #include <utility>
-
-#include <doctest/doctest.h>
 
 #include "kernels/eltwise/eltwise.h"
 #include "tests/kernels/planes_operand.h"
@@ -41,8 +41,8 @@ AddArgs random_scales(Rng& rng) {
   return a;
 }
 
-// Large scales that cancel, and a bias for which some pair of codes is between two codes to within far
-// less than the sums' roundings: their order and number decide.
+// Large scales that cancel, and a bias for which some pair of codes is between two codes to within
+// far less than the sums' roundings: their order and number decide.
 void put_a_pair_on_a_tie(AddArgs* args, Rng& rng) {
   args->a_scale = rng.uniform(20.0F, 60.0F);
   args->b_scale = -args->a_scale * rng.uniform(0.9F, 1.1F);
@@ -60,8 +60,9 @@ void put_a_pair_on_a_tie(AddArgs* args, Rng& rng) {
 Problem add_problem(const AddKernel& row, const AddCase& c, Rng& rng) {
   const AddShape& s = c.shape;
   Problem p;
-  p.text = "n " + std::to_string(s.n) + " c " + std::to_string(s.c) + " h " + std::to_string(s.h) + " w " +
-           std::to_string(s.w) + " cb " + std::to_string(c.cb) + " second " + std::to_string(c.second);
+  p.text = "n " + std::to_string(s.n) + " c " + std::to_string(s.c) + " h " + std::to_string(s.h) +
+           " w " + std::to_string(s.w) + " cb " + std::to_string(c.cb) + " second " +
+           std::to_string(c.second);
   const auto any_code = [&](auto...) { return rng.chance(8) ? 255 : rng.between(0, 255); };
   const auto spec = [&] {
     PlanesSpec planes = with_random_gaps({s.n, s.c, s.h, s.w, c.cb}, rng);
@@ -103,7 +104,8 @@ TEST_CASE("add: every kernel equals the reference") {
     const uint32_t cases = test_cases(300);
     for (uint32_t i = 0; i < cases; ++i) {
       AddCase c;
-      c.shape = {1 + rng.below(3), i < 130 ? i + 1 : 1 + rng.below(200), 1 + rng.below(5), 1 + rng.below(20)};
+      c.shape = {1 + rng.below(3), i < 130 ? i + 1 : 1 + rng.below(200), 1 + rng.below(5),
+                 1 + rng.below(20)};
       c.cb = rng.chance(2) ? kernels::channel_block(c.shape.c) : rng.pick({4U, 16U, 32U, 64U});
       c.second = rng.chance(2);
       const Problem p = add_problem(row, c, rng);
@@ -115,7 +117,8 @@ TEST_CASE("add: every kernel equals the reference") {
 TEST_CASE("add: every kernel equals the reference on all pairs of codes") {
   for_each_kernel(add_kernels(), [](const AddKernel& row, Rng& rng) {
     for (uint32_t i = 0; i < test_cases(40); ++i) {
-      const Problem p = add_problem(row, {.shape = kAllPairs, .second = true, .all_pairs = true}, rng);
+      const Problem p =
+          add_problem(row, {.shape = kAllPairs, .second = true, .all_pairs = true}, rng);
       require_ok(row.name, p, check(p, rng));
     }
   });
@@ -152,7 +155,8 @@ void forget_second(AddArgs* a) { a->second.data = nullptr; }
 template <void (*kSpoil)(AddArgs*)>
 int times_caught() {
   Rng rng(test_seed());
-  const AddKernel row = {"spoiled", kernels::kIsaScalar, [](const AddArgs& args, const WorkRange& range) {
+  const AddKernel row = {"spoiled", kernels::kIsaScalar,
+                         [](const AddArgs& args, const WorkRange& range) {
                            AddArgs spoiled = args;
                            kSpoil(&spoiled);
                            add_kernels().back().run(spoiled, range);
@@ -172,12 +176,21 @@ TEST_CASE("add: kernels that forget a zero point, the order of additions or an o
 }
 
 TEST_CASE("add: the reference is the formula") {
-  // (10 - 2) * 0.5 + (7 - 3) * 0.25 + 1.5 = 6.5 -> 6; second: 6.5 * 2 + 0.5 = 13.5 -> 14, and of v, not
-  // of the code. (1 - 2) * 0.5 + (0 - 3) * 0.25 + 1.5 = 0.25 -> 1 by lo; second 1.
+  // (10 - 2) * 0.5 + (7 - 3) * 0.25 + 1.5 = 6.5 -> 6; second: 6.5 * 2 + 0.5 = 13.5 -> 14, and of v,
+  // not of the code. (1 - 2) * 0.5 + (0 - 3) * 0.25 + 1.5 = 0.25 -> 1 by lo; second 1.
   uint8_t a[4] = {10, 1, 0, 0}, b[4] = {7, 0, 0, 0}, y[4] = {}, second[4] = {};
-  AddArgs args = {.shape = {1, 2, 1, 1}, .a_zero_point = 2, .b_zero_point = 3, .a_scale = 0.5F,
-                  .b_scale = 0.25F, .bias = 1.5F, .lo = 1, .hi = 200, .second_scale = 2.0F,
-                  .second_bias = 0.5F, .second_lo = 0, .second_hi = 15};
+  AddArgs args = {.shape = {1, 2, 1, 1},
+                  .a_zero_point = 2,
+                  .b_zero_point = 3,
+                  .a_scale = 0.5F,
+                  .b_scale = 0.25F,
+                  .bias = 1.5F,
+                  .lo = 1,
+                  .hi = 200,
+                  .second_scale = 2.0F,
+                  .second_bias = 0.5F,
+                  .second_lo = 0,
+                  .second_hi = 15};
   const auto planes = [](uint8_t* p) { return kernels::Planes{.data = p, .cb = 4}; };
   args.a = planes(a);
   args.b = planes(b);

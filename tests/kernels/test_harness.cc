@@ -1,15 +1,14 @@
 // The harness against kernels that misbehave on purpose: each must be caught, and by the check that
 // exists for it.
 
+#include <doctest/doctest.h>
+#include <xmmintrin.h>
+
 #include <cmath>
 #include <cstring>
 #include <map>
 #include <set>
 #include <string>
-
-#include <xmmintrin.h>
-
-#include <doctest/doctest.h>
 
 #include "tests/kernels/conv_problem.h"
 
@@ -64,8 +63,8 @@ int32_t accumulate(const ConvArgs& a, uint32_t n, uint32_t y, uint32_t x, uint32
   for (uint32_t c = 0; c < s.c; ++c)
     for (uint32_t r = 0; r < s.r; ++r)
       for (uint32_t q = 0; q < s.s; ++q) {
-        const int32_t product =
-            *w++ * *code_at(planes, n, y * s.stride_h + r * s.dilation_h, x * stride + q * s.dilation_w, c);
+        const int32_t product = *w++ * *code_at(planes, n, y * s.stride_h + r * s.dilation_h,
+                                                x * stride + q * s.dilation_w, c);
         if (kBug != Bug::kSaturate) {
           acc += product;
         } else if (holds) {
@@ -171,8 +170,11 @@ Caught hunt(const ConvKernel& row) {
   Rng rng(test_seed());
   Caught caught;
   for (int i = 0; i < 250; ++i) {
-    ConvShape s = {.n = 1 + rng.below(2), .c = 1 + rng.below(40), .oh = 1 + rng.below(4),
-                   .ow = 1 + rng.below(6), .o = 1 + rng.below(70)};
+    ConvShape s = {.n = 1 + rng.below(2),
+                   .c = 1 + rng.below(40),
+                   .oh = 1 + rng.below(4),
+                   .ow = 1 + rng.below(6),
+                   .o = 1 + rng.below(70)};
     s.r = s.s = 1 + 2 * rng.below(2);
     s.stride_h = s.stride_w = 1 + rng.below(2);
     const ConvCase c = random_conv_case(s, rng);
@@ -228,8 +230,8 @@ TEST_CASE("harness: a wrong result differs in its bytes") {
 }
 
 TEST_CASE("harness: a forgotten or derived second output is named") {
-  for (const ConvKernel& row :
-       {planted<Bug::kIgnoreSecond>("ignore_second"), planted<Bug::kSecondOfCode>("second_of_code")}) {
+  for (const ConvKernel& row : {planted<Bug::kIgnoreSecond>("ignore_second"),
+                                planted<Bug::kSecondOfCode>("second_of_code")}) {
     const Caught caught = hunt(row);
     CHECK(caught.operands == std::set<std::string>{"second y"});
     CHECK(caught.by.contains("bytes"));

@@ -1,8 +1,8 @@
+#include <doctest/doctest.h>
+
 #include <cmath>
 #include <set>
 #include <string>
-
-#include <doctest/doctest.h>
 
 #include "kernels/pool/pool.h"
 #include "tests/kernels/planes_operand.h"
@@ -11,19 +11,20 @@ namespace mpq::test {
 namespace {
 
 using kernels::Elem;
+using kernels::pool_kernels;
+using kernels::pool_units;
 using kernels::PoolArgs;
 using kernels::PoolKernel;
 using kernels::PoolKind;
 using kernels::PoolShape;
-using kernels::pool_kernels;
-using kernels::pool_units;
 using kernels::WorkRange;
 
 const PoolKernel& reference_of(PoolKind kind) {
   return kernels::select_pool(kind, {}, 64, kernels::kIsaScalar);
 }
 
-uint32_t output_size(uint32_t size, uint32_t pad_before, uint32_t pad_after, uint32_t kernel, uint32_t stride) {
+uint32_t output_size(uint32_t size, uint32_t pad_before, uint32_t pad_after, uint32_t kernel,
+                     uint32_t stride) {
   return (size + pad_before + pad_after - kernel) / stride + 1;
 }
 
@@ -38,10 +39,11 @@ Problem pool_problem(const PoolKernel& row, const PoolCase& c, Rng& rng) {
   const PoolShape& s = c.shape;
   Problem p;
   const auto number = [](uint32_t value) { return std::to_string(value) + " "; };
-  p.text = "n " + number(s.n) + "c " + number(s.c) + "h " + number(s.h) + "w " + number(s.w) + "oh " +
-           number(s.oh) + "ow " + number(s.ow) + "kernel " + number(s.kernel_h) + number(s.kernel_w) +
-           "stride " + number(s.stride_h) + number(s.stride_w) + "pad " + number(s.pad_top) +
-           number(s.pad_left) + "cb " + number(c.cb) + (c.out == Elem::f32 ? "f32" : "u8");
+  p.text = "n " + number(s.n) + "c " + number(s.c) + "h " + number(s.h) + "w " + number(s.w) +
+           "oh " + number(s.oh) + "ow " + number(s.ow) + "kernel " + number(s.kernel_h) +
+           number(s.kernel_w) + "stride " + number(s.stride_h) + number(s.stride_w) + "pad " +
+           number(s.pad_top) + number(s.pad_left) + "cb " + number(c.cb) +
+           (c.out == Elem::f32 ? "f32" : "u8");
   const bool extreme = rng.chance(4);
   PlanesSpec x_spec = with_random_gaps({s.n, s.c, s.h, s.w, c.cb}, rng);
   x_spec.halo = rng.below(2);  // unspecified: the window is clipped
@@ -136,8 +138,17 @@ TEST_CASE("pool: every kernel equals the reference for every number of channels,
 
 TEST_CASE("pool: every kernel equals the reference on ResNet-50's pools") {
   for_each_kernel(pool_kernels(), [](const PoolKernel& row, Rng& rng) {
-    PoolCase c = {.shape = {.c = 64, .h = 112, .w = 112, .oh = 56, .ow = 56, .kernel_h = 3, .kernel_w = 3,
-                            .stride_h = 2, .stride_w = 2, .pad_top = 1, .pad_left = 1}};
+    PoolCase c = {.shape = {.c = 64,
+                            .h = 112,
+                            .w = 112,
+                            .oh = 56,
+                            .ow = 56,
+                            .kernel_h = 3,
+                            .kernel_w = 3,
+                            .stride_h = 2,
+                            .stride_w = 2,
+                            .pad_top = 1,
+                            .pad_left = 1}};
     if (row.kind == PoolKind::kAverage)
       c.shape = {.n = 2, .c = 2048, .h = 7, .w = 7, .kernel_h = 7, .kernel_w = 7};
     require_pool(row, c, rng);
@@ -160,11 +171,21 @@ TEST_CASE("pool: a kernel that reads the halo is caught") {
   row.run = run_unclipped;
   std::set<std::string> checks;
   for (int i = 0; i < 50; ++i) {
-    PoolCase c = {.shape = {.n = 1, .c = 16, .h = 5, .w = 5, .oh = 5, .ow = 5, .kernel_h = 3, .kernel_w = 3,
-                            .pad_top = 1, .pad_left = 1}, .cb = 16};
+    PoolCase c = {.shape = {.n = 1,
+                            .c = 16,
+                            .h = 5,
+                            .w = 5,
+                            .oh = 5,
+                            .ow = 5,
+                            .kernel_h = 3,
+                            .kernel_w = 3,
+                            .pad_top = 1,
+                            .pad_left = 1},
+                  .cb = 16};
     checks.insert(check(pool_problem(row, c, rng), rng).check);
   }
-  // With a halo in memory its bytes show in the result; without one the read is outside the operand.
+  // With a halo in memory its bytes show in the result; without one the read is outside the
+  // operand.
   CHECK(checks.contains("fault"));
   CHECK(checks.contains("unspecified"));
 }
@@ -198,8 +219,17 @@ TEST_CASE("pool: the reference clips its window: padding never wins") {
   const uint8_t codes[9] = {5, 1, 2, 3, 4, 9, 0, 7, 6};
   uint8_t x[36] = {}, y[16] = {};
   for (int i = 0; i < 9; ++i) x[i * 4] = codes[i];
-  const PoolShape shape = {.c = 1, .h = 3, .w = 3, .oh = 2, .ow = 2, .kernel_h = 2, .kernel_w = 2,
-                           .stride_h = 2, .stride_w = 2, .pad_top = 1, .pad_left = 1};
+  const PoolShape shape = {.c = 1,
+                           .h = 3,
+                           .w = 3,
+                           .oh = 2,
+                           .ow = 2,
+                           .kernel_h = 2,
+                           .kernel_w = 2,
+                           .stride_h = 2,
+                           .stride_w = 2,
+                           .pad_top = 1,
+                           .pad_left = 1};
   reference_of(PoolKind::kMax).run(small_pool(shape, x, y), {0, 2});
   CHECK(y[0] == 5);
   CHECK(y[4] == 2);
@@ -210,7 +240,8 @@ TEST_CASE("pool: the reference clips its window: padding never wins") {
 TEST_CASE("pool: the reference averages exactly, ties to even") {
   // Sums 5 + 6 = 11, 2 + 3 = 5 around zero point 1: 9 and 3; halves 4.5 and 1.5 go to 4 and 2.
   uint8_t x[16] = {5, 0, 0, 0, 6, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0}, y[8] = {};
-  PoolArgs a = small_pool({.c = 1, .h = 1, .w = 4, .oh = 1, .ow = 2, .kernel_w = 2, .stride_w = 2}, x, y);
+  PoolArgs a =
+      small_pool({.c = 1, .h = 1, .w = 4, .oh = 1, .ow = 2, .kernel_w = 2, .stride_w = 2}, x, y);
   a.zero_point = 1;
   a.multiplier = 0.5F;
   reference_of(PoolKind::kAverage).run(a, {0, 1});

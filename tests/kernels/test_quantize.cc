@@ -1,7 +1,7 @@
+#include <doctest/doctest.h>
+
 #include <cmath>
 #include <limits>
-
-#include <doctest/doctest.h>
 
 #include "kernels/quantize/quantize.h"
 #include "tests/kernels/planes_operand.h"
@@ -27,8 +27,8 @@ uint32_t random_block(const CodesShape& s, Rng& rng) {
 }
 
 std::string describe(const CodesShape& s, uint32_t cb) {
-  return "n " + std::to_string(s.n) + " c " + std::to_string(s.c) + " h " + std::to_string(s.h) + " w " +
-         std::to_string(s.w) + " cb " + std::to_string(cb);
+  return "n " + std::to_string(s.n) + " c " + std::to_string(s.c) + " h " + std::to_string(s.h) +
+         " w " + std::to_string(s.w) + " cb " + std::to_string(cb);
 }
 
 PlanesOperand random_output(Problem* p, const CodesShape& s, uint32_t cb, Rng& rng) {
@@ -40,9 +40,12 @@ PlanesOperand random_output(Problem* p, const CodesShape& s, uint32_t cb, Rng& r
 float random_float(float scale, Rng& rng) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
   switch (rng.below(8)) {
-    case 0: return (static_cast<float>(rng.between(-20, 270)) + 0.5F) * scale;  // near a tie
-    case 1: return rng.pick({kInf, -kInf, std::nanf(""), 3e38F, -3e38F, 1e-42F, -0.0F});
-    default: return rng.uniform(-300.0F, 300.0F) * scale;
+    case 0:
+      return (static_cast<float>(rng.between(-20, 270)) + 0.5F) * scale;  // near a tie
+    case 1:
+      return rng.pick({kInf, -kInf, std::nanf(""), 3e38F, -3e38F, 1e-42F, -0.0F});
+    default:
+      return rng.uniform(-300.0F, 300.0F) * scale;
   }
 }
 
@@ -50,14 +53,15 @@ struct QuantizeProblem {
   Problem problem;
   QuantizeArgs args;
 };
-QuantizeProblem quantize_problem(const QuantizeKernel& row, const CodesShape& s, bool matrix, uint32_t cb,
-                                 Rng& rng) {
+QuantizeProblem quantize_problem(const QuantizeKernel& row, const CodesShape& s, bool matrix,
+                                 uint32_t cb, Rng& rng) {
   QuantizeProblem q;
   Problem& p = q.problem;
   p.text = describe(s, cb) + (matrix ? " channels contiguous" : " pixels contiguous");
   QuantizeArgs& args = q.args;
-  args = {.shape = s, .strides = matrix ? DenseStrides{ptrdiff_t{s.h} * s.w * s.c, 1, ptrdiff_t{s.w} * s.c, s.c}
-                                        : kernels::nchw(s.c, s.h, s.w)};
+  args = {.shape = s,
+          .strides = matrix ? DenseStrides{ptrdiff_t{s.h} * s.w * s.c, 1, ptrdiff_t{s.w} * s.c, s.c}
+                            : kernels::nchw(s.c, s.h, s.w)};
   args.y.cb = cb;
   args.scale = rng.chance(3) ? 0.25F : rng.uniform(0.001F, 2.0F);
   args.zero_point = rng.pick({0, 1, 8, 128, 255});
@@ -98,14 +102,21 @@ TEST_CASE("quantize: every kernel equals the reference") {
   });
 }
 
-TEST_CASE("quantize: the reference divides, rounds ties to even, clamps, sends NaN to the lowest code") {
+TEST_CASE(
+    "quantize: the reference divides, rounds ties to even, clamps, sends NaN to the lowest code") {
   const float inf = std::numeric_limits<float>::infinity();
   const float x[8] = {0.5F, 1.5F, -0.25F, 1e30F, -inf, std::nanf(""), 0.0F, 100.25F};
-  // x / 0.5 = 1, 3, -0.5 -> 0, huge, -inf, NaN, 0, 200.5 -> 200; plus zero point 10, within [8, 209]
+  // x / 0.5 = 1, 3, -0.5 -> 0, huge, -inf, NaN, 0, 200.5 -> 200; plus zero point 10, within [8,
+  // 209]
   const int expected[8] = {11, 13, 10, 209, 8, 8, 10, 209};
   uint8_t y[8] = {};
-  QuantizeArgs a = {.shape = {1, 1, 1, 8}, .x = x, .strides = kernels::matrix_rows(1), .scale = 0.5F,
-                    .zero_point = 10, .lo = 8, .hi = 209};
+  QuantizeArgs a = {.shape = {1, 1, 1, 8},
+                    .x = x,
+                    .strides = kernels::matrix_rows(1),
+                    .scale = 0.5F,
+                    .zero_point = 10,
+                    .lo = 8,
+                    .hi = 209};
   std::vector<uint8_t> codes(8 * 4);
   a.y = {.data = codes.data(), .row = 32, .cb = 4};
   kernels::quantize_kernels().back().run(a, {0, 1});
@@ -160,7 +171,9 @@ TEST_CASE("image quantize: every kernel equals the reference") {
         return a;
       };
       const uint32_t units = codes_units(s, args.y.cb);
-      p.reference = [=](Pointers at) { kernels::image_quantize_kernels().back().run(bind(at), {0, units}); };
+      p.reference = [=](Pointers at) {
+        kernels::image_quantize_kernels().back().run(bind(at), {0, units});
+      };
       p.kernel = [=, &row](Pointers at, Rng* parts) {
         run_units(units, parts, [&](WorkRange range) { row.run(bind(at), range); });
       };
@@ -206,7 +219,8 @@ TEST_CASE("codes: pack and unpack put every code where the strides say") {
       return dense[static_cast<size_t>(n * strides.image + c * strides.channel + y * strides.row +
                                        x * strides.pixel)];
     };
-    // The expected bytes are laid out by the operand itself: the packed side of one is the other's input.
+    // The expected bytes are laid out by the operand itself: the packed side of one is the other's
+    // input.
     for (const bool packing : {true, false}) {
       Problem p;
       p.text = describe(s, cb) + (packing ? " pack" : " unpack");
@@ -239,8 +253,11 @@ TEST_CASE("halo: every pixel around the image and no other gets the code") {
   for (int i = 0; i < 100; ++i) {
     const CodesShape s = {1 + rng.below(2), 1 + rng.below(130), 1 + rng.below(4), 1 + rng.below(4)};
     const uint32_t cb = random_block(s, rng), halo = rng.below(4);
-    kernels::HaloArgs args = {.shape = s, .top = rng.below(halo + 1), .left = rng.below(halo + 1),
-                              .bottom = rng.below(halo + 1), .right = rng.below(halo + 1),
+    kernels::HaloArgs args = {.shape = s,
+                              .top = rng.below(halo + 1),
+                              .left = rng.below(halo + 1),
+                              .bottom = rng.below(halo + 1),
+                              .right = rng.below(halo + 1),
                               .code = static_cast<uint8_t>(rng.below(256))};
     Problem p;
     p.text = describe(s, cb);
@@ -265,8 +282,8 @@ TEST_CASE("halo: every pixel around the image and no other gets the code") {
                                 column < w + static_cast<int>(args.right);
             if (!filled) continue;
             for (uint32_t c = 0; c < cb; ++c) {
-              const auto at = static_cast<size_t>(y.origin + n * g.image + block * g.plane + row * g.row +
-                                                  column * ptrdiff_t{cb} + c);
+              const auto at = static_cast<size_t>(y.origin + n * g.image + block * g.plane +
+                                                  row * g.row + column * ptrdiff_t{cb} + c);
               o.roles[at] = Role::kOutput;
               expected[at] = args.code;
             }
@@ -277,7 +294,8 @@ TEST_CASE("halo: every pixel around the image and no other gets the code") {
     };
     p.kernel = [&](Pointers at, Rng* parts) {
       args.y = y.at(at);
-      run_units(kernels::halo_units(s, cb), parts, [&](WorkRange range) { fill_halo(args, range); });
+      run_units(kernels::halo_units(s, cb), parts,
+                [&](WorkRange range) { fill_halo(args, range); });
     };
     require_ok("fill_halo", p, check(p, rng));
   }

@@ -1,11 +1,11 @@
-// From exact sums to codes: the definition by hand, and every convolution kernel's epilogue against the
-// definition over millions of sums. MPQ_TEST_LONG=1: over all 2^32.
+// From exact sums to codes: the definition by hand, and every convolution kernel's epilogue against
+// the definition over millions of sums. MPQ_TEST_LONG=1: over all 2^32.
+
+#include <doctest/doctest.h>
 
 #include <cmath>
 #include <string>
 #include <vector>
-
-#include <doctest/doctest.h>
 
 #include "kernels/requant/requant.h"
 #include "tests/kernels/conv_problem.h"
@@ -38,7 +38,8 @@ TEST_CASE("requant: equals exact rational arithmetic where binary32 is exact") {
   // v = (acc * p + q) / 16 with small integers is exact; half to even in integers then.
   Rng rng(test_seed());
   for (int i = 0; i < 200000; ++i) {
-    const int32_t acc = rng.between(-4096, 4096), p = rng.between(-40, 40), q = rng.between(-4000, 4000);
+    const int32_t acc = rng.between(-4096, 4096), p = rng.between(-40, 40),
+                  q = rng.between(-4000, 4000);
     const int32_t lo = rng.between(0, 3), hi = rng.pick({3, 15, 255});
     const float m = static_cast<float>(p) / 16, b = static_cast<float>(q) / 16;
     kernels::Epilogue e;
@@ -69,19 +70,28 @@ struct Scale {
   int32_t lo, hi;
 };
 
-// The epilogue of a row over many (sum, scale) pairs, through the real kernel: a convolution of one input
-// channel with weight 1 in the middle, and zeros around, makes acc = acc_bias[o] + x exactly, so channel o
-// and pixel x are one sum.
+// The epilogue of a row over many (sum, scale) pairs, through the real kernel: a convolution of one
+// input channel with weight 1 in the middle, and zeros around, makes acc = acc_bias[o] + x exactly,
+// so channel o and pixel x are one sum.
 class Sweep {
  public:
   Sweep(const ConvKernel& row, uint32_t channels, uint32_t pixels)
-      : row_(&row), channels_(channels), pixels_(pixels), side_(kernel_side(row)), multiplier_(padded()),
-        bias_(padded()), acc_bias_(padded()), x_(size_t{side_} * columns() * 4), y_(padded() * pixels),
-        packed_(row.packed_bytes(shape(), 4) + 64), scratch_(row.scratch_bytes(shape(), 4) + 64) {
+      : row_(&row),
+        channels_(channels),
+        pixels_(pixels),
+        side_(kernel_side(row)),
+        multiplier_(padded()),
+        bias_(padded()),
+        acc_bias_(padded()),
+        x_(size_t{side_} * columns() * 4),
+        y_(padded() * pixels),
+        packed_(row.packed_bytes(shape(), 4) + 64),
+        scratch_(row.scratch_bytes(shape(), 4) + 64) {
     for (uint32_t i = 0; i < pixels; ++i)
       x_[(size_t{side_ / 2} * columns() + side_ / 2 + i) * 4] = static_cast<uint8_t>(i);
     std::vector<int8_t> weights(size_t{channels} * side_ * side_);
-    for (uint32_t o = 0; o < channels; ++o) weights[(size_t{o} * side_ + side_ / 2) * side_ + side_ / 2] = 1;
+    for (uint32_t o = 0; o < channels; ++o)
+      weights[(size_t{o} * side_ + side_ / 2) * side_ + side_ / 2] = 1;
     row.pack(shape(), 4, weights.data(), aligned(&packed_));
   }
   void set(uint32_t channel, int32_t acc, const Scale& s) {
@@ -112,7 +122,9 @@ class Sweep {
   static uint8_t* aligned(std::vector<uint8_t>* bytes) {
     return bytes->data() + (64 - reinterpret_cast<uintptr_t>(bytes->data()) % 64) % 64;
   }
-  ConvShape shape() const { return {.c = 1, .ow = pixels_, .o = channels_, .r = side_, .s = side_}; }
+  ConvShape shape() const {
+    return {.c = 1, .ow = pixels_, .o = channels_, .r = side_, .s = side_};
+  }
   uint32_t columns() const { return pixels_ + side_ - 1; }
 
   const ConvKernel* row_;
@@ -132,7 +144,8 @@ Scale random_scale(Rng& rng, int64_t* middle) {
   const int32_t hi = rng.pick({3, 15, 255});
   const float m = std::exp2(rng.uniform(-20.0F, 1.0F)) * (rng.chance(4) ? -1.0F : 1.0F);
   *middle = rng.between(-1 << 30, 1 << 30) >> rng.below(24);
-  return {m, static_cast<float>(hi) / 2 - static_cast<float>(*middle) * m, rng.chance(3) ? 1 : 0, hi};
+  return {m, static_cast<float>(hi) / 2 - static_cast<float>(*middle) * m, rng.chance(3) ? 1 : 0,
+          hi};
 }
 
 constexpr uint32_t kSums = 1U << 22;
@@ -147,14 +160,17 @@ struct SweepOf {
 std::vector<SweepOf> sweeps() {
   std::vector<SweepOf> all;
   for (const ConvKernel& row : conv_kernels()) {
-    const uint32_t pixels = row.max_activation >= 255 ? 256 : static_cast<uint32_t>(row.max_activation) + 1;
-    if (can_run(row.name, row.isa)) all.push_back({&row, pixels, Sweep(row, kSums / pixels, pixels)});
+    const uint32_t pixels =
+        row.max_activation >= 255 ? 256 : static_cast<uint32_t>(row.max_activation) + 1;
+    if (can_run(row.name, row.isa))
+      all.push_back({&row, pixels, Sweep(row, kSums / pixels, pixels)});
   }
   return all;
 }
 
 // kSums sums from `first` on.
-void require_equal(SweepOf* s, int64_t first, const Scale& scale, const std::vector<uint8_t>& expected) {
+void require_equal(SweepOf* s, int64_t first, const Scale& scale,
+                   const std::vector<uint8_t>& expected) {
   const uint32_t channels = kSums / s->pixels;
   for (uint32_t o = 0; o < channels; ++o)
     s->sweep.set(o, static_cast<int32_t>(first + int64_t{o} * s->pixels), scale);
@@ -163,15 +179,16 @@ void require_equal(SweepOf* s, int64_t first, const Scale& scale, const std::vec
     for (uint32_t i = 0; i < s->pixels; ++i) {
       const size_t at = size_t{o} * s->pixels + i;
       if (s->sweep.code(o, i) != expected[at])
-        FAIL(s->row->name << ": acc " << first + static_cast<int64_t>(at) << " multiplier " << scale.multiplier
-                          << " bias " << scale.bias << ": code " << s->sweep.code(o, i) << ", expected "
-                          << int{expected[at]});
+        FAIL(s->row->name << ": acc " << first + static_cast<int64_t>(at) << " multiplier "
+                          << scale.multiplier << " bias " << scale.bias << ": code "
+                          << s->sweep.code(o, i) << ", expected " << int{expected[at]});
     }
 }
 
 void sweep_scale(std::vector<SweepOf>* rows, int64_t first, const Scale& scale) {
   std::vector<uint8_t> expected(kSums);
-  for (uint32_t i = 0; i < kSums; ++i) expected[i] = static_cast<uint8_t>(definition(first + i, scale));
+  for (uint32_t i = 0; i < kSums; ++i)
+    expected[i] = static_cast<uint8_t>(definition(first + i, scale));
   for (SweepOf& s : *rows) require_equal(&s, first, scale, expected);
 }
 
@@ -192,7 +209,8 @@ TEST_CASE("requant: every kernel's epilogue equals the definition on all 2^32 su
     sweep_scale(&rows, first, {0x1.23456p-24F, 127.25F, 0, 255});
 }
 
-// The least sum whose code is at least `code`, by bisection of the definition; the multiplier is positive.
+// The least sum whose code is at least `code`, by bisection of the definition; the multiplier is
+// positive.
 int64_t threshold(const Scale& s, int32_t code) {
   int64_t below = INT32_MIN, above = INT32_MAX;
   while (above - below > 1) {
@@ -215,7 +233,8 @@ TEST_CASE("requant: every kernel steps where the definition steps") {
       s.lo = 0;
       s.hi = 15;
       for (int32_t code = 1; code <= 15; ++code)
-        for (const int64_t neighbour : {-1, 0, 1}) cases.emplace_back(threshold(s, code) + neighbour, s);
+        for (const int64_t neighbour : {-1, 0, 1})
+          cases.emplace_back(threshold(s, code) + neighbour, s);
     }
     Sweep sweep(row, static_cast<uint32_t>(cases.size()), 1);
     for (uint32_t o = 0; o < cases.size(); ++o)

@@ -1,11 +1,11 @@
 // Selection is a pure function of shape, precision and CPU, so any machine can check it for all.
 
+#include <doctest/doctest.h>
+
 #include <map>
 #include <set>
 #include <string>
 #include <vector>
-
-#include <doctest/doctest.h>
 
 #include "kernels/conv/conv.h"
 #include "kernels/eltwise/eltwise.h"
@@ -33,7 +33,8 @@ void check_table(std::span<const Row> rows) {
   for (const Row& row : rows) {
     const std::string name = row.name;
     CHECK_MESSAGE(names.insert(name).second, name << " twice");
-    const std::string suffix = row.isa == kIsaScalar ? "_ref" : std::string("_") + isa_name(row.isa);
+    const std::string suffix =
+        row.isa == kIsaScalar ? "_ref" : std::string("_") + isa_name(row.isa);
     CHECK_MESSAGE(name.ends_with(suffix), name << " needs " << isa_name(row.isa));
   }
   CHECK(rows.back().isa == kIsaScalar);
@@ -61,11 +62,13 @@ struct Precision {
   Elem weights;
   int32_t max_activation;
 };
-const Precision kPrecisions[] = {{Elem::s8, 255}, {Elem::s4, 15}, {Elem::s2, 3}, {Elem::s4, 255}, {Elem::s8, 15}};
+const Precision kPrecisions[] = {
+    {Elem::s8, 255}, {Elem::s4, 15}, {Elem::s2, 3}, {Elem::s4, 255}, {Elem::s8, 15}};
 
 int bits(Elem weights) { return weights == Elem::s2 ? 2 : weights == Elem::s4 ? 4 : 8; }
 
-bool serves(const ConvKernel& row, const ConvShape& s, uint32_t cb, const Precision& p, IsaMask isa) {
+bool serves(const ConvKernel& row, const ConvShape& s, uint32_t cb, const Precision& p,
+            IsaMask isa) {
   return (row.isa & ~isa) == 0 && bits(row.weights) >= bits(p.weights) &&
          row.max_activation >= p.max_activation && row.fits(s, cb);
 }
@@ -92,8 +95,10 @@ TEST_CASE("select: every layer of ResNet-50 gets a kernel of the CPU's best leve
       if ((level & ~cpu.isa) == 0 && level > best) best = level;
     for (const ConvShape& s : kLayers)
       for (const Precision& p : kPrecisions) {
-        const ConvKernel& chosen = select_conv(s, channel_block(s.c), p.weights, p.max_activation, cpu.isa);
-        CHECK_MESSAGE(chosen.isa == best, cpu.name << ": c " << s.c << " o " << s.o << ": " << chosen.name);
+        const ConvKernel& chosen =
+            select_conv(s, channel_block(s.c), p.weights, p.max_activation, cpu.isa);
+        CHECK_MESSAGE(chosen.isa == best,
+                      cpu.name << ": c " << s.c << " o " << s.o << ": " << chosen.name);
       }
   }
 }
@@ -129,7 +134,8 @@ TEST_CASE("select: the other families choose by name") {
     MESSAGE("SKIPPED: select by name: compiler without AVX2 or AVX-512");
     return;
   }
-  const PoolShape pool = {.c = 64, .h = 112, .w = 112, .oh = 56, .ow = 56, .kernel_h = 3, .kernel_w = 3};
+  const PoolShape pool = {
+      .c = 64, .h = 112, .w = 112, .oh = 56, .ow = 56, .kernel_h = 3, .kernel_w = 3};
   QuantizeArgs floats = {.shape = {1, 3, 224, 224}, .strides = nchw(3, 224, 224)};
   floats.y.cb = 4;
   QuantizeArgs odd = {.shape = {1, 64, 8, 8}, .strides = nchw(64, 8, 8)};  // strided both ways

@@ -1,6 +1,9 @@
-// Memory between two unreadable pages, and a way to survive touching them. Sanitizers do not see every
-// masked, gathered or hand-written access; the page tables do.
+// Memory between two unreadable pages, and a way to survive touching them. Sanitizers do not see
+// every masked, gathered or hand-written access; the page tables do.
 #pragma once
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <csetjmp>
 #include <csignal>
@@ -9,9 +12,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <utility>
-
-#include <sys/mman.h>
-#include <unistd.h>
 
 namespace mpq::test {
 
@@ -22,8 +22,8 @@ class GuardedBuffer {
     const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     inside_ = (capacity + page) / page * page;
     void* map = mmap(nullptr, inside_ + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (map == MAP_FAILED || mprotect(static_cast<uint8_t*>(map) + page, inside_,
-                                      PROT_READ | PROT_WRITE) != 0) {
+    if (map == MAP_FAILED ||
+        mprotect(static_cast<uint8_t*>(map) + page, inside_, PROT_READ | PROT_WRITE) != 0) {
       std::perror("GuardedBuffer");
       std::abort();
     }
@@ -31,7 +31,9 @@ class GuardedBuffer {
     page_ = page;
   }
   GuardedBuffer(GuardedBuffer&& o) noexcept
-      : begin_(std::exchange(o.begin_, nullptr)), inside_(std::exchange(o.inside_, 0)), page_(o.page_) {}
+      : begin_(std::exchange(o.begin_, nullptr)),
+        inside_(std::exchange(o.inside_, 0)),
+        page_(o.page_) {}
   GuardedBuffer& operator=(GuardedBuffer&& o) noexcept {
     std::swap(begin_, o.begin_);
     std::swap(inside_, o.inside_);
@@ -54,7 +56,8 @@ class GuardedBuffer {
   size_t inside_ = 0, page_ = 0;
 };
 
-// Runs fn, which holds nothing to destroy when it faults; false if it did. `address` is what it touched.
+// Runs fn, which holds nothing to destroy when it faults; false if it did. `address` is what it
+// touched.
 template <typename Fn>
 bool survives(Fn&& fn, const void** address) {
   static sigjmp_buf back;

@@ -1,4 +1,5 @@
-// Random numbers that repeat: the same on every machine and compiler. MPQ_TEST_SEED=n chooses others.
+// Random numbers that repeat: the same on every machine and compiler. MPQ_TEST_SEED=n chooses
+// others.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +45,8 @@ inline bool long_tests() { return std::getenv("MPQ_TEST_LONG") != nullptr; }
 
 // How many cases of a random test to run: fewer where each is slow.
 #if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
 #define MPQ_TEST_SLOW 1
 #endif
 #endif
