@@ -93,9 +93,15 @@ namespace mpq::format {
   X(kNodeResidual, "node.residual", kCorrupt, "the residual has the output's shape; its shift (0 to 31) and factors come together") \
   X(kNodeSecond, "node.second", kCorrupt, "a second output goes with a first one of codes")                      \
   X(kNodePoolQuant, "node.pool_quant", kCorrupt, "max pool leaves type, scale and zero point as they are")       \
+  X(kNodeActivation, "node.activation", kCorrupt, "an activation goes with codes or f32")                         \
+  X(kNodeHeads, "node.heads", kCorrupt, "heads divide the columns; scales and biases of heads fit; codes are u8 with zero point 128") \
+  X(kNodeRows, "node.rows", kCorrupt, "tables that tokens index have rows for every position, and scales exactly for codes") \
   X(kNodeAccumulator, "node.accumulator", kCorrupt, "no sum can leave int32, whatever the input")                \
   X(kGraphDead, "graph.dead", kCorrupt, "every node leads to an output")                                         \
   X(kGraphUnused, "graph.unused", kCorrupt, "every tensor belongs to a node")                                    \
+  X(kGraphSequence, "graph.sequence", kCorrupt, "sequence operators have a sequence length of at most 32768 and one embedding; rows of tokens and of sequences do not mix") \
+  X(kVocabulary, "vocabulary", kCorrupt, "a vocabulary of clean UTF-8 lines, at most 2^20, goes with text preprocessing") \
+  X(kTokenizer, "tokenizer", kCorrupt, "text preprocessing belongs to a sequence model; its ids are in the vocabulary, the vocabulary in the embedding") \
   /* What comes with the graph. */                                                                               \
   X(kMapLayer, "map.layer", kCorrupt, "layers of the precision map are distinct conv2d or linear nodes")         \
   X(kMapBits, "map.bits", kCorrupt, "the bits in the map are those of the node's operands")                      \

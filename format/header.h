@@ -11,7 +11,7 @@
 
 namespace mpq::format {
 
-inline constexpr uint32_t kMinorVersion = 0;         // of the format; the major one is in "MPQ1"
+inline constexpr uint32_t kMinorVersion = 1;         // of the format; the major one is in "MPQ1"
 inline constexpr uint64_t kSegmentAlignment = 4096;  // a page
 inline constexpr uint64_t kDataAlignment = 64;       // a cache line
 inline constexpr uint64_t kMaxMetadata = 16U << 20;

@@ -43,14 +43,22 @@ enum class OpCode : uint8_t {
   kMaxPool = 4,
   kAvgPool = 5,
   kAdd = 6,
+  kEmbedding = 7,
+  kLayerNorm = 8,
+  kAttention = 9,
+  kSequencePool = 10,
 };
-inline constexpr int kOpCodeCount = 7;
+inline constexpr int kOpCodeCount = 11;
 const char* to_string(OpCode op);  // "conv2d"
 using mpq::to_string;
+
+// A function of real numbers between a sum and its code, in binary32 as kernels/math defines it.
+enum class Activation : uint8_t { kNone = 0, kGelu = 1, kGeluTanh = 2, kTanh = 3 };
 
 // How an exact int32 sum becomes a code: numerics.md ("Requantise") to the last bit.
 //   v    = fma(float(acc), multiplier[c], bias[c])
 //   v    = fma(float(residual_code - residual_zero_point), residual_scale, v)   if there is one
+//   v    = fma(activation(v), activation_scale, activation_bias)                if there is one
 //   code = clamp(round_half_even(v), lo, hi)
 //   code2 = clamp(round_half_even(fma(v, second_scale, second_bias)), lo2, hi2) for a second output
 // The zero point of the output is inside bias[c] (and second_bias). acc starts at acc_bias[c]
@@ -65,6 +73,8 @@ struct Requant {
   int32_t residual_shift = -1;  // >= 0: residual in the accumulator domain
   float second_scale = 0.0F, second_bias = 0.0F;
   int32_t second_lo = 0, second_hi = 255;
+  Activation activation = Activation::kNone;
+  float activation_scale = 1.0F, activation_bias = 0.0F;
 };
 
 // Inputs of a node that has a Requant: positions after the operator's own inputs. Optional ones may
@@ -123,9 +133,72 @@ struct AddAttrs {
   int32_t second_lo = 0, second_hi = 255;
 };
 
+// Sequence operators. A run takes several sequences of tokens; their tokens lie one behind the
+// other, so an activation has one row a token, of all sequences, and no padding. Only the operators
+// here see where a sequence begins. All arithmetic is in binary32, in the order written.
+//
+// sum16(v): lane i of 16 adds v[i], v[i + 16], ... from +0; then lane l += lane l + 8, then + 4, +
+// 2, + 1.
+
+// embedding: ids s32 [1], types s32 [1]?, words f32 or s8 [V,H], word_scale f32 [V]? (of s8),
+// positions f32 [P,H], type_rows f32 [K,H]? -> f32 [1,H]. p: position of the token in its sequence.
+//   v = words[id]          or float(code) * word_scale[id]
+//   v = v + positions[position_offset + p]
+//   v = v + type_rows[type]                      types and type_rows come together
+enum EmbeddingInput : uint8_t {
+  kIds = 0,
+  kTypes = 1,
+  kWords = 2,
+  kWordScale = 3,
+  kPositions = 4,
+  kTypeRows = 5
+};
+struct EmbeddingAttrs {
+  uint32_t position_offset = 0;
+};
+// layer_norm: x f32 [1,H], residual f32 [1,H]?, gamma f32 [H], beta f32 [H] -> y f32 [1,H] and
+// optionally codes of the same shape.
+//   v = x + residual;   mean = sum16(v) / float(H);   d = v - mean
+//   variance = sum16 with lanes fma(d, d, lane) / float(H);   r = 1 / sqrt(variance + epsilon)
+//   y = fma(d * r, gamma, beta)
+//   code = clamp(round_half_even(fma(y, second_scale, second_bias)), second_lo, second_hi)
+enum LayerNormInput : uint8_t { kNormResidual = 1, kGamma = 2, kBeta = 3 };
+struct LayerNormAttrs {
+  float epsilon = 1e-12F;
+  float second_scale = 0.0F, second_bias = 0.0F;
+  int32_t second_lo = 0, second_hi = 255;
+};
+// attention: qkv u8 [1,3H] with zero point 128, score_scale f32 [heads], value_scale f32 [heads],
+// relative_bias f32 [heads, 2S-1]? (S: the model's sequence_length) -> codes [1,H]. Columns of qkv:
+// all heads of Q, of K, of V; a head is d = H / heads columns. For query i of a sequence of n
+// tokens:
+//   dot_j  = sum over d of (q_i - 128) * (k_j - 128)           exact in int32
+//   s_j    = fma(float(dot_j), score_scale, bias_j)            bias_j = relative_bias[j - i + S -
+//   1] p_j    = round_half_even(255 * exp(s_j - max s))           0..255, exp of kernels/math acc
+//   = sum over j of p_j * (v_j - 128)                   exact in int32, as total = sum of p_j code
+//   = clamp(round_half_even(fma(float(acc), value_scale / float(total), out_bias)), lo, hi)
+enum AttentionInput : uint8_t { kQkv = 0, kScoreScale = 1, kValueScale = 2, kRelativeBias = 3 };
+struct AttentionAttrs {
+  uint32_t heads = 1;
+  float out_bias = 0.0F;
+  int32_t lo = 0, hi = 255;
+};
+// sequence_pool: x f32 [1,H], a row a token -> f32 [1,H], a row a sequence: its first token, or
+//   mean = (x_0 + x_1 + ... in order from +0) / float(n);   normalised: y / max(sqrt(sum16 with
+//   lanes fma(y, y, lane)), 1e-12)
+struct SequencePoolAttrs {
+  enum class Mode : uint8_t { kFirst = 0, kMean = 1 };
+  Mode mode = Mode::kFirst;
+  bool normalise = false;
+};
+
 // In OpCode order.
 using Attrs = std::variant<ImageQuantizeAttrs, QuantizeAttrs, Conv2dAttrs, LinearAttrs,
-                           MaxPoolAttrs, AvgPoolAttrs, AddAttrs>;
+                           MaxPoolAttrs, AvgPoolAttrs, AddAttrs, EmbeddingAttrs, LayerNormAttrs,
+                           AttentionAttrs, SequencePoolAttrs>;
+
+// Null when the operator has none.
+const Requant* requant_of(const Attrs& attrs);
 
 struct Node {
   std::string name;  // unique, non-empty: the key of precision maps
@@ -139,6 +212,8 @@ struct MapLayer {
   std::string node;
   uint8_t weight_bits = 8, activation_bits = 8;  // activation_bits: of the layer's input
   uint32_t group = 0;                            // linked layers share a group
+  // Of a node that several layers were merged into (query, key and value): the layer's own name.
+  std::string part;
 };
 struct MapGroup {
   double gain = 0.0, gain_stderr = 0.0;
@@ -174,6 +249,15 @@ struct ImagePreprocess {
   std::array<float, 3> mean = {0, 0, 0}, stddev = {1, 1, 1};  // of pixel/255, RGB order
 };
 
+// How text becomes the ids of a sequence model; absent when the input is not text. WordPiece:
+//   one text   begin A separator
+//   two texts  begin A separator (x pair_separators) B separator, types 0 and 1
+struct TextPreprocess {
+  bool clean_text = true, split_chinese = true, strip_accents = true, lowercase = true;
+  uint32_t unknown = 0, begin = 0, separator = 0, padding = 0, mask = 0;  // ids
+  uint32_t pair_separators = 1;
+};
+
 enum class SegmentKind : uint8_t {
   kWeights = 0,
   kConstants = 1,
@@ -197,7 +281,11 @@ struct Model {
   PrecisionMap map;  // may be empty
   bool has_image_preprocess = false;
   ImagePreprocess image;
-  std::vector<std::string> labels;                            // class names; may be empty
+  uint32_t sequence_length = 0;  // longest sequence in tokens; 0: not a sequence model
+  bool has_text_preprocess = false;
+  TextPreprocess text;
+  std::span<const std::byte> vocabulary;  // tokens in the order of ids, UTF-8, a line feed each
+  std::vector<std::string> labels;        // class names; may be empty
   std::vector<std::pair<std::string, std::string>> metadata;  // key/value
   std::vector<Prepacked> prepacked;
 };

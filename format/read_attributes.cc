@@ -16,8 +16,15 @@ Requant requant(const fb::Requant& r) {
           .second_scale = r.second_scale(),
           .second_bias = r.second_bias(),
           .second_lo = r.second_lo(),
-          .second_hi = r.second_hi()};
+          .second_hi = r.second_hi(),
+          .activation = static_cast<Activation>(r.activation()),
+          .activation_scale = r.activation_scale(),
+          .activation_bias = r.activation_bias()};
 }
+
+static_assert(static_cast<int>(fb::Activation::MAX) == static_cast<int>(Activation::kTanh));
+static_assert(static_cast<int>(fb::SequencePoolMode::MAX) ==
+              static_cast<int>(SequencePoolAttrs::Mode::kMean));
 
 }  // namespace
 
@@ -34,6 +41,8 @@ Checked read_attributes(const fb::Node& n, Place who, Attrs* out) {
   MPQ_REQUIRE(kMetadataMissing, n.attributes_type() != NONE && n.attributes() != nullptr, who,
               ": no operator");
   MPQ_REQUIRE(kMetadataMissing, !needs_requant || r != nullptr, who, ": no requantisation");
+  MPQ_REQUIRE(kMetadataEnum, r == nullptr || r->activation() <= fb::Activation::MAX, who,
+              ": unknown activation ", static_cast<int>(r->activation()));
   switch (n.attributes_type()) {
     case NONE:
       break;
@@ -69,6 +78,29 @@ Checked read_attributes(const fb::Node& n, Place who, Attrs* out) {
       const fb::Add& a = *n.attributes_as_Add();
       *out = AddAttrs{a.scale_a(),      a.scale_b(),     a.bias(),      a.lo(),       a.hi(),
                       a.second_scale(), a.second_bias(), a.second_lo(), a.second_hi()};
+      break;
+    }
+    case Embedding:
+      *out = EmbeddingAttrs{n.attributes_as_Embedding()->position_offset()};
+      break;
+    case LayerNorm: {
+      const fb::LayerNorm& a = *n.attributes_as_LayerNorm();
+      *out = LayerNormAttrs{a.epsilon(), a.second_scale(), a.second_bias(), a.second_lo(),
+                            a.second_hi()};
+      break;
+    }
+    case Attention: {
+      const fb::Attention& a = *n.attributes_as_Attention();
+      *out = AttentionAttrs{a.heads(), a.out_bias(), a.lo(), a.hi()};
+      break;
+    }
+    case SequencePool: {
+      const fb::SequencePool& a = *n.attributes_as_SequencePool();
+      MPQ_REQUIRE(kMetadataEnum, a.mode() <= fb::SequencePoolMode::MAX, who, ": unknown mode ",
+                  static_cast<int>(a.mode()));
+      MPQ_REQUIRE(kMetadataFlag, a.normalise() <= 1, who, ": flag ", a.normalise(),
+                  " is neither 0 nor 1");
+      *out = SequencePoolAttrs{static_cast<SequencePoolAttrs::Mode>(a.mode()), a.normalise() == 1};
       break;
     }
   }

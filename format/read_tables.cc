@@ -13,6 +13,7 @@ namespace mpq::format {
 namespace {
 
 constexpr size_t kMaxLabels = 65536;
+constexpr std::byte kLine{'\n'};
 constexpr uint64_t kHeapFactor = 4;
 constexpr uint64_t kHeapSlack = 64U << 10;  // small files may unfold to more
 constexpr uint64_t kBlock = 32;             // what a small allocation takes
@@ -51,6 +52,7 @@ class TableReader {
     MPQ_CHECK(read_each("prepacked", m_.prepacked(), &out_.prepacked, sizeof(uint32_t),
                         &TableReader::read_prepacked));
     MPQ_CHECK(read_labels());
+    MPQ_CHECK(read_text_preprocess());
     MPQ_CHECK(check_data_ends());
     return std::move(out_);
   }
@@ -200,8 +202,8 @@ class TableReader {
                 out_.nodes.size());
     const std::string& name = out_.nodes[l.node()].name;
     MPQ_CHECK(take_heap(who, name.size() > 15 ? name.size() + kBlock : 0));
-    *out = {name, l.weight_bits(), l.activation_bits(), l.group()};
-    return Ok{};
+    *out = {name, l.weight_bits(), l.activation_bits(), l.group(), {}};
+    return read_text(who, l.part_start(), l.part_size(), &out->part);
   }
 
   Checked read_image() {
@@ -238,7 +240,6 @@ class TableReader {
     if (found == segments_.end()) return Ok{};
     const std::span<const std::byte> text = found->data;
     ends_[static_cast<size_t>(found - segments_.begin())] = text.size();
-    constexpr std::byte kLine{'\n'};
     MPQ_REQUIRE(kLabelEnd, !text.empty() && text.back() == kLine,
                 "labels: the last one has no line feed");
     const auto count = std::ranges::count(text, kLine);
@@ -250,6 +251,30 @@ class TableReader {
       out_.labels.emplace_back(reinterpret_cast<const char*>(&*begin), end - begin);
       begin = end == text.end() ? end : end + 1;
     }
+    return Ok{};
+  }
+
+  Checked read_text_preprocess() {
+    out_.sequence_length = m_.sequence_length();
+    const auto found = std::ranges::find(segments_, SegmentKind::kVocabulary, &SegmentView::kind);
+    if (found != segments_.end()) {
+      out_.vocabulary = found->data;
+      ends_[static_cast<size_t>(found - segments_.begin())] = found->data.size();
+    }
+    const fb::TextPreprocess* text = m_.text_preprocess();
+    out_.has_text_preprocess = text != nullptr;
+    if (text == nullptr) return Ok{};
+    TextPreprocess& out = out_.text;
+    MPQ_CHECK(check_flag({"text"}, text->clean_text(), &out.clean_text));
+    MPQ_CHECK(check_flag({"text"}, text->split_chinese(), &out.split_chinese));
+    MPQ_CHECK(check_flag({"text"}, text->strip_accents(), &out.strip_accents));
+    MPQ_CHECK(check_flag({"text"}, text->lowercase(), &out.lowercase));
+    out.unknown = text->unknown();
+    out.begin = text->begin();
+    out.separator = text->separator();
+    out.padding = text->padding();
+    out.mask = text->mask();
+    out.pair_separators = text->pair_separators();
     return Ok{};
   }
 

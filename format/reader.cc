@@ -95,8 +95,8 @@ Result<std::vector<SegmentView>> check_segments(Bytes file, const Header& header
     MPQ_REQUIRE(kMetadataNullTable, offset != 0, "segment ", i, ": zero offset");
     const fb::Segment& s = *table->Get(static_cast<flatbuffers::uoffset_t>(i));
     const auto kind = static_cast<SegmentKind>(s.kind());
-    MPQ_REQUIRE(kSegmentKind, kind <= SegmentKind::kPrepacked && kind != SegmentKind::kVocabulary,
-                "segment ", i, ": kind ", static_cast<int>(kind));
+    MPQ_REQUIRE(kSegmentKind, kind <= SegmentKind::kPrepacked, "segment ", i, ": kind ",
+                static_cast<int>(kind));
     MPQ_REQUIRE(kSegmentOrder, segments.empty() || kind > segments.back().kind, "segment ", i,
                 ": kind ", static_cast<int>(kind), " does not ascend");
     const uint64_t start = round_up(end, kSegmentAlignment);

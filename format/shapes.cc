@@ -33,6 +33,7 @@ struct Inputs {
   const Node& node;
   NodeName who;
 
+  bool has(size_t i) const { return operand(node.inputs, i) != kNoTensor; }
   const Shape& shape(size_t i) const { return model.tensors[node.inputs[i]].shape; }
   Checked rank(size_t i, size_t wanted) const {
     MPQ_REQUIRE(kNodeShape, shape(i).size() == wanted, who, ": ", name(i), " has shape ",
@@ -104,6 +105,42 @@ Result<Shape> infer(const Inputs& in, const AddAttrs&) {
   return in.shape(0);
 }
 
+Result<Shape> infer(const Inputs& in, const EmbeddingAttrs&) {
+  MPQ_CHECK(in.rank(kIds, 1));
+  MPQ_CHECK(in.rank(kWords, 2));
+  const int64_t width = in.shape(kWords)[1];
+  for (const size_t i : {kPositions, kTypeRows}) {
+    if (!in.has(i)) continue;
+    MPQ_CHECK(in.rank(i, 2));
+    MPQ_REQUIRE(kNodeShape, in.shape(i)[1] == width, in.who, ": ", in.name(i), " has rows of ",
+                in.shape(i)[1], ", words of ", width);
+  }
+  MPQ_REQUIRE(kNodeShape, !in.has(kTypes) || in.shape(kTypes) == in.shape(kIds), in.who,
+              ": types and ids differ in shape");
+  return Shape{in.shape(kIds)[0], width};
+}
+
+Result<Shape> infer(const Inputs& in, const LayerNormAttrs&) {
+  MPQ_CHECK(in.rank(0, 2));
+  MPQ_REQUIRE(kNodeShape, !in.has(kNormResidual) || in.shape(kNormResidual) == in.shape(0), in.who,
+              ": residual and x differ in shape");
+  return in.shape(0);
+}
+
+Result<Shape> infer(const Inputs& in, const AttentionAttrs& a) {
+  MPQ_CHECK(in.rank(kQkv, 2));
+  const Shape& x = in.shape(kQkv);
+  const int64_t heads = a.heads;
+  MPQ_REQUIRE(kNodeHeads, heads >= 1 && x[1] % 3 == 0 && x[1] / 3 % heads == 0, in.who, ": ", heads,
+              " heads do not divide a third of ", x[1], " columns");
+  return Shape{x[0], x[1] / 3};
+}
+
+Result<Shape> infer(const Inputs& in, const SequencePoolAttrs&) {
+  MPQ_CHECK(in.rank(0, 2));
+  return in.shape(0);
+}
+
 }  // namespace
 
 Result<Shape> infer_shape(const Model& model, const Node& node) {
@@ -113,8 +150,11 @@ Result<Shape> infer_shape(const Model& model, const Node& node) {
   MPQ_REQUIRE(kNodeArity, node.inputs.size() >= least && node.inputs.size() <= operands.size(),
               in.who, ": ", node.inputs.size(), " inputs, not ", least, " to ", operands.size());
   for (size_t i = 0; i < least; ++i)
-    MPQ_REQUIRE(kNodeOperand, node.inputs[i] < model.tensors.size(), in.who, ": ", operands[i].name,
-                " is tensor ", node.inputs[i], " of ", model.tensors.size());
+    MPQ_REQUIRE(kNodeOperand,
+                node.inputs[i] < model.tensors.size() ||
+                    (operands[i].optional && node.inputs[i] == kNoTensor),
+                in.who, ": ", operands[i].name, " is tensor ", node.inputs[i], " of ",
+                model.tensors.size());
   return std::visit([&](const auto& attrs) { return infer(in, attrs); }, node.attrs);
 }
 

@@ -1,7 +1,5 @@
 #include "format/signature.h"
 
-#include <algorithm>
-
 #include "format/text.h"
 
 namespace mpq::format {
@@ -21,6 +19,18 @@ constexpr Operand kDenseIn[] = {{"x", kCodes},
 constexpr Operand kPoolIn[] = {{"x", kCodes}};
 constexpr Operand kAddIn[] = {{"a", kCodes}, {"b", kCodes}};
 
+constexpr Operand kEmbeddingIn[] = {{"ids", kIndices},      {"types", kIndices, true},
+                                    {"words", kRows},       {"word_scale", kFloats, true},
+                                    {"positions", kFloats}, {"type_rows", kFloats, true}};
+constexpr Operand kLayerNormIn[] = {
+    {"x", kReal}, {"residual", kReal, true}, {"gamma", kFloats}, {"beta", kFloats}};
+constexpr Operand kAttentionIn[] = {{"qkv", kCodes},
+                                    {"score_scale", kFloats},
+                                    {"value_scale", kFloats},
+                                    {"relative_bias", kFloats, true}};
+
+constexpr Operand kRealOut[] = {{"y", kReal}};
+constexpr Operand kLayerNormOut[] = {{"y", kReal}, {"second", kCodes, true}};
 constexpr Operand kCodesOut[] = {{"y", kCodes}};
 constexpr Operand kDenseOut[] = {{"y", kAnyResult}, {"second", kCodes, true}};
 constexpr Operand kAvgPoolOut[] = {{"y", kCodesOrReal}};
@@ -34,6 +44,10 @@ constexpr Signature kSignatures[kOpCodeCount] = {
     {kPoolIn, kCodesOut},
     {kPoolIn, kAvgPoolOut},
     {kAddIn, kAddOut},
+    {kEmbeddingIn, kRealOut},
+    {kLayerNormIn, kLayerNormOut},
+    {kAttentionIn, kCodesOut},
+    {kQuantizeIn, kRealOut},
 };
 
 }  // namespace
@@ -41,8 +55,9 @@ constexpr Signature kSignatures[kOpCodeCount] = {
 const Signature& signature(OpCode op) { return kSignatures[static_cast<int>(op)]; }
 
 size_t required_operands(std::span<const Operand> operands) {
-  return static_cast<size_t>(
-      std::ranges::count_if(operands, [](const Operand& o) { return !o.optional; }));
+  size_t least = operands.size();
+  while (least > 0 && operands[least - 1].optional) --least;
+  return least;
 }
 
 bool accepts(OperandKind kind, DType type) {
@@ -56,8 +71,11 @@ bool accepts(OperandKind kind, DType type) {
     case kReal:
     case kFloats:
       return type == DType::kF32;
+    case kRows:
+      return type == DType::kF32 || type == DType::kS8;
     case kWeightCodes:
       return is_signed_code(type);
+    case kIndices:
     case kInts:
       return type == DType::kS32;
     case kCodesOrReal:

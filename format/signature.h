@@ -13,9 +13,11 @@ enum class OperandKind : uint8_t {
   kPixels,       // u8 without a scale, not constant
   kCodes,        // unsigned codes with a scale, not constant
   kReal,         // f32, not constant
+  kIndices,      // s32, not constant
   kWeightCodes,  // signed codes, constant
   kFloats,       // f32, constant
   kInts,         // s32, constant
+  kRows,         // f32, or s8 without a scale, constant
   kTable,        // u8 without a scale, constant
   kCodesOrReal,  // an output: codes or f32
   kAnyResult,    // an output: codes, f32 or s32
@@ -32,6 +34,7 @@ struct Signature {
 };
 
 const Signature& signature(OpCode op);
+// How many operands there are at least: up to the last one that is not optional.
 size_t required_operands(std::span<const Operand> operands);
 
 bool accepts(OperandKind kind, DType type);

@@ -135,6 +135,8 @@ Checked validate(const Model& model) {
   MPQ_CHECK(check_texts(model));
   MPQ_CHECK(check_tensors(v));
   MPQ_CHECK(check_graph(v));
+  MPQ_CHECK(check_sequences(model));
+  MPQ_CHECK(check_vocabulary(model));
   return check_extras(model);
 }
 

@@ -126,6 +126,13 @@ Checked check_residual(const NodeContext& c, const Requant& r) {
   return in_sum ? Checked(Ok{}) : require_scale(c, "residual scale", r.residual_scale);
 }
 
+Checked check_activation(const NodeContext& c, const Requant& r) {
+  if (r.activation == Activation::kNone) return Ok{};
+  MPQ_REQUIRE(kNodeActivation, c.out(0).dtype != DType::kS32, c.who, ": activation of sums in s32");
+  MPQ_CHECK(require_scale(c, "activation scale", r.activation_scale));
+  return require_finite(c, "activation bias", r.activation_bias);
+}
+
 Checked check_dense(const NodeContext& c, const Requant& r) {
   const Shape per_channel = {c.in(kWeights).shape[0]};
   for (const size_t i : {kMultiplier, kBias, kAccBias, kResidualFactor})
@@ -135,6 +142,7 @@ Checked check_dense(const NodeContext& c, const Requant& r) {
   MPQ_REQUIRE(kNodeMultiplier, c.facts(kMultiplier).scales, c.who,
               ": a multiplier is neither 0 nor normal, positive and at most 2^40");
   MPQ_REQUIRE(kNodeBias, c.facts(kBias).finite, c.who, ": a bias is not finite");
+  MPQ_CHECK(check_activation(c, r));
   MPQ_CHECK(check_residual(c, r));
   MPQ_CHECK(check_accumulator(c, r.residual_shift));
   MPQ_CHECK(set_range(c, 0, {r.lo, r.hi}));
@@ -184,6 +192,71 @@ Checked check(const NodeContext& c, const AddAttrs& a) {
   MPQ_CHECK(set_range(c, 0, {a.lo, a.hi}));
   return check_second(c, a.second_scale, a.second_bias, {a.second_lo, a.second_hi});
 }
+
+Checked require_finite(const NodeContext& c, size_t i) {
+  MPQ_REQUIRE(kNodeBias, !c.has_in(i) || c.facts(i).finite, c.who, ": ",
+              signature(c.node.op()).inputs[i].name, " is not finite");
+  return Ok{};
+}
+
+Checked check(const NodeContext& c, const EmbeddingAttrs& a) {
+  const Tensor& words = c.in(kWords);
+  const bool codes = is_code(words.dtype);
+  MPQ_REQUIRE(kNodeRows, codes == c.has_in(kWordScale), c.who, ": words of ",
+              to_string(words.dtype), codes ? " without" : " with", " scales");
+  MPQ_REQUIRE(kNodeRows, !codes || c.in(kWordScale).shape == (Shape{words.shape[0]}), c.who, ": ",
+              codes ? to_string(c.in(kWordScale).shape) : "", " scales for ", words.shape[0],
+              " words");
+  MPQ_REQUIRE(kNodeMultiplier, !codes || c.facts(kWordScale).scales, c.who,
+              ": a scale of words is neither 0 nor normal, positive and at most 2^40");
+  const int64_t last = int64_t{a.position_offset} + c.v.model.sequence_length;
+  MPQ_REQUIRE(kNodeRows, c.in(kPositions).shape[0] >= last, c.who, ": ", c.in(kPositions).shape[0],
+              " positions, ", last, " are needed");
+  MPQ_REQUIRE(kNodeRows, c.has_in(kTypes) == c.has_in(kTypeRows), c.who,
+              ": types and their rows do not come together");
+  for (const size_t i : {kWords, kPositions, kTypeRows}) MPQ_CHECK(require_finite(c, i));
+  return Ok{};
+}
+
+Checked check(const NodeContext& c, const LayerNormAttrs& a) {
+  for (const size_t i : {kGamma, kBeta}) {
+    MPQ_REQUIRE(kNodeChannels, c.in(i).shape == (Shape{c.in(0).shape[1]}), c.who, ": ",
+                signature(c.node.op()).inputs[i].name, " has shape ", to_string(c.in(i).shape),
+                ", not ", c.in(0).shape[1]);
+    MPQ_CHECK(require_finite(c, i));
+  }
+  MPQ_CHECK(require_scale(c, "epsilon", a.epsilon));
+  if (!c.has_out(1)) return Ok{};
+  MPQ_CHECK(require_scale(c, "second scale", a.second_scale));
+  MPQ_CHECK(require_finite(c, "second bias", a.second_bias));
+  return set_range(c, 1, {a.second_lo, a.second_hi});
+}
+
+Checked check(const NodeContext& c, const AttentionAttrs& a) {
+  const Tensor& qkv = c.in(kQkv);
+  MPQ_REQUIRE(kNodeHeads, qkv.dtype == DType::kU8 && qkv.quant.zero_point == 128, c.who,
+              ": qkv is ", to_string(qkv.dtype), " with zero point ", qkv.quant.zero_point,
+              ", not u8 with 128");
+  const int64_t heads = a.heads;
+  for (const size_t i : {kScoreScale, kValueScale}) {
+    MPQ_REQUIRE(kNodeHeads, c.in(i).shape == (Shape{heads}), c.who, ": ",
+                signature(c.node.op()).inputs[i].name, " has shape ", to_string(c.in(i).shape),
+                ", not ", heads);
+    MPQ_REQUIRE(kNodeMultiplier, c.facts(i).scales, c.who, ": a ",
+                signature(c.node.op()).inputs[i].name,
+                " is neither 0 nor normal, positive and at most 2^40");
+  }
+  const Shape bias = {heads, 2 * int64_t{c.v.model.sequence_length} - 1};
+  MPQ_REQUIRE(kNodeHeads, !c.has_in(kRelativeBias) || c.in(kRelativeBias).shape == bias, c.who,
+              ": relative bias has shape ",
+              c.has_in(kRelativeBias) ? to_string(c.in(kRelativeBias).shape) : "", ", not ",
+              to_string(bias));
+  MPQ_CHECK(require_finite(c, kRelativeBias));
+  MPQ_CHECK(require_finite(c, "output bias", a.out_bias));
+  return set_range(c, 0, {a.lo, a.hi});
+}
+
+Checked check(const NodeContext&, const SequencePoolAttrs&) { return Ok{}; }
 
 }  // namespace
 

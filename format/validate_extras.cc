@@ -17,7 +17,8 @@ Checked check_map(const Model& model) {
   const PrecisionMap& map = model.map;
   const auto name_of = [](const Node& node) { return std::string_view(node.name); };
   const std::vector<uint32_t> order = sorted_positions(model.nodes, name_of);
-  std::vector<bool> seen(model.nodes.size());
+  enum : uint8_t { kUnseen, kWhole, kPart };  // a node, or layers that were merged into it
+  std::vector<uint8_t> seen(model.nodes.size(), kUnseen);
   for (const MapLayer& layer : map.layers) {
     const auto found =
         std::ranges::lower_bound(order, std::string_view(layer.node), {},
@@ -25,8 +26,11 @@ Checked check_map(const Model& model) {
     const bool exists = found != order.end() && model.nodes[*found].name == layer.node;
     MPQ_REQUIRE(kMapLayer, exists && is_dense(model.nodes[*found]), "precision map: '", layer.node,
                 "' is no conv2d or linear node");
-    MPQ_REQUIRE(kMapLayer, !seen[*found], "precision map: '", layer.node, "' is there twice");
-    seen[*found] = true;
+    MPQ_REQUIRE(kMapLayer, layer.part.empty() ? seen[*found] == kUnseen : seen[*found] != kWhole,
+                "precision map: '", layer.node, "' is there twice");
+    seen[*found] = layer.part.empty() ? kWhole : kPart;
+    MPQ_REQUIRE(kMapLayer, layer.part.size() <= kMaxName && is_clean_text(layer.part),
+                "precision map: '", layer.node, "': part of ", layer.part.size(), " bytes");
     const Node& node = model.nodes[*found];
     const int weights = bits_of(model.tensors[node.inputs[kWeights]].dtype);
     const int x = bits_of(model.tensors[node.inputs[kX]].dtype);

@@ -42,6 +42,8 @@ Checked check_texts(const Model& model);
 Checked check_tensors(Validation& v);
 Checked check_graph(Validation& v);
 Checked check_attributes(Validation& v, const Node& node);  // numbers, ranges, sums
-Checked check_extras(const Model& model);                   // map, image, labels, prepacked
+Checked check_sequences(const Model& model);                // rows of tokens and of sequences
+Checked check_vocabulary(const Model& model);
+Checked check_extras(const Model& model);  // map, image, labels, prepacked
 
 }  // namespace mpq::format

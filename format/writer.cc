@@ -21,6 +21,22 @@ struct Range {
   uint32_t start, count;
 };
 
+// The least minor version whose readers understand the model: older readers get what they know.
+uint32_t needed_minor(const Model& model) {
+  const bool sequences =
+      model.sequence_length != 0 || model.has_text_preprocess || !model.vocabulary.empty();
+  const auto is_new = [](const Node& node) {
+    const Requant* requant = requant_of(node.attrs);
+    return node.op() > OpCode::kAdd ||
+           (requant != nullptr && requant->activation != Activation::kNone);
+  };
+  const auto is_part = [](const MapLayer& layer) { return !layer.part.empty(); };
+  return sequences || std::ranges::any_of(model.nodes, is_new) ||
+                 std::ranges::any_of(model.map.layers, is_part)
+             ? 1
+             : 0;
+}
+
 // The flat pools of the root.
 struct Pools {
   std::vector<uint8_t> text;
@@ -85,7 +101,9 @@ class Serializer {
 
   Offset<fb::Requant> requant(const Requant& r) {
     return fb::CreateRequant(b_, r.lo, r.hi, r.residual_scale, r.residual_shift, r.second_scale,
-                             r.second_bias, r.second_lo, r.second_hi);
+                             r.second_bias, r.second_lo, r.second_hi,
+                             static_cast<fb::Activation>(r.activation), r.activation_scale,
+                             r.activation_bias);
   }
   Offset<fb::ImageQuantize> attrs(const ImageQuantizeAttrs&) { return fb::CreateImageQuantize(b_); }
   Offset<fb::Quantize> attrs(const QuantizeAttrs&) { return fb::CreateQuantize(b_); }
@@ -107,6 +125,20 @@ class Serializer {
   Offset<fb::Add> attrs(const AddAttrs& a) {
     return fb::CreateAdd(b_, a.scale_a, a.scale_b, a.bias, a.lo, a.hi, a.second_scale,
                          a.second_bias, a.second_lo, a.second_hi);
+  }
+
+  Offset<fb::Embedding> attrs(const EmbeddingAttrs& a) {
+    return fb::CreateEmbedding(b_, a.position_offset);
+  }
+  Offset<fb::LayerNorm> attrs(const LayerNormAttrs& a) {
+    return fb::CreateLayerNorm(b_, a.epsilon, a.second_scale, a.second_bias, a.second_lo,
+                               a.second_hi);
+  }
+  Offset<fb::Attention> attrs(const AttentionAttrs& a) {
+    return fb::CreateAttention(b_, a.heads, a.out_bias, a.lo, a.hi);
+  }
+  Offset<fb::SequencePool> attrs(const SequencePoolAttrs& a) {
+    return fb::CreateSequencePool(b_, static_cast<fb::SequencePoolMode>(a.mode), a.normalise);
   }
 
   static bool is_empty(const PrecisionMap& map) {
@@ -144,6 +176,12 @@ class Serializer {
                                      i.mean[2], i.stddev[0], i.stddev[1], i.stddev[2]);
   }
 
+  Offset<fb::TextPreprocess> preprocess(const TextPreprocess& t) {
+    return fb::CreateTextPreprocess(b_, t.clean_text, t.split_chinese, t.strip_accents, t.lowercase,
+                                    t.unknown, t.begin, t.separator, t.padding, t.mask,
+                                    t.pair_separators);
+  }
+
   Offset<flatbuffers::Vector<Offset<fb::Segment>>> segment_table(std::vector<uint8_t>* digests) {
     std::vector<Offset<fb::Segment>> table;
     uint64_t end = 0;
@@ -176,7 +214,9 @@ std::vector<std::byte> Serializer::run() {
   if (!is_empty(model_.map)) {
     map = precision_map(model_.map);
     layers = each(model_.map.layers, [&](const MapLayer& l) {
-      return fb::CreateMapLayer(b_, node_index(l.node), l.weight_bits, l.activation_bits, l.group);
+      const Range part = pools_.add_text(l.part);
+      return fb::CreateMapLayer(b_, node_index(l.node), l.weight_bits, l.activation_bits, l.group,
+                                l.part.empty() ? 0 : part.start, part.count);
     });
     groups = each(model_.map.groups, [&](const MapGroup& g) {
       return fb::CreateMapGroup(b_, g.gain, g.gain_stderr, g.cost_high, g.cost_low, g.fixed);
@@ -193,6 +233,9 @@ std::vector<std::byte> Serializer::run() {
     return fb::CreatePrepacked(b_, p.node, layout.start, layout.count,
                                segments_.add(SegmentKind::kPrepacked, p.data), p.data.size());
   });
+  const Offset<fb::TextPreprocess> text_preprocess =
+      model_.has_text_preprocess ? preprocess(model_.text) : Offset<fb::TextPreprocess>();
+  segments_.add(SegmentKind::kVocabulary, model_.vocabulary);
   std::string labels;
   for (const std::string& label : model_.labels) labels += label + '\n';
   segments_.add(SegmentKind::kLabels, std::as_bytes(std::span(labels)));
@@ -204,10 +247,11 @@ std::vector<std::byte> Serializer::run() {
   const auto dims = b_.CreateVector(pools_.dims);
   const auto operands = b_.CreateVector(pools_.operands);
   const auto inputs = b_.CreateVector(model_.inputs), outputs = b_.CreateVector(model_.outputs);
-  b_.Finish(fb::CreateModel(b_, kMinorVersion, 0, fb::RequantMode::FmaHalfEven, text, dims,
-                            operands, name.start, name.count, producer.start, producer.count,
-                            tensors, nodes, inputs, outputs, map, layers, groups, image, key_values,
-                            segments, digest_vector, prepacked),
+  const uint32_t minor = needed_minor(model_);
+  b_.Finish(fb::CreateModel(b_, minor, minor, fb::RequantMode::FmaHalfEven, text, dims, operands,
+                            name.start, name.count, producer.start, producer.count, tensors, nodes,
+                            inputs, outputs, map, layers, groups, image, key_values, segments,
+                            digest_vector, prepacked, model_.sequence_length, text_preprocess),
             fb::ModelIdentifier());
   return assemble({b_.GetBufferPointer(), b_.GetSize()}, segments_.bytes);
 }

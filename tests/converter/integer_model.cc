@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "format/bits.h"
@@ -168,6 +169,10 @@ struct Run {
       const float v = std::fmaf(static_cast<float>(sum), a.multiplier, a.bias);
       (*y)[0].push_back(out().dtype == DType::kF32 ? v : code_of(v, a.lo, a.hi));
     });
+  }
+  template <typename SequenceAttrs>
+  void operator()(const SequenceAttrs&, std::vector<Data>*) const {
+    std::abort();  // images only
   }
   void operator()(const format::AddAttrs& a, std::vector<Data>* y) const {
     const Data p = in(0), q = in(1);

@@ -60,6 +60,7 @@ std::function<File()> changed(TinyModel (*make)(), const Change& change) {
   };
 }
 std::function<File()> conv(const Change& change) { return changed(tiny_conv_net, change); }
+std::function<File()> text(const Change& change) { return changed(tiny_text_net, change); }
 std::function<File()> linear(const Change& change) { return changed(tiny_linear_net, change); }
 
 // A change of the attributes of a node.
@@ -410,6 +411,143 @@ void add_nodes(
       linear(share_big_weights));
 }
 
+// A node, or a tensor, of tiny_text_net() by name.
+Node& node_named(TinyModel& t, const std::string& name) {
+  for (Node& node : t.model.nodes)
+    if (node.name == name) return node;
+  std::abort();
+}
+TensorId named(const TinyModel& t, const std::string& name) {
+  for (TensorId id = 0; id < t.model.tensors.size(); ++id)
+    if (t.model.tensors[id].name == name) return id;
+  std::abort();
+}
+std::function<File()> text_tensor(const char* name, const std::function<void(Tensor&)>& change) {
+  return text([=](TinyModel& t) { change(t.model.tensors[named(t, name)]); });
+}
+// A change of element i of a constant of 4-byte values.
+std::function<File()> text_value(const char* name, size_t i, float number) {
+  return text([=](TinyModel& t) {
+    const std::byte* data = t.model.tensors[named(t, name)].data.data();
+    for (auto& bytes : t.storage)
+      if (bytes.data() == data) std::memcpy(bytes.data() + 4 * i, &number, 4);
+  });
+}
+
+void add_sequences(
+    const std::function<void(const char*, Check, const char*, std::function<File()>)>& add) {
+  using enum Check;
+  add("activation of sums", kNodeActivation, "'fc3' (linear): activation of sums",
+      linear([](TinyModel& t) {
+        std::get<LinearAttrs>(t.model.nodes[3].attrs).requant.activation = Activation::kGelu;
+      }));
+  add("activation without a scale", kNodeMultiplier, "activation scale 0", text([](TinyModel& t) {
+        std::get<LinearAttrs>(node_named(t, "up").attrs).requant.activation_scale = 0;
+      }));
+  add("activation's bias not a number", kNodeBias, "activation bias nan", text([](TinyModel& t) {
+        std::get<LinearAttrs>(node_named(t, "up").attrs).requant.activation_bias = kNaN;
+      }));
+  add("three heads for eight columns", kNodeHeads, "3 heads do not divide a third of 24",
+      text([](TinyModel& t) {
+        std::get<AttentionAttrs>(node_named(t, "attention").attrs).heads = 3;
+      }));
+  add("no heads", kNodeHeads, "0 heads", text([](TinyModel& t) {
+        std::get<AttentionAttrs>(node_named(t, "attention").attrs).heads = 0;
+      }));
+  add("qkv with zero point 127", kNodeHeads, "zero point 127",
+      text_tensor("qkv.out", [](Tensor& x) { x.quant.zero_point = 127; }));
+  add("score scales of other heads", kNodeHeads, "score_scale has shape 8", text([](TinyModel& t) {
+        node_named(t, "attention").inputs[kScoreScale] = named(t, "norm0.gamma");
+      }));
+  add("relative bias of another length", kNodeHeads, "relative bias has shape 8x8, not 2x11",
+      text([](TinyModel& t) {
+        node_named(t, "attention").inputs[kRelativeBias] = named(t, "positions");
+      }));
+  add("negative score scale", kNodeMultiplier, "a score_scale",
+      text_value("attention.score", 1, -1.0F));
+  add("value scale not a number", kNodeMultiplier, "a value_scale",
+      text_value("attention.value", 0, kNaN));
+  add("relative bias infinite", kNodeBias, "relative_bias is not finite",
+      text_value("attention.bias", 21, kInfinity));
+  add("attention codes to 16 of u4", kNodeCodeRange, "codes 0..16", text([](TinyModel& t) {
+        std::get<AttentionAttrs>(node_named(t, "attention").attrs).hi = 16;
+      }));
+  add("words of codes without scales", kNodeRows, "words of s8 without scales",
+      text([](TinyModel& t) { node_named(t, "embed").inputs[kWordScale] = kNoTensor; }));
+  add("scales of ten words", kNodeRows, "3 scales for 11 words", text([](TinyModel& t) {
+        node_named(t, "embed").inputs[kWordScale] = named(t, "head.bias");
+      }));
+  add("a position too few", kNodeRows, "8 positions, 9 are needed", text([](TinyModel& t) {
+        std::get<EmbeddingAttrs>(node_named(t, "embed").attrs).position_offset = 3;
+      }));
+  add("types without rows", kNodeRows, "do not come together", text([](TinyModel& t) {
+        node_named(t, "embed").inputs[kTypeRows] = kNoTensor;
+        node_named(t, "embed").inputs.pop_back();
+      }));
+  add("position not a number", kNodeBias, "positions is not finite",
+      text_value("positions", 5, kNaN));
+  add("gamma of another width", kNodeChannels, "gamma has shape 12, not 8",
+      text([](TinyModel& t) { node_named(t, "norm1").inputs[kGamma] = named(t, "up.bias"); }));
+  add("beta infinite", kNodeBias, "beta is not finite", text_value("norm1.beta", 3, kInfinity));
+  add("epsilon 0", kNodeMultiplier, "epsilon 0", text([](TinyModel& t) {
+        std::get<LayerNormAttrs>(node_named(t, "norm2").attrs).epsilon = 0;
+      }));
+  add("normalised codes to 16 of u4", kNodeCodeRange, "codes 0..16", text([](TinyModel& t) {
+        std::get<LayerNormAttrs>(node_named(t, "norm1").attrs).second_hi = 16;
+      }));
+  add("sequence operators without a length", kGraphSequence, "needs a sequence length", [] {
+    TinyModel t;
+    const TensorId x = t.activation("x", DType::kF32, {1, 8}),
+                   y = t.activation("y", DType::kF32, {1, 8});
+    t.node("pool", SequencePoolAttrs{}, {x}, {y});
+    t.model.inputs = {x};
+    t.model.outputs = {y};
+    return file_of(t.model);
+  });
+  add("sequences of 32769", kGraphSequence, "32769 tokens",
+      conv([](TinyModel& t) { t.model.sequence_length = 32769; }));
+  add("sequences of images", kGraphSequence, "0 embeddings",
+      conv([](TinyModel& t) { t.model.sequence_length = 5; }));
+  add("rows of tokens and sequences", kGraphSequence, "mixes rows", text([](TinyModel& t) {
+        const TensorId y = t.activation("mixed", DType::kF32, {1, 8});
+        t.node(
+            "mix", LayerNormAttrs{},
+            {named(t, "mean"), named(t, "hidden"), named(t, "norm2.gamma"), named(t, "norm2.beta")},
+            {y});
+        t.model.outputs.push_back(y);
+      }));
+  add("pooling of what is pooled", kGraphSequence, "reads rows of sequences",
+      text([](TinyModel& t) {
+        const TensorId y = t.activation("again", DType::kF32, {1, 8});
+        t.node("again", SequencePoolAttrs{}, {named(t, "mean")}, {y});
+        t.model.outputs.push_back(y);
+      }));
+  add("vocabulary without a tokenizer", kVocabulary, "without text preprocessing",
+      text([](TinyModel& t) { t.model.has_text_preprocess = false; }));
+  add("tokenizer without a vocabulary", kVocabulary, "of 0 bytes with text preprocessing",
+      text([](TinyModel& t) { t.model.vocabulary = {}; }));
+  add("vocabulary cut short", kVocabulary, "must end with a line feed", text([](TinyModel& t) {
+        t.model.vocabulary = t.model.vocabulary.first(t.model.vocabulary.size() - 1);
+      }));
+  add("vocabulary of a control character", kVocabulary, "not clean UTF-8",
+      text([](TinyModel& t) { t.storage.back()[1] = std::byte{1}; }));
+  add("mask token out of the vocabulary", kTokenizer, "special token 11 of 11",
+      text([](TinyModel& t) { t.model.text.mask = 11; }));
+  add("no separator between texts", kTokenizer, "0 separators",
+      text([](TinyModel& t) { t.model.text.pair_separators = 0; }));
+  add("more tokens than rows", kTokenizer, "vocabulary of 12 tokens, the embedding has 11",
+      text([](TinyModel& t) {
+        t.storage.back().push_back(std::byte{'x'});
+        t.storage.back().push_back(std::byte{'\n'});
+        t.model.vocabulary = t.storage.back();
+      }));
+  add("part of a whole layer", kMapLayer, "'up' is there twice", text([](TinyModel& t) {
+        t.model.map.layers.push_back({"up", 2, 4, 1, "half"});
+      }));
+  add("part with a tab", kMapLayer, "part of 3 bytes",
+      text([](TinyModel& t) { t.model.map.layers[0].part = "a\tb"; }));
+}
+
 void add_extras(
     const std::function<void(const char*, Check, const char*, std::function<File()>)>& add) {
   using enum Check;
@@ -470,6 +608,7 @@ void add_bad_meaning(std::vector<BadFile>* list) {
   add_texts_and_tensors(add);
   add_graph(add);
   add_nodes(add);
+  add_sequences(add);
   add_extras(add);
 }
 

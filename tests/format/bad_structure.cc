@@ -140,8 +140,8 @@ void add_bad_structure(std::vector<BadFile>* list) {
       header_field<uint32_t>(0, static_cast<uint32_t>(header.metadata_size)));
   add("tensor vector of 2^31 elements", kMetadataVerify, "malformed",
       poked([](Bytes& b) { poke<uint32_t>(b, position(b, metadata(b).tensors()), 0x80000000); }));
-  add("made for a newer minor version", kMetadataVersion, "format 1.1",
-      rebuilt([](Parts& p) { p.metadata.minimum_minor = 1; }));
+  add("made for a newer minor version", kMetadataVersion, "format 1.2",
+      rebuilt([](Parts& p) { p.metadata.minimum_minor = 2; }));
   add("unspecified requantisation", kMetadataRequantMode, "requantisation 0",
       rebuilt([](Parts& p) { p.metadata.requant_mode = fb::RequantMode::Unspecified; }));
   add("unknown requantisation", kMetadataRequantMode, "requantisation 2",
@@ -164,8 +164,8 @@ void add_bad_structure(std::vector<BadFile>* list) {
       rebuilt([](Parts& p) { p.metadata.map_layers[1]->node = 8; }));
   add("type 8", kMetadataEnum, "tensor 0: unknown type 8",
       rebuilt([](Parts& p) { p.metadata.tensors[0]->dtype = static_cast<fb::DType>(8); }));
-  add("operator 8", kMetadataEnum, "node 0: unknown operator 8",
-      poked([](Bytes& b) { set_operator(b, 8); }));
+  add("operator 12", kMetadataEnum, "node 0: unknown operator 12",
+      poked([](Bytes& b) { set_operator(b, 12); }));
   add("operator 255", kMetadataEnum, "node 0: unknown operator 255",
       poked([](Bytes& b) { set_operator(b, 255); }));
   add("resize 4", kMetadataEnum, "unknown resize 4",
@@ -189,8 +189,6 @@ void add_bad_structure(std::vector<BadFile>* list) {
         p.metadata.segment_digests.resize(17 * 32);
         while (p.metadata.segments.size() < 17) p.metadata.segments.emplace_back(new fb::SegmentT);
       }));
-  add("reserved segment kind", kSegmentKind, "segment 2: kind 3",
-      rebuilt([](Parts& p) { p.metadata.segments[2]->kind = fb::SegmentKind::Vocabulary; }));
   add("unknown segment kind", kSegmentKind, "segment 2: kind 5",
       rebuilt([](Parts& p) { p.metadata.segments[2]->kind = static_cast<fb::SegmentKind>(5); }));
   add("segment kind twice", kSegmentOrder, "segment 1: kind 0",

@@ -18,7 +18,7 @@ bool same(std::span<const std::byte> a, std::span<const std::byte> b) {
 // tuples.
 auto tie(const Requant& r) {
   return std::tie(r.lo, r.hi, r.residual_scale, r.residual_shift, r.second_scale, r.second_bias,
-                  r.second_lo, r.second_hi);
+                  r.second_lo, r.second_hi, r.activation, r.activation_scale, r.activation_bias);
 }
 auto tie(const ImageQuantizeAttrs&) { return std::tuple<>(); }
 auto tie(const QuantizeAttrs&) { return std::tuple<>(); }
@@ -39,11 +39,23 @@ auto tie(const AddAttrs& a) {
   return std::tie(a.scale_a, a.scale_b, a.bias, a.lo, a.hi, a.second_scale, a.second_bias,
                   a.second_lo, a.second_hi);
 }
+auto tie(const EmbeddingAttrs& a) { return std::tie(a.position_offset); }
+auto tie(const LayerNormAttrs& a) {
+  return std::tie(a.epsilon, a.second_scale, a.second_bias, a.second_lo, a.second_hi);
+}
+auto tie(const AttentionAttrs& a) { return std::tie(a.heads, a.out_bias, a.lo, a.hi); }
+auto tie(const SequencePoolAttrs& a) { return std::tie(a.mode, a.normalise); }
+auto tie(const TextPreprocess& t) {
+  return std::tie(t.clean_text, t.split_chinese, t.strip_accents, t.lowercase, t.unknown, t.begin,
+                  t.separator, t.padding, t.mask, t.pair_separators);
+}
 auto tie(const PrecisionMap& m) {
   return std::tie(m.method, m.cost_model, m.solver, m.checkpoint, m.source_sha256, m.budget,
                   m.value, m.bound, m.seed);
 }
-auto tie(const MapLayer& l) { return std::tie(l.node, l.weight_bits, l.activation_bits, l.group); }
+auto tie(const MapLayer& l) {
+  return std::tie(l.node, l.weight_bits, l.activation_bits, l.group, l.part);
+}
 auto tie(const MapGroup& g) {
   return std::tie(g.gain, g.gain_stderr, g.cost_high, g.cost_low, g.fixed);
 }
@@ -92,6 +104,9 @@ std::string difference(const Model& a, const Model& b) {
   if (!all_equal(a.map.groups, b.map.groups)) return "map groups";
   if (a.has_image_preprocess != b.has_image_preprocess || tie(a.image) != tie(b.image))
     return "image";
+  if (a.sequence_length != b.sequence_length) return "sequence length";
+  if (a.has_text_preprocess != b.has_text_preprocess || tie(a.text) != tie(b.text)) return "text";
+  if (!same(a.vocabulary, b.vocabulary)) return "vocabulary";
   if (a.labels != b.labels) return "labels";
   if (a.metadata != b.metadata) return "metadata";
   if (a.prepacked.size() != b.prepacked.size()) return "number of prepacked";

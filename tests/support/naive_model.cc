@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "format/bits.h"
@@ -206,6 +207,10 @@ struct Interpreter {
             });
   }
 
+  template <typename SequenceAttrs>
+  void run(const Node&, const SequenceAttrs&) {
+    std::abort();  // images only
+  }
   void run(const Node& n, const format::AddAttrs& a) {
     const TensorId x = n.inputs[0], z = n.inputs[1];
     for (size_t i = 0; i < count(x); ++i) {

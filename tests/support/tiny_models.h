@@ -214,4 +214,117 @@ inline TinyModel tiny_linear_net() {
   return t;
 }
 
+// ids, types -> embedding (s8 words) -> layer norm (f32 and u8) -> qkv (u8 x s4 -> u8) -> attention
+// with relative bias -> out (u4 x s8 -> f32) -> residual layer norm -> gelu (u4 x s2) -> f32 ->
+// layer norm -> mean of each sequence -> tanh of a linear (f32 [1,3]); and the tokens' rows.
+inline TinyModel tiny_text_net() {
+  using namespace format;
+  constexpr int kWidth = 8, kHeads = 2, kLength = 6, kVocabulary = 11;
+  TinyModel t;
+  Model& m = t.model;
+  m.name = "tiny_text_net";
+  m.producer = "mpq tests";
+  m.sequence_length = kLength;
+  const auto table = [&t](const std::string& name, int rows, int columns, float scale) {
+    std::vector<float> v;
+    for (int i = 0; i < rows * columns; ++i)
+      v.push_back(scale * static_cast<float>(t.random() % 257 - 128) / 128.0F);
+    const TensorId id = t.values(name, DType::kF32, v);
+    if (columns > 1) t.model.tensors[id].shape = {rows, columns};
+    return id;
+  };
+  const auto floats = [&t](const std::string& name, int count, float low) {
+    std::vector<float> v;
+    for (int i = 0; i < count; ++i) v.push_back(low + static_cast<float>(t.random() % 64) / 64.0F);
+    return t.values(name, DType::kF32, v);
+  };
+  // A linear layer with the sums' start -zero point * sum of the weights of each row.
+  const auto linear = [&t](const std::string& name, TensorId x, DType type, int rows,
+                           float multiplier, float bias, Requant requant, DType y_type,
+                           float y_scale, int32_t y_zero) {
+    const Tensor in = t.model.tensors[x];
+    const int columns = static_cast<int>(in.shape[1]);
+    const TensorId w = t.random_weights(name + ".weight", type, {rows, columns});
+    const auto [scale, offset] = t.requant(name, rows, multiplier, bias);
+    std::vector<int32_t> start;
+    for (int o = 0; o < rows; ++o) {
+      int32_t sum = 0;
+      for (int k = 0; k < columns; ++k)
+        sum += get_code(t.model.tensors[w].data, static_cast<uint64_t>(o * columns + k),
+                        bits_of(type), true);
+      start.push_back(-in.quant.zero_point * sum);
+    }
+    const TensorId a = t.values(name + ".acc_bias", DType::kS32, start);
+    const TensorId y = t.activation(name + ".out", y_type, {1, rows}, y_scale, y_zero);
+    t.node(name, LinearAttrs{requant}, {x, w, scale, offset, a}, {y});
+    return y;
+  };
+
+  const TensorId ids = t.activation("ids", DType::kS32, {1});
+  const TensorId types = t.activation("types", DType::kS32, {1});
+  const TensorId words = t.random_weights("words", DType::kS8, {kVocabulary, kWidth});
+  const TensorId word_scale = floats("words.scale", kVocabulary, 0.01F);
+  const TensorId positions = table("positions", kLength + 2, kWidth, 0.5F);
+  const TensorId type_rows = table("type_rows", 2, kWidth, 0.25F);
+  const TensorId e = t.activation("embedded", DType::kF32, {1, kWidth});
+  t.node("embed", EmbeddingAttrs{.position_offset = 2},
+         {ids, types, words, word_scale, positions, type_rows}, {e});
+
+  const TensorId g0 = floats("norm0.gamma", kWidth, 0.5F), b0 = floats("norm0.beta", kWidth, -0.5F);
+  const TensorId h0 = t.activation("norm0.out", DType::kF32, {1, kWidth});
+  const TensorId q0 = t.activation("norm0.codes", DType::kU8, {1, kWidth}, 0.02F, 120);
+  t.node("norm0", LayerNormAttrs{.epsilon = 1e-6F, .second_scale = 50.0F, .second_bias = 120.0F},
+         {e, kNoTensor, g0, b0}, {h0, q0});
+
+  const TensorId qkv =
+      linear("qkv", q0, DType::kS4, 3 * kWidth, 0.05F, 127.0F, {}, DType::kU8, 0.03F, 128);
+  const TensorId score = floats("attention.score", kHeads, 0.001F);
+  const TensorId value = floats("attention.value", kHeads, 0.05F);
+  const TensorId bias = table("attention.bias", kHeads, 2 * kLength - 1, 1.0F);
+  const TensorId c = t.activation("attention.out", DType::kU4, {1, kWidth}, 0.3F, 8);
+  t.node("attention", AttentionAttrs{.heads = kHeads, .out_bias = 8.0F, .hi = 15},
+         {qkv, score, value, bias}, {c});
+  const TensorId o = linear("out", c, DType::kS8, kWidth, 0.002F, -0.25F, {}, DType::kF32, 0.0F, 0);
+
+  const TensorId g1 = floats("norm1.gamma", kWidth, 0.5F), b1 = floats("norm1.beta", kWidth, -0.5F);
+  const TensorId h1 = t.activation("norm1.out", DType::kF32, {1, kWidth});
+  const TensorId q1 = t.activation("norm1.codes", DType::kU4, {1, kWidth}, 0.3F, 7);
+  t.node(
+      "norm1",
+      LayerNormAttrs{.epsilon = 1e-6F, .second_scale = 3.3F, .second_bias = 7.0F, .second_hi = 15},
+      {o, h0, g1, b1}, {h1, q1});
+  const TensorId u = linear("up", q1, DType::kS2, 12, 0.1F, -1.0F,
+                            {.hi = 15,
+                             .activation = Activation::kGelu,
+                             .activation_scale = 4.0F,
+                             .activation_bias = 1.0F},
+                            DType::kU4, 0.25F, 1);
+  const TensorId d = linear("down", u, DType::kS4, kWidth, 0.02F, -0.5F, {}, DType::kF32, 0.0F, 0);
+  const TensorId g2 = floats("norm2.gamma", kWidth, 0.5F), b2 = floats("norm2.beta", kWidth, -0.5F);
+  const TensorId h2 = t.activation("hidden", DType::kF32, {1, kWidth});
+  t.node("norm2", LayerNormAttrs{.epsilon = 1e-6F}, {d, h1, g2, b2}, {h2});
+
+  const TensorId s = t.activation("mean", DType::kF32, {1, kWidth});
+  t.node("pool", SequencePoolAttrs{SequencePoolAttrs::Mode::kMean, true}, {h2}, {s});
+  const TensorId sq = t.activation("mean.codes", DType::kU8, {1, kWidth}, 0.01F, 128);
+  t.node("mean.quantize", QuantizeAttrs{}, {s}, {sq});
+  const TensorId y = linear("head", sq, DType::kS8, 3, 0.0004F, -0.25F,
+                            {.activation = Activation::kTanh}, DType::kF32, 0.0F, 0);
+
+  m.inputs = {ids, types};
+  m.outputs = {y, h2};
+  m.labels = {"no", "maybe", "yes"};
+  m.map.method = "uniform";
+  for (const char* part : {"query", "key", "value"}) m.map.layers.push_back({"qkv", 4, 8, 0, part});
+  m.map.layers.push_back({"up", 2, 4, 1, {}});
+  m.map.groups = {{1.0, 0.0, 8.0, 4.0, false}, {2.0, 0.0, 8.0, 2.0, false}};
+  const std::string tokens = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n##d\n##e\nf\n";
+  const auto* first = reinterpret_cast<const std::byte*>(tokens.data());
+  t.storage.emplace_back(first, first + tokens.size());
+  m.vocabulary = t.storage.back();
+  m.has_text_preprocess = true;
+  m.text = {.unknown = 1, .begin = 2, .separator = 3, .padding = 0, .mask = 4};
+  return t;
+}
+
 }  // namespace mpq::test
