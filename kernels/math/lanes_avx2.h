@@ -1,0 +1,39 @@
+// Eight lanes of AVX2. Only files compiled for it include this.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace mpq::kernels {
+namespace {
+
+struct Avx2Lanes {
+  using F = __m256;
+  static constexpr uint32_t kWidth = 8;
+  static F set(float x) { return _mm256_set1_ps(x); }
+  static F load(const float* p) { return _mm256_loadu_ps(p); }
+  static void store(float* p, F x) { _mm256_storeu_ps(p, x); }
+  static F add(F a, F b) { return _mm256_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static F div(F a, F b) { return _mm256_div_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static F max(F a, F b) { return _mm256_max_ps(a, b); }
+  static F min(F a, F b) { return _mm256_min_ps(a, b); }
+  static F abs(F x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0F), x); }
+  static F with_sign(F x, F sign) {
+    return _mm256_or_ps(x, _mm256_and_ps(sign, _mm256_set1_ps(-0.0F)));
+  }
+  static F if_negative(F x, F a, F b) {
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ));
+  }
+  static F round(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static F pow2(F n) {
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+  }
+};
+
+}  // namespace
+}  // namespace mpq::kernels

@@ -1,0 +1,41 @@
+// Sixteen lanes of AVX-512. Only files compiled for it include this.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace mpq::kernels {
+namespace {
+
+struct Avx512Lanes {
+  using F = __m512;
+  static constexpr uint32_t kWidth = 16;
+  static F set(float x) { return _mm512_set1_ps(x); }
+  static F load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, F x) { _mm512_storeu_ps(p, x); }
+  static F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F div(F a, F b) { return _mm512_div_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F min(F a, F b) { return _mm512_min_ps(a, b); }
+  static F abs(F x) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0F), x); }
+  static F with_sign(F x, F sign) {
+    return _mm512_or_ps(x, _mm512_and_ps(sign, _mm512_set1_ps(-0.0F)));
+  }
+  static F if_negative(F x, F a, F b) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), b, a);
+  }
+  static F round(F x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  static F pow2(F n) {
+    const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
+  }
+};
+
+}  // namespace
+}  // namespace mpq::kernels

@@ -1,0 +1,41 @@
+// The reference's vector of one lane: what functions.h needs of a vector type, in portable C++.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+namespace mpq::kernels {
+namespace {
+
+struct ScalarLanes {
+  using F = float;
+  static constexpr uint32_t kWidth = 1;
+  static F set(float x) { return x; }
+  static F load(const float* p) { return *p; }
+  static void store(float* p, F x) { *p = x; }
+  static F add(F a, F b) { return a + b; }
+  static F sub(F a, F b) { return a - b; }
+  static F mul(F a, F b) { return a * b; }
+  static F div(F a, F b) { return a / b; }
+  static F fma(F a, F b, F c) { return std::fmaf(a, b, c); }
+  // b when either is not a number, as the instructions have it.
+  static F max(F a, F b) { return a > b ? a : b; }
+  static F min(F a, F b) { return a < b ? a : b; }
+  static F abs(F x) { return std::bit_cast<float>(std::bit_cast<uint32_t>(x) & 0x7FFFFFFFU); }
+  // |x| with the sign of `sign`; x is not negative.
+  static F with_sign(F x, F sign) {
+    return std::bit_cast<float>(std::bit_cast<uint32_t>(x) |
+                                (std::bit_cast<uint32_t>(sign) & 0x80000000U));
+  }
+  // a where x < 0, else b.
+  static F if_negative(F x, F a, F b) { return x < 0.0F ? a : b; }
+  static F round(F x) { return std::nearbyintf(x); }
+  // 2^n of an integral n in -126..127.
+  static F pow2(F n) {
+    return std::bit_cast<float>(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
+  }
+};
+
+}  // namespace
+}  // namespace mpq::kernels
