@@ -1,16 +1,19 @@
 // Turns a product-quantised ResNet checkpoint (weight = codebook[codes], batch norm reduced to a
 // scale and an offset) into a float ONNX model of the shape that torchvision's exporter gives.
 //
-//   pqf_to_onnx checkpoint.pth model.onnx [--keep-bn]
+//   pqf_to_onnx checkpoint.pth model.onnx [--keep-bn] [--grow=STAGE:BLOCKS ...] [--last-scale=S]
 
 #include <onnx/onnx_pb.h>
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <span>
 #include <vector>
 
+#include "converter/tools/grow.h"
 #include "converter/torch/checkpoint.h"
 
 namespace mpq::convert {
@@ -237,12 +240,37 @@ Result<onnx::ModelProto> ResNetWriter::write() {
   return std::move(model_);
 }
 
-Checked convert(const std::string& from, const std::string& to, bool keep_bn) {
+struct Options {
+  bool keep_bn = false;
+  std::vector<Growth> growth;
+};
+
+Result<Options> parse(std::span<char*> arguments) {
+  Options options;
+  float last_scale = 0.0F;
+  for (const std::string argument : arguments) {
+    if (argument == "--keep-bn") {
+      options.keep_bn = true;
+    } else if (argument.starts_with("--grow=")) {
+      MPQ_TRY(const Growth growth, parse_growth(argument.substr(7)));
+      options.growth.push_back(growth);
+    } else if (argument.starts_with("--last-scale=")) {
+      last_scale = std::strtof(argument.c_str() + 13, nullptr);
+    } else {
+      return Error{Status::kInvalidArgument, "unknown option '" + argument + "'"};
+    }
+  }
+  for (Growth& growth : options.growth) growth.last_scale = last_scale;
+  return options;
+}
+
+Checked convert(const std::string& from, const std::string& to, const Options& options) {
   std::ifstream in(from, std::ios::binary);
   if (!in) return Error{Status::kIo, from + ": cannot be opened"};
   const std::vector<char> bytes{std::istreambuf_iterator<char>(in), {}};
-  MPQ_TRY(const Checkpoint checkpoint, read_checkpoint(std::as_bytes(std::span(bytes))));
-  ResNetWriter writer(checkpoint, keep_bn);
+  MPQ_TRY(Checkpoint checkpoint, read_checkpoint(std::as_bytes(std::span(bytes))));
+  for (const Growth& growth : options.growth) MPQ_CHECK(grow(&checkpoint, growth));
+  ResNetWriter writer(checkpoint, options.keep_bn);
   MPQ_TRY(const onnx::ModelProto model, writer.write());
   std::ofstream out(to, std::ios::binary);
   if (!out || !model.SerializeToOstream(&out) || !out.flush())
@@ -254,12 +282,23 @@ Checked convert(const std::string& from, const std::string& to, bool keep_bn) {
 }  // namespace mpq::convert
 
 int main(int argc, char** argv) {
-  const bool keep_bn = argc == 4 && std::string(argv[3]) == "--keep-bn";
-  if (argc != 3 && !keep_bn) {
-    std::fprintf(stderr, "usage: pqf_to_onnx checkpoint.pth model.onnx [--keep-bn]\n");
+  if (argc < 3 || argv[1][0] == '-') {
+    std::fprintf(
+        stderr,
+        "usage: pqf_to_onnx checkpoint.pth model.onnx [--keep-bn] [--grow=STAGE:BLOCKS ...] "
+        "[--last-scale=S]\n"
+        "  --keep-bn            keep batch norms as nodes\n"
+        "  --grow=STAGE:BLOCKS  add residual blocks that change nothing until the stage has\n"
+        "                       BLOCKS; ResNet-50 with 3:23 has the shape of ResNet-101\n"
+        "  --last-scale=S       of the last norm of the added blocks (0)\n");
     return 2;
   }
-  const mpq::Checked done = mpq::convert::convert(argv[1], argv[2], keep_bn);
+  const auto options = mpq::convert::parse({argv + 3, argv + argc});
+  if (!options.ok()) {
+    std::fprintf(stderr, "pqf_to_onnx: %s\n", options.error().message.c_str());
+    return 2;
+  }
+  const mpq::Checked done = mpq::convert::convert(argv[1], argv[2], *options);
   if (done.ok()) return 0;
   std::fprintf(stderr, "pqf_to_onnx: %s\n", done.error().message.c_str());
   return 1;
