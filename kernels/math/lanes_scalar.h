@@ -31,6 +31,10 @@ struct ScalarLanes {
   // a where x < 0, else b.
   static F if_negative(F x, F a, F b) { return x < 0.0F ? a : b; }
   static F round(F x) { return std::nearbyintf(x); }
+  // x is a code within 0..255 once it is rounded.
+  static void store_codes(uint8_t* p, F x) {
+    *p = static_cast<uint8_t>(static_cast<int32_t>(std::nearbyintf(x)));
+  }
   // 2^n of an integral n in -126..127.
   static F pow2(F n) {
     return std::bit_cast<float>(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
