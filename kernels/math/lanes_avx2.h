@@ -10,6 +10,7 @@ namespace {
 
 struct Avx2Lanes {
   using F = __m256;
+  using I = __m256i;
   static constexpr uint32_t kWidth = 8;
   static F set(float x) { return _mm256_set1_ps(x); }
   static F load(const float* p) { return _mm256_loadu_ps(p); }
@@ -29,6 +30,23 @@ struct Avx2Lanes {
     return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ));
   }
   static F round(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static F load_sums(const int32_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static I zero() { return _mm256_setzero_si256(); }
+  // Pairs of 16-bit numbers, a pair a lane.
+  static I load_pairs(const int16_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  static I set_pair(const int16_t* p) {
+    int32_t pair;
+    __builtin_memcpy(&pair, p, sizeof pair);
+    return _mm256_set1_epi32(pair);
+  }
+  static I add_products(I acc, I a, I b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+  static void store_sums(int32_t* p, I sums) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), sums);
+  }
   static void store_codes(uint8_t* p, F x) {
     const __m256i codes = _mm256_cvtps_epi32(x);
     const __m128i words =

@@ -10,6 +10,7 @@ namespace {
 
 struct Avx512Lanes {
   using F = __m512;
+  using I = __m512i;
   static constexpr uint32_t kWidth = 16;
   static F set(float x) { return _mm512_set1_ps(x); }
   static F load(const float* p) { return _mm512_loadu_ps(p); }
@@ -31,6 +32,17 @@ struct Avx512Lanes {
   static F round(F x) {
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
+  static F load_sums(const int32_t* p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
+  static I zero() { return _mm512_setzero_si512(); }
+  // Pairs of 16-bit numbers, a pair a lane.
+  static I load_pairs(const int16_t* p) { return _mm512_loadu_si512(p); }
+  static I set_pair(const int16_t* p) {
+    int32_t pair;
+    __builtin_memcpy(&pair, p, sizeof pair);
+    return _mm512_set1_epi32(pair);
+  }
+  static I add_products(I acc, I a, I b) { return _mm512_dpwssd_epi32(acc, a, b); }
+  static void store_sums(int32_t* p, I sums) { _mm512_storeu_si512(p, sums); }
   static void store_codes(uint8_t* p, F x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
   }

@@ -31,6 +31,7 @@ struct ScalarLanes {
   // a where x < 0, else b.
   static F if_negative(F x, F a, F b) { return x < 0.0F ? a : b; }
   static F round(F x) { return std::nearbyintf(x); }
+  static F load_sums(const int32_t* p) { return static_cast<float>(*p); }
   // x is a code within 0..255 once it is rounded.
   static void store_codes(uint8_t* p, F x) {
     *p = static_cast<uint8_t>(static_cast<int32_t>(std::nearbyintf(x)));

@@ -1,0 +1,208 @@
+// Attention of one head of one sequence for vectors of L::kWidth 32-bit lanes. Codes minus 128 are
+// 16-bit numbers here and both products are the same loop: pairs of a row of A, broadcast, times
+// pairs of B packed as [columns / width][pairs][width][2]. A pair's products sum to at most 2 * 255
+// * 128, far inside 32 bits: nothing saturates.
+//
+//   scores   A: four queries    B: keys as columns, pairs of head columns
+//   values   A: their p         B: head columns as columns, pairs of keys
+//
+// Rows, keys and head columns that do not exist are 0.
+#pragma once
+
+#include "kernels/attention/rows.h"
+#include "kernels/math/functions.h"
+#include "kernels/math/lanes_scalar.h"
+
+namespace mpq::kernels {
+namespace {
+
+constexpr uint32_t kQueries = 4;  // rows of A; two vectors of columns fill 8 accumulators
+
+constexpr size_t pad(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// Places in the scratch of a thread.
+template <typename L>
+struct AttentionScratch {
+  static constexpr size_t kColumns = 2 * L::kWidth;
+  size_t keys, head;  // padded to whole pairs of vectors
+  int16_t *k, *v, *q, *p;
+  int32_t* sums;
+  float* s;
+  uint8_t* codes;
+
+  AttentionScratch(uint32_t head_size, uint32_t length, void* base)
+      : keys(pad(length, kColumns)), head(pad(head_size, kColumns)) {
+    auto* at = static_cast<std::byte*>(base);
+    const auto take = [&at](auto** pointer, size_t count) {
+      *pointer = reinterpret_cast<std::remove_reference_t<decltype(*pointer)>>(at);
+      at += pad(count * sizeof(**pointer), 64);
+    };
+    take(&k, keys * head);
+    take(&v, keys * head);
+    take(&q, kQueries * head);
+    take(&p, kQueries * keys);
+    take(&sums, kQueries * (keys > head ? keys : head));
+    take(&s, keys);
+    take(&codes, keys);
+    end = at;
+  }
+  std::byte* end;
+};
+
+template <typename L>
+static size_t attention_scratch_bytes(uint32_t head_size, uint32_t max_length) {
+  return static_cast<size_t>(AttentionScratch<L>(head_size, max_length, nullptr).end -
+                             static_cast<std::byte*>(nullptr));
+}
+
+// [columns][pairs][2] codes minus 128 -> packed. code(column, row): a byte's address.
+template <typename L, typename Code>
+static void pack_pairs(int16_t* to, uint32_t columns, size_t padded_columns, uint32_t rows,
+                       size_t padded_rows, Code code) {
+  constexpr size_t kWidth = L::kWidth;
+  for (size_t group = 0; group < padded_columns; group += kWidth)
+    for (size_t pair = 0; pair < padded_rows; pair += 2, to += 2 * kWidth)
+      for (size_t i = 0; i < kWidth; ++i)
+        for (size_t half = 0; half < 2; ++half) {
+          const auto column = static_cast<uint32_t>(group + i),
+                     row = static_cast<uint32_t>(pair + half);
+          const bool real = column < columns && row < rows;
+          to[2 * i + half] = static_cast<int16_t>(real ? *code(column, row) - 128 : 0);
+        }
+}
+
+// sums[row][column] for kQueries rows of `a` (stride in numbers) and all columns.
+template <typename L>
+static void multiply_pairs(const int16_t* a, size_t stride, const int16_t* b, size_t columns,
+                           size_t rows, int32_t* sums, size_t sums_stride) {
+  constexpr size_t kWidth = L::kWidth;
+  const size_t vector = rows * kWidth;  // numbers of one vector of columns
+  for (size_t column = 0; column < columns; column += 2 * kWidth, b += 2 * vector) {
+    typename L::I acc[kQueries][2];
+    for (auto& row : acc) row[0] = row[1] = L::zero();
+    for (size_t pair = 0; pair < rows / 2; ++pair) {
+      const typename L::I b0 = L::load_pairs(b + pair * 2 * kWidth),
+                          b1 = L::load_pairs(b + vector + pair * 2 * kWidth);
+      for (uint32_t i = 0; i < kQueries; ++i) {
+        const typename L::I pairs = L::set_pair(a + i * stride + 2 * pair);
+        acc[i][0] = L::add_products(acc[i][0], pairs, b0);
+        acc[i][1] = L::add_products(acc[i][1], pairs, b1);
+      }
+    }
+    for (uint32_t i = 0; i < kQueries; ++i) {
+      L::store_sums(sums + i * sums_stride + column, acc[i][0]);
+      L::store_sums(sums + i * sums_stride + column + kWidth, acc[i][1]);
+    }
+  }
+}
+
+// Runs f for whole vectors of [0, n) and then for single elements.
+template <typename L, typename F>
+static void each_lane(uint32_t n, F f) {
+  uint32_t i = 0;
+  for (; i + L::kWidth <= n; i += L::kWidth) f(L(), i);
+  for (; i < n; ++i) f(ScalarLanes(), i);
+}
+
+// One row of scores -> p; returns their total.
+template <typename L>
+static int32_t softmax_codes(const AttentionArgs& a, uint32_t head, uint32_t query, uint32_t n,
+                             const int32_t* dots, const AttentionScratch<L>& scratch, int16_t* p) {
+  float* s = scratch.s;
+  float edges[L::kWidth];  // the largest of each lane
+  uint32_t used = 0;
+  typename L::F largest = L::set(0.0F);
+  const float* bias = a.relative_bias == nullptr ? nullptr : attention_bias(a, head, query, 0);
+  float single = 0.0F;
+  bool has_single = false;
+  each_lane<L>(n, [&](auto lanes, uint32_t j) {
+    using V = decltype(lanes);
+    const auto b = bias == nullptr ? V::set(0.0F) : V::load(bias + j);
+    const auto x = V::fma(V::load_sums(dots + j), V::set(a.score_scale[head]), b);
+    V::store(s + j, x);
+    if constexpr (V::kWidth == 1) {
+      single = has_single ? V::max(x, single) : x;
+      has_single = true;
+    } else {
+      largest = used == 0 ? x : V::max(x, largest);
+      used = V::kWidth;
+    }
+  });
+  if (used != 0) {
+    L::store(edges, largest);
+    for (uint32_t i = 0; i < used; ++i) {
+      single = has_single ? ScalarLanes::max(edges[i], single) : edges[i];
+      has_single = true;
+    }
+  }
+  each_lane<L>(n, [&](auto lanes, uint32_t j) {
+    using V = decltype(lanes);
+    const auto e = exp_nonpositive<V>(V::sub(V::load(s + j), V::set(single)));
+    V::store_codes(scratch.codes + j, V::mul(V::set(255.0F), e));
+  });
+  int32_t total = 0;
+  for (uint32_t j = 0; j < n; ++j) total += scratch.codes[j];
+  for (uint32_t j = 0; j < n; ++j) p[j] = scratch.codes[j];
+  for (size_t j = n; j < scratch.keys; ++j) p[j] = 0;
+  return total;
+}
+
+template <typename L>
+static void write_codes(const AttentionArgs& a, uint32_t head, uint32_t token, const int32_t* acc,
+                        int32_t total) {
+  const float scale = a.value_scale[head] / static_cast<float>(total);
+  uint8_t codes[L::kWidth];
+  for (uint32_t c = 0; c < a.head_size; c += L::kWidth) {
+    auto v = L::fma(L::load_sums(acc + c), L::set(scale), L::set(a.out_bias));
+    v = L::max(v, L::set(static_cast<float>(a.lo)));
+    v = L::min(v, L::set(static_cast<float>(a.hi)));
+    L::store_codes(codes, v);
+    for (uint32_t i = 0; i < L::kWidth && c + i < a.head_size; ++i)
+      *attention_code(a.y, token, head * a.head_size + c + i) = codes[i];
+  }
+}
+
+template <typename L>
+static void attention_unit(const AttentionArgs& a, uint32_t sequence, uint32_t head, void* base) {
+  const uint32_t start = a.starts[sequence], n = a.starts[sequence + 1] - start, d = a.head_size;
+  const AttentionScratch<L> scratch(d, n, base);
+  const uint32_t q = head * d, k = (a.heads + head) * d, v = (2 * a.heads + head) * d;
+  pack_pairs<L>(scratch.k, n, scratch.keys, d, scratch.head, [&](uint32_t key, uint32_t column) {
+    return attention_code(a.qkv, start + key, k + column);
+  });
+  pack_pairs<L>(scratch.v, d, scratch.head, n, scratch.keys, [&](uint32_t column, uint32_t key) {
+    return attention_code(a.qkv, start + key, v + column);
+  });
+  for (uint32_t first = 0; first < n; first += kQueries) {
+    const uint32_t rows = n - first < kQueries ? n - first : kQueries;
+    for (uint32_t i = 0; i < kQueries; ++i)
+      for (uint32_t c = 0; c < scratch.head; ++c)
+        scratch.q[i * scratch.head + c] = static_cast<int16_t>(
+            i < rows && c < d ? *attention_code(a.qkv, start + first + i, q + c) - 128 : 0);
+    multiply_pairs<L>(scratch.q, scratch.head, scratch.k, scratch.keys, scratch.head, scratch.sums,
+                      scratch.keys);
+    int32_t total[kQueries] = {};
+    for (uint32_t i = 0; i < kQueries; ++i) {
+      int16_t* p = scratch.p + i * scratch.keys;
+      if (i < rows)
+        total[i] =
+            softmax_codes<L>(a, head, first + i, n, scratch.sums + i * scratch.keys, scratch, p);
+      else
+        for (size_t j = 0; j < scratch.keys; ++j) p[j] = 0;
+    }
+    multiply_pairs<L>(scratch.p, scratch.keys, scratch.v, scratch.head, scratch.keys, scratch.sums,
+                      scratch.head);
+    for (uint32_t i = 0; i < rows; ++i)
+      write_codes<L>(a, head, start + first + i, scratch.sums + i * scratch.head, total[i]);
+  }
+}
+
+template <typename L>
+static void run_attention(const AttentionArgs& a, const WorkRange& range,
+                          const KernelContext& context) {
+  for (uint32_t unit = range.begin; unit < range.end; ++unit)
+    attention_unit<L>(a, unit / a.heads, unit % a.heads, context.scratch);
+}
+
+}  // namespace
+}  // namespace mpq::kernels
