@@ -14,6 +14,7 @@
 
 #include "kernels/conv/blocks.h"
 #include "kernels/conv/rows.h"
+#include "kernels/math/lanes_avx2.h"
 
 namespace mpq::kernels {
 namespace {
@@ -158,6 +159,7 @@ void write_block(const int32_t* sums, const ConvArgs& a, const EpilogueBlock& at
                           _mm256_loadu_ps(e.bias + at.channel + c));
       if (has_residual && e.residual_shift < 0)
         v = _mm256_fmadd_ps(_mm256_cvtepi32_ps(code), _mm256_set1_ps(e.residual_scale), v);
+      if (e.activation != Activation::kNone) v = activate<Avx2Lanes>(e, v);
       if (e.out == Elem::u8)
         store_codes(codes + c, v, lo, hi);
       else

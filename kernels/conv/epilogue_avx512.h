@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "kernels/conv/blocks.h"
+#include "kernels/math/lanes_avx512.h"
 #include "kernels/requant/requant.h"
 
 namespace mpq::kernels {
@@ -92,7 +93,7 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum
     bounded &= not_above(e.multiplier + channel + i, 0.25F);
     bounded &= not_above(e.bias + channel + i, 0x1p29F);
   }
-  form.fast = bounded == 0xffff && e.lo == 0;
+  form.fast = bounded == 0xffff && e.lo == 0 && e.activation == Activation::kNone;
   if (e.residual.data == nullptr) return form;
   if (e.residual_shift < 0) {
     form.residual = zero == 0 ? ResidualForm::real_from_zero : ResidualForm::real;
@@ -194,6 +195,17 @@ static inline void store_real(float* out, uint32_t channels, const __m512 v[4]) 
     _mm512_mask_storeu_ps(out + 16 * i, static_cast<__mmask16>(mask >> (16 * i)), v[i]);
 }
 
+// Out of line, on a copy: v stays in registers where there is no activation.
+__attribute__((noinline)) static void activate_values(const Epilogue& e, __m512* v) {
+  for (int i = 0; i < 4; ++i) v[i] = activate<Avx512Lanes>(e, v[i]);
+}
+static inline void activate_pixel(const Epilogue& e, __m512 v[4]) {
+  __m512 copy[4] = {v[0], v[1], v[2], v[3]};
+  activate_values(e, copy);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) v[i] = copy[i];
+}
+
 template <ResidualForm kResidual, bool kFast>
 static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y, void* dense,
                         const EpilogueBlock& at) {
@@ -265,6 +277,7 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
       v[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), multiplier[i], bias[i]);
       if (kReal) v[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(code), residual_scale, v[i]);
     }
+    if (!kFast && e.activation != Activation::kNone) activate_pixel(e, v);
     if (out != nullptr) {
       store_codes(out, out_planes, channels, to_codes<kFast>(v, range));
       out += out_planes.cb;

@@ -6,9 +6,13 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/math/functions.h"
+#include "kernels/math/lanes_scalar.h"
 #include "kernels/tensor.h"
 
 namespace mpq::kernels {
+
+enum class Activation : uint8_t { kNone, kGelu, kGeluTanh, kTanh };
 
 // Arrays have one entry per output channel, padded to a multiple of 64 entries (0 in the padding).
 struct Epilogue {
@@ -29,7 +33,24 @@ struct Epilogue {
   Planes second;
   float second_scale = 0.0F, second_bias = 0.0F;
   int32_t second_lo = 0, second_hi = 255;
+
+  // v = fma(activation(v), activation_scale, activation_bias) before v becomes anything.
+  Activation activation = Activation::kNone;
+  float activation_scale = 1.0F, activation_bias = 0.0F;
 };
+
+namespace {
+
+// There is an activation. L: lanes of math/.
+template <typename L>
+static inline typename L::F activate(const Epilogue& e, typename L::F v) {
+  v = e.activation == Activation::kGelu       ? gelu<L>(v)
+      : e.activation == Activation::kGeluTanh ? gelu_tanh<L>(v)
+                                              : tanh_of<L>(v);
+  return L::fma(v, L::set(e.activation_scale), L::set(e.activation_bias));
+}
+
+}  // namespace
 
 // round_half_even(v) clamped to [lo, hi]; clamps first, so huge and infinite v are fine. NaN gives
 // lo.
@@ -51,14 +72,15 @@ inline int32_t scaled_residual(int32_t code, int32_t factor, int32_t shift) {
 
 // acc includes acc_bias. v of channel c, with the residual code if there is one (ignored
 // otherwise).
-inline float requant_value(int32_t acc, const Epilogue& e, uint32_t c, int32_t residual_code) {
+static inline float requant_value(int32_t acc, const Epilogue& e, uint32_t c,
+                                  int32_t residual_code) {
   const int32_t residual = residual_code - e.residual_zero_point;
   if (e.residual.data != nullptr && e.residual_shift >= 0)
     acc += scaled_residual(residual, e.residual_factor[c], e.residual_shift);
   float v = std::fmaf(static_cast<float>(acc), e.multiplier[c], e.bias[c]);
   if (e.residual.data != nullptr && e.residual_shift < 0)
     v = std::fmaf(static_cast<float>(residual), e.residual_scale, v);
-  return v;
+  return e.activation == Activation::kNone ? v : activate<ScalarLanes>(e, v);
 }
 
 }  // namespace mpq::kernels

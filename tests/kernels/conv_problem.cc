@@ -132,7 +132,8 @@ std::string describe(const ConvCase& c) {
           : c.out == Elem::f32 ? "f32"
                                : "s32") +
          " codes " + number(c.lo) + number(c.hi) + "second " + number(c.second) + "residual " +
-         kResidual[static_cast<int>(c.residual)] + " data " + kData[static_cast<int>(c.data)];
+         kResidual[static_cast<int>(c.residual)] + " data " + kData[static_cast<int>(c.data)] +
+         " activation " + number(static_cast<int>(c.activation));
 }
 
 }  // namespace
@@ -144,6 +145,9 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
   result.sums = plain_convolution(s, result.x, result.weights);
   EpilogueArrays arrays = fill_epilogue(c, result.sums, rng);
   if (c.acc_bias) result.acc_bias = arrays.acc_bias;
+  if (c.activation != kernels::Activation::kNone)
+    for (auto* values : {&arrays.multiplier, &arrays.bias})
+      for (float& v : *values) v *= 5.0F / static_cast<float>(c.hi - c.lo);
 
   Problem& p = result.problem;
   p.text = describe(c);
@@ -203,6 +207,12 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
     e.second_bias = rng.chance(2) ? 0.0F : rng.uniform(-4.0F, 4.0F);
     e.second_lo = rng.chance(2) ? 0 : 2;
     e.second_hi = rng.pick({3, 15, 255});
+  }
+  if (c.activation != kernels::Activation::kNone) {
+    // Sums come as real numbers of a few units, and leave as codes.
+    e.activation = c.activation;
+    e.activation_scale = static_cast<float>(c.hi - c.lo) / 3.0F;
+    e.activation_bias = static_cast<float>(c.lo) + rng.uniform(0.0F, 4.0F);
   }
   const size_t scratch_bytes = row.scratch_bytes(s, c.x_cb);
   const size_t scratch_at =
@@ -294,6 +304,9 @@ ConvCase random_conv_case(const ConvShape& shape, Rng& rng) {
   if (c.out != Elem::s32) {
     c.residual = rng.pick({ConvResidual::kNone, ConvResidual::kFloat, ConvResidual::kInteger});
     c.second = rng.chance(3);
+    if (c.data != ConvData::kHuge && rng.chance(3))
+      c.activation = rng.pick(
+          {kernels::Activation::kGelu, kernels::Activation::kGeluTanh, kernels::Activation::kTanh});
   }
   return c;
 }

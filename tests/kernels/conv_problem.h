@@ -27,6 +27,7 @@ struct ConvCase {
   bool acc_bias = true, second = false;
   ConvResidual residual = ConvResidual::kNone;
   ConvData data = ConvData::kRandom;
+  kernels::Activation activation = kernels::Activation::kNone;
 };
 
 // A dense tensor of codes or sums, [n][c][h][w], and the definition of convolution over it: a

@@ -37,6 +37,7 @@ enum class Bug {
   kReadPadding,        // channels above C of the last block added in
   kHalfAway,           // ties away from zero
   kNoFma,              // product rounded before the addition
+  kNoActivation,       // activation forgotten
   kIgnoreSecond,       // second output forgotten
   kSecondOfCode,       // second output from the first's code
   kResidualZeroPoint,  // zero point of the residual forgotten
@@ -98,6 +99,7 @@ void store(const ConvArgs& a, uint32_t n, uint32_t y, uint32_t x, uint32_t o, in
   const ConvShape& s = a.shape;
   Epilogue e = a.epilogue;
   if (kBug == Bug::kResidualZeroPoint) e.residual_zero_point = 0;
+  if (kBug == Bug::kNoActivation) e.activation = kernels::Activation::kNone;
   const size_t dense_at = ((size_t{n} * s.oh + y) * s.ow + x) * s.o + o;
   if (e.out == Elem::s32) {
     static_cast<int32_t*>(a.dense)[dense_at] = acc;
@@ -105,7 +107,8 @@ void store(const ConvArgs& a, uint32_t n, uint32_t y, uint32_t x, uint32_t o, in
   }
   const int32_t residual = e.residual.data != nullptr ? *code_at(e.residual, n, y, x, o) : 0;
   float v = kernels::requant_value(acc, e, o, residual);
-  if (kBug == Bug::kNoFma && e.residual.data == nullptr) {
+  if (kBug == Bug::kNoFma && e.residual.data == nullptr &&
+      e.activation == kernels::Activation::kNone) {
     const volatile float product = static_cast<float>(acc) * e.multiplier[o];
     v = product + e.bias[o];
   }
@@ -224,6 +227,7 @@ TEST_CASE("harness: reading what the contract leaves open is seen") {
 TEST_CASE("harness: a wrong result differs in its bytes") {
   check_caught(planted<Bug::kDropTail>("drop_tail"), {"bytes"});
   check_caught(planted<Bug::kWrongClamp>("wrong_clamp"), {"bytes"});
+  check_caught(planted<Bug::kNoActivation>("no_activation"), {"bytes"});
   check_caught(planted<Bug::kResidualZeroPoint>("residual_zero_point"), {"bytes"});
   const Caught stride = hunt(planted<Bug::kIgnoreStride>("ignore_stride"));
   CHECK(stride.by.contains("bytes"));
