@@ -173,6 +173,10 @@ mpq_status mpq_model_find_output(const mpq_model* model, const char* name, size_
   return find_tensor(model, name, index, &format::Model::outputs);
 }
 
+uint32_t mpq_model_sequence_length(const mpq_model* model) {
+  return model_value<uint32_t>(model, 0, [](const Model& m) { return m.graph().sequence_length; });
+}
+
 size_t mpq_model_label_count(const mpq_model* model) {
   return model_value<size_t>(model, 0, [](const Model& m) { return m.graph().labels.size(); });
 }

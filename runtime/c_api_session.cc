@@ -6,18 +6,21 @@
 namespace mpq::runtime {
 namespace {
 
-constexpr uint32_t kMaxBatch = 1U << 16, kMaxThreads = 1024;
+constexpr uint32_t kMaxBatch = 1U << 16, kMaxThreads = 1024, kMaxTokens = 1U << 24;
 constexpr uint64_t kDefaultMemoryLimit = uint64_t{2} << 30;
 
 Result<SessionOptions> convert(const mpq_options& o) {
   if (o.batch > kMaxBatch) return out_of_range("options.batch", o.batch, kMaxBatch);
   if (o.threads > kMaxThreads) return out_of_range("options.threads", o.threads, kMaxThreads);
-  if (o.profile > 1 || o.keep_tensors > 1 || o.reserved != 0)
-    return invalid("options: profile and keep_tensors are 0 or 1, reserved is 0");
+  if (o.profile > 1 || o.keep_tensors > 1)
+    return invalid("options: profile and keep_tensors are 0 or 1");
+  if (o.max_tokens > kMaxTokens)
+    return out_of_range("options.max_tokens", o.max_tokens, kMaxTokens);
   if ((o.allocate == nullptr) != (o.deallocate == nullptr))
     return invalid("options: allocate and deallocate come together");
   SessionOptions options;
   options.batch = std::max(o.batch, 1U);
+  options.tokens = o.max_tokens;
   options.threads = o.threads != 0 ? o.threads : default_threads();
   MPQ_TRY(options.isa, choose_isa(o.isa));
   options.keep_tensors = o.keep_tensors != 0;
@@ -42,8 +45,20 @@ void report_fallbacks(const Session& session) {
                                        .c_str());
 }
 
-Checked create(std::shared_ptr<const Model> model, const SessionOptions& options,
-               mpq_session** handle) {
+// As many tokens as sequences of the longest kind have, unless the options say otherwise.
+Checked set_tokens(const format::Model& graph, SessionOptions* options) {
+  if (graph.sequence_length == 0) {
+    if (options->tokens > 1) return invalid("options.max_tokens: the model takes no sequences");
+    options->tokens = 1;
+  } else if (options->tokens == 0) {
+    const uint64_t most = uint64_t{options->batch} * graph.sequence_length;
+    options->tokens = static_cast<uint32_t>(std::min<uint64_t>(most, kMaxTokens));
+  }
+  return Ok{};
+}
+
+Checked create(std::shared_ptr<const Model> model, SessionOptions options, mpq_session** handle) {
+  MPQ_CHECK(set_tokens(model->graph(), &options));
   auto entry = std::make_shared<SessionEntry>();
   MPQ_TRY(entry->session, Session::create(std::move(model), options));
   report_fallbacks(*entry->session);
@@ -53,7 +68,7 @@ Checked create(std::shared_ptr<const Model> model, const SessionOptions& options
 
 Checked write_tensor_info(const Session& session, format::TensorId id, mpq_tensor_info* info) {
   MPQ_TRY(const mpq_tensor_info value,
-          tensor_info(session.model().graph(), id, session.options().batch));
+          tensor_info(session.model().graph(), id, session.plan().live_rows(id)));
   write_info(value, info);
   return Ok{};
 }
@@ -75,6 +90,17 @@ Checked check_output(const Session& session, size_t index) {
   const size_t count = session.model().graph().outputs.size();
   if (index >= count) return out_of_range("output", index, count);
   return Ok{};
+}
+
+// Ids index tables: they come in through mpq_session_set_sequences, which checks them.
+Checked check_writable(const Session& session, size_t index) {
+  MPQ_CHECK(check_input(session, index));
+  const format::Model& graph = session.model().graph();
+  if (embedding_of(graph) == nullptr || graph.tensors[graph.inputs[index]].dtype != DType::kS32)
+    return Ok{};
+  return Error{Status::kUnsupported, "input " + std::to_string(index) + " (" +
+                                         graph.tensors[graph.inputs[index]].name +
+                                         "): use mpq_session_set_sequences"};
 }
 
 // An activation by name.
@@ -145,7 +171,7 @@ mpq_status mpq_session_set_input(mpq_session* session, size_t index, const void*
                                  size_t bytes) {
   return with_session(session, [&](const Session& s) -> Checked {
     if (data == nullptr) return invalid("mpq_session_set_input: data is NULL");
-    MPQ_CHECK(check_input(s, index));
+    MPQ_CHECK(check_writable(s, index));
     const std::span<std::byte> input = s.input(index);
     MPQ_CHECK(check_bytes("input", index, bytes, input.size()));
     std::memcpy(input.data(), data, bytes);
@@ -158,10 +184,19 @@ mpq_status mpq_session_input_buffer(mpq_session* session, size_t index, void** d
   return with_session(session, [&](const Session& s) -> Checked {
     if (data == nullptr || bytes == nullptr)
       return invalid("mpq_session_input_buffer: NULL argument");
-    MPQ_CHECK(check_input(s, index));
+    MPQ_CHECK(check_writable(s, index));
     *data = s.input(index).data();
     *bytes = s.input(index).size();
     return Ok{};
+  });
+}
+
+mpq_status mpq_session_set_sequences(mpq_session* session, const int32_t* ids, const int32_t* types,
+                                     const uint32_t* lengths, size_t count) {
+  return with_session(session, [&](Session& s) -> Checked {
+    if (ids == nullptr || lengths == nullptr)
+      return invalid("mpq_session_set_sequences: ids or lengths is NULL");
+    return s.set_sequences(ids, types, lengths, count);
   });
 }
 

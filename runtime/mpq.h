@@ -194,6 +194,9 @@ MPQ_API mpq_status mpq_model_output_info(const mpq_model* model, size_t index,
 MPQ_API mpq_status mpq_model_find_input(const mpq_model* model, const char* name, size_t* index);
 MPQ_API mpq_status mpq_model_find_output(const mpq_model* model, const char* name, size_t* index);
 
+/* Longest sequence in tokens; 0: the model takes no sequences. */
+MPQ_API uint32_t mpq_model_sequence_length(const mpq_model* model);
+
 /* Class names, in the order of the classifier's outputs. */
 MPQ_API size_t mpq_model_label_count(const mpq_model* model);
 MPQ_API const char* mpq_model_label(const mpq_model* model, size_t index);
@@ -305,11 +308,11 @@ typedef void (*mpq_parallel_for_fn)(void* user, size_t tasks, void (*task)(void*
 
 typedef struct mpq_options {
   uint32_t struct_size;
-  uint32_t batch;        /* images per run; 0: 1 */
+  uint32_t batch;        /* images, or sequences, per run; 0: 1 */
   uint32_t threads;      /* 0: mpq_default_threads(); 1 starts no thread */
   uint32_t profile;      /* 1: measure the time of every step */
   uint32_t keep_tensors; /* 1: no tensor's memory is reused, mpq_session_get_tensor works */
-  uint32_t reserved;
+  uint32_t max_tokens;   /* of all sequences of a run together; 0: batch times the longest one */
   /* "scalar", "avx2", "avx512vnni", "amx"; NULL: MPQ_ISA or else everything available. A level that
    * the machine lacks gives MPQ_UNSUPPORTED_CPU. */
   const char* isa;
@@ -344,6 +347,15 @@ MPQ_API mpq_status mpq_session_set_input(mpq_session* session, size_t index, con
 /* The input itself, 64-byte aligned, to write in place between runs. */
 MPQ_API mpq_status mpq_session_input_buffer(mpq_session* session, size_t index, void** data,
                                             size_t* bytes);
+
+/* The input of a sequence model: `count` sequences of lengths[i] tokens, one behind the other,
+ * without padding. ids: of the vocabulary; types (0 or 1 for the second of two texts): NULL for all
+ * 0. Output shapes are then those of these sequences, see mpq_session_output_info: rows of tokens,
+ * or rows of sequences. Checks everything; on an error nothing has changed. Ids and types have no
+ * other way in. MPQ_UNSUPPORTED for models of images. */
+MPQ_API mpq_status mpq_session_set_sequences(mpq_session* session, const int32_t* ids,
+                                             const int32_t* types, const uint32_t* lengths,
+                                             size_t count);
 
 MPQ_API mpq_status mpq_session_run(mpq_session* session);
 

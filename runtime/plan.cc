@@ -73,6 +73,14 @@ void Plan::bind(std::byte* arena_data) {
   }
 }
 
+void Plan::set_sequences(const uint32_t* lengths, size_t count) {
+  starts[0] = 0;
+  for (size_t i = 0; i < count; ++i) starts[i + 1] = starts[i] + lengths[i];
+  live = {starts[count], static_cast<uint32_t>(count)};
+  for (Step& step : steps)
+    if (step.resize) step.resize(step, live);
+}
+
 Result<Plan> make_plan(const format::Model& model, const PlanOptions& options) {
   return Planner(model, options).plan();
 }
@@ -95,6 +103,10 @@ Result<Plan> Planner::plan() {
   if (options_.keep_tensors)
     for (Lifetime& lifetime : lifetimes_) lifetime = {lifetime.bytes, 0, kForEver};
   plan_.arena = assign_offsets(lifetimes_);
+  if (plan_.starts != nullptr) {
+    const uint32_t one = 1;
+    plan_.set_sequences(&one, 1);
+  }
   for (const Step& step : plan_.steps)
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, align_up(step.scratch_bytes));
   return std::move(plan_);
@@ -102,9 +114,15 @@ Result<Plan> Planner::plan() {
 
 Checked Planner::plan_dims() {
   plan_.tensors.resize(model_.tensors.size());
+  plan_.live = {options_.batch, options_.batch};
+  if (model_.sequence_length != 0)
+    plan_.starts = std::make_unique<uint32_t[]>(size_t{options_.batch} + 1);
+  const std::vector<Rows> rows = rows_of(model_);
   for (format::TensorId id = 0; id < model_.tensors.size(); ++id) {
     if (model_.tensors[id].is_constant()) continue;
-    MPQ_TRY(plan_.tensors[id].dims, dims_of(model_, id, options_.batch));
+    plan_.tensors[id].rows = rows[id];
+    MPQ_TRY(plan_.tensors[id].dims,
+            dims_of(model_, id, Live{options_.tokens, options_.batch}.rows(rows[id])));
   }
   return Ok{};
 }
@@ -221,6 +239,22 @@ void Planner::add_weights(WeightsRequest request) {
   plan_.weight_bytes += request.bytes;
   step().weight_bytes = request.bytes;
   plan_.weights.push_back(std::move(request));
+}
+
+void Planner::on_resize(std::function<uint32_t(const Live&)> resize, Work work) {
+  Step& s = step();
+  if (work.unit_bytes == 0) work.unit_bytes = s.activation_bytes;
+  const uint32_t all_rows = options_.tokens;
+  s.parts.reserve(options_.threads);
+  s.resize = [=, resize = std::move(resize), threads = options_.threads](Step& to,
+                                                                         const Live& live) {
+    Work part = work;
+    part.units = resize(live);
+    part.macs = work.macs * live.tokens / all_rows;
+    part.unit_bytes = work.unit_bytes * live.tokens / all_rows;
+    split_work(part, threads, &to.parts);
+  };
+  s.resize(s, {options_.tokens, options_.batch});
 }
 
 }  // namespace mpq::runtime

@@ -17,11 +17,13 @@
 #include "kernels/quantize/quantize.h"
 #include "kernels/tensor.h"
 #include "runtime/arena.h"
+#include "runtime/rows.h"
 
 namespace mpq::runtime {
 
 struct PlanOptions {
-  uint32_t batch = 1;
+  uint32_t batch = 1;   // images, or sequences
+  uint32_t tokens = 1;  // of all sequences together; of sequence models
   uint32_t threads = 1;
   kernels::IsaMask isa = kernels::kIsaScalar;
   bool keep_tensors = false;  // no tensor's memory is reused
@@ -74,6 +76,8 @@ struct Step {
   StepFn run = nullptr;
   std::shared_ptr<void> args;            // of the type `run` expects; only this step owns it
   std::vector<kernels::ConvPart> parts;  // run at the same time, one a thread
+  // Of sequence models: fits arguments and parts to the rows of the next run. Allocates nothing.
+  std::function<void(Step&, const Live&)> resize;
   // Halos of outputs, filled before the step runs: other tensors have used the memory since.
   std::vector<std::unique_ptr<kernels::HaloArgs>> halos;
   size_t scratch_bytes = 0;  // per thread
@@ -98,7 +102,8 @@ struct Patch {
 inline constexpr uint32_t kNoBuffer = UINT32_MAX;
 
 struct TensorPlan {
-  Dims dims;
+  Dims dims;  // of sequence models: for as many rows as there can be
+  Rows rows = Rows::kSequences;
   Halo halo;
   uint32_t buffers[kFormCount] = {kNoBuffer, kNoBuffer, kNoBuffer};  // index into Plan::offsets
 };
@@ -108,12 +113,23 @@ struct Plan {
   std::vector<Step> steps;
   std::vector<WeightsRequest> weights;
   std::vector<Patch> patches;
+  std::unique_ptr<uint32_t[]> starts;  // of sequences and the end of the last; batch + 1
+  Live live;                           // what starts and steps are fitted to
   ArenaLayout arena;
   size_t scratch_bytes = 0;  // per thread, aligned
   uint64_t weight_bytes = 0;
 
   // Gives every argument its address. `arena` has arena.bytes bytes, all 0.
   void bind(std::byte* arena_data);
+  // Fits a plan of a sequence model to sequences of these lengths, within its options.
+  void set_sequences(const uint32_t* lengths, size_t count);
+  // Rows of a tensor in the next run: the batch of images, tokens or sequences.
+  uint32_t live_rows(format::TensorId id) const { return live.rows(tensors[id].rows); }
+  Dims live_dims(format::TensorId id) const {
+    Dims dims = tensors[id].dims;
+    if (starts != nullptr) dims.n = live_rows(id);
+    return dims;
+  }
   std::byte* buffer(std::byte* arena_data, format::TensorId tensor, Form form) const {
     return arena_data + arena.offsets[tensors[tensor].buffers[static_cast<int>(form)]];
   }

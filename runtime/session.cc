@@ -40,6 +40,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   session->process_ = getpid();
   MPQ_TRY(session->plan_,
           make_plan(session->model_->graph(), {.batch = options.batch,
+                                               .tokens = options.tokens,
                                                .threads = options.threads,
                                                .isa = options.isa,
                                                .keep_tensors = options.keep_tensors}));
@@ -81,6 +82,52 @@ Checked Session::allocate() {
   return Ok{};
 }
 
+Checked Session::set_sequences(const int32_t* ids, const int32_t* types, const uint32_t* lengths,
+                               size_t count) {
+  const format::Model& graph = model_->graph();
+  const format::Node* embedding = embedding_of(graph);
+  if (embedding == nullptr)
+    return Error{Status::kUnsupported, "the model takes no sequences of tokens"};
+  const auto limit = [](const std::string& what, uint64_t number, uint64_t most) {
+    return Error{Status::kInvalidArgument,
+                 what + " " + std::to_string(number) + " not in 1.." + std::to_string(most)};
+  };
+  if (count == 0 || count > options_.batch)
+    return limit("number of sequences", count, options_.batch);
+  uint64_t tokens = 0;
+  for (size_t i = 0; i < count; ++i) {
+    if (lengths[i] == 0 || lengths[i] > graph.sequence_length)
+      return limit("sequence " + std::to_string(i) + ": length", lengths[i], graph.sequence_length);
+    tokens += lengths[i];
+  }
+  if (tokens > options_.tokens) return limit("tokens of all sequences", tokens, options_.tokens);
+  const auto rows = [&](size_t input) { return graph.tensors[embedding->inputs[input]].shape[0]; };
+  const bool has_types = embedding->inputs.size() > format::kTypeRows &&
+                         embedding->inputs[format::kTypes] != format::kNoTensor;
+  if (types != nullptr && !has_types)
+    return Error{Status::kInvalidArgument, "types given, the model has none"};
+  for (uint64_t i = 0; i < tokens; ++i) {
+    if (ids[i] < 0 || ids[i] >= rows(format::kWords))
+      return Error{Status::kInvalidArgument, "token " + std::to_string(i) + ": id " +
+                                                 std::to_string(ids[i]) + " of " +
+                                                 std::to_string(rows(format::kWords))};
+    if (types != nullptr && (types[i] < 0 || types[i] >= rows(format::kTypeRows)))
+      return Error{Status::kInvalidArgument, "token " + std::to_string(i) + ": type " +
+                                                 std::to_string(types[i]) + " of " +
+                                                 std::to_string(rows(format::kTypeRows))};
+  }
+  const auto buffer = [&](size_t input) {
+    return plan_.buffer(memory_.data(), embedding->inputs[input], Form::kCanonical);
+  };
+  std::memcpy(buffer(format::kIds), ids, tokens * sizeof(int32_t));
+  if (has_types && types != nullptr)
+    std::memcpy(buffer(format::kTypes), types, tokens * sizeof(int32_t));
+  else if (has_types)
+    std::memset(buffer(format::kTypes), 0, tokens * sizeof(int32_t));
+  plan_.set_sequences(lengths, count);
+  return Ok{};
+}
+
 Checked Session::run() {
   if (pool_ != nullptr && getpid() != process_)
     return Error{Status::kInvalidArgument,
@@ -119,7 +166,7 @@ void Session::run_step(const Step& step, ThreadPool::Team* team) {
 
 size_t Session::tensor_bytes(format::TensorId id) const {
   const DType type = model_->graph().tensors[id].dtype;
-  return plan_.tensors[id].dims.elements() * (is_code(type) ? 1 : 4);
+  return plan_.live_dims(id).elements() * (is_code(type) ? 1 : 4);
 }
 
 std::span<std::byte> Session::canonical(format::TensorId id) const {
@@ -134,7 +181,7 @@ void Session::read_tensor(format::TensorId id, std::span<std::byte> destination)
     return;
   }
   ConvertStep step;
-  step.codes.shape = {t.dims.n, t.dims.c, t.dims.h, t.dims.w};
+  step.codes.shape = {plan_.live_dims(id).n, t.dims.c, t.dims.h, t.dims.w};
   step.codes.strides = kernels::nchw(t.dims.c, t.dims.h, t.dims.w);
   if (has(Form::kPlanes)) {
     const PlanesLayout layout = planes_layout(t.dims, t.halo);

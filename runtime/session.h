@@ -21,6 +21,7 @@ using ParallelForFn = void (*)(void* user, size_t tasks, void (*task)(void* arg,
 
 struct SessionOptions {
   uint32_t batch = 1;
+  uint32_t tokens = 1;  // of sequence models
   uint32_t threads = 1;
   kernels::IsaMask isa = kernels::kIsaScalar;
   bool keep_tensors = false;
@@ -39,6 +40,10 @@ class Session {
  public:
   static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Model> model,
                                                  const SessionOptions& options);
+  // The input of a sequence model: ids, and types when the model has them (null: all 0), of
+  // sequences one behind the other. Checks everything; on an error nothing has changed.
+  Checked set_sequences(const int32_t* ids, const int32_t* types, const uint32_t* lengths,
+                        size_t count);
   // Fails only in the child of a fork that lost the workers.
   Checked run();
 

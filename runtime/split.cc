@@ -33,6 +33,12 @@ uint32_t bound(uint32_t count, uint32_t i, uint32_t n) {
 }  // namespace
 
 std::vector<kernels::ConvPart> split_work(const Work& work, uint32_t threads) {
+  std::vector<kernels::ConvPart> parts;
+  split_work(work, threads, &parts);
+  return parts;
+}
+
+void split_work(const Work& work, uint32_t threads, std::vector<kernels::ConvPart>* parts) {
   Cut best;
   double best_ns = estimate_ns(work, best);
   for (uint32_t p = 1; p <= std::min(threads, work.panels); ++p)
@@ -44,14 +50,13 @@ std::vector<kernels::ConvPart> split_work(const Work& work, uint32_t threads) {
         best_ns = ns;
       }
     }
-  std::vector<kernels::ConvPart> parts;
+  parts->clear();
   for (uint32_t u = 0; u < best.across_units; ++u)
     for (uint32_t p = 0; p < best.across_panels; ++p)
-      parts.push_back({bound(work.units, u, best.across_units),
-                       bound(work.units, u + 1, best.across_units),
-                       bound(work.panels, p, best.across_panels),
-                       bound(work.panels, p + 1, best.across_panels)});
-  return parts;
+      parts->push_back({bound(work.units, u, best.across_units),
+                        bound(work.units, u + 1, best.across_units),
+                        bound(work.panels, p, best.across_panels),
+                        bound(work.panels, p + 1, best.across_panels)});
 }
 
 }  // namespace mpq::runtime

@@ -19,5 +19,7 @@ struct Work {
 // At most `threads` rectangles that cover [0, units) x [0, panels) exactly once. One rectangle when
 // waking threads would cost more than they save.
 std::vector<kernels::ConvPart> split_work(const Work& work, uint32_t threads);
+// The same into a vector with room for `threads` parts: allocates nothing.
+void split_work(const Work& work, uint32_t threads, std::vector<kernels::ConvPart>* parts);
 
 }  // namespace mpq::runtime

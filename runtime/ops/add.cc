@@ -31,6 +31,11 @@ Checked plan_add(Planner& planner, uint32_t node) {
     args.second_hi = a.second_hi;
   }
   split_range(planner, kernels::add_units(args.shape, args.a.cb));
+  if (planner.model().sequence_length != 0)
+    planner.on_resize([&args, rows = planner.rows(x)](const Live& live) {
+      args.shape.n = live.rows(rows);
+      return kernels::add_units(args.shape, args.a.cb);
+    });
   return Ok{};
 }
 

@@ -16,6 +16,10 @@ using kernels::ConvKernel;
 using kernels::ConvShape;
 using kernels::Elem;
 
+static_assert(static_cast<int>(format::Activation::kTanh) ==
+                  static_cast<int>(kernels::Activation::kTanh),
+              "the same values in the same order");
+
 struct DenseStep {
   kernels::ConvArgs args;
   const ConvKernel* kernel = nullptr;
@@ -148,6 +152,9 @@ Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const forma
     planner.write(y, Form::kDense, &step.args.dense);
   e.lo = requant.lo;
   e.hi = requant.hi;
+  e.activation = static_cast<kernels::Activation>(requant.activation);
+  e.activation_scale = requant.activation_scale;
+  e.activation_bias = requant.activation_bias;
   if (residual != format::kNoTensor) {
     planner.read(residual, &e.residual);
     e.residual_zero_point = planner.tensor(residual).quant.zero_point;
@@ -166,12 +173,21 @@ Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const forma
   Step& s = planner.step();
   s.scratch_bytes = kernel.scratch_bytes(shape, cb);
   s.weight_bits = weight_bits(planner.model(), n);
-  s.macs = node_macs(planner.model(), n) * planner.options().batch;
+  s.macs = node_macs(planner.model(), n) * planner.dims(y).n;
   Work work = {.macs = s.macs,
                .unit_bytes = planner.dims(x).elements() + planner.dims(y).elements(),
                .panel_bytes = s.weight_bytes};
   kernel.units(shape, &work.units, &work.panels);
   s.parts = split_work(work, planner.options().threads);
+  if (planner.model().sequence_length != 0)
+    planner.on_resize(
+        [&step, rows = planner.rows(x)](const Live& live) {
+          step.args.shape.ow = live.rows(rows);
+          uint32_t units = 0, panels = 0;
+          step.kernel->units(step.args.shape, &units, &panels);
+          return units;
+        },
+        work);
   return Ok{};
 }
 

@@ -10,6 +10,7 @@
 #include "format/model.h"
 #include "format/status.h"
 #include "runtime/plan.h"
+#include "runtime/split.h"
 
 namespace mpq::runtime {
 
@@ -26,6 +27,17 @@ class Planner {
   const Dims& dims(format::TensorId id) const { return plan_.tensors[id].dims; }
   const Halo& halo(format::TensorId id) const { return plan_.tensors[id].halo; }
   kernels::Planes planes_of(format::TensorId id) const;  // strides only
+  Rows rows(format::TensorId id) const { return plan_.tensors[id].rows; }
+  // Where sequences begin, as kernels want it; filled for each run.
+  const uint32_t* starts() const { return plan_.starts.get(); }
+  bool has_input(const format::Node& n, size_t i) const {
+    return i < n.inputs.size() && n.inputs[i] != format::kNoTensor;
+  }
+  // The values of a constant input; borrowed from the model.
+  template <typename T>
+  const T* constant(const format::Node& n, size_t i) const {
+    return reinterpret_cast<const T*>(tensor(n.inputs[i]).data.data());
+  }
 
   // Starts the step of a node. `run` will be called with the returned arguments; they keep their
   // address.
@@ -48,6 +60,11 @@ class Planner {
   Checked prepare_read(format::TensorId id, Form form);
 
   void add_weights(WeightsRequest request);
+
+  // The step in progress can run on fewer rows than it was planned for: `resize` tells its
+  // arguments and returns the units of work. Cuts the work into parts, now and then. `work` is of
+  // all rows.
+  void on_resize(std::function<uint32_t(const Live&)> resize, Work work = {});
 
  private:
   Checked plan_dims();
@@ -80,6 +97,10 @@ Checked plan_linear(Planner&, uint32_t node);
 Checked plan_max_pool(Planner&, uint32_t node);
 Checked plan_avg_pool(Planner&, uint32_t node);
 Checked plan_add(Planner&, uint32_t node);
+Checked plan_embedding(Planner&, uint32_t node);
+Checked plan_layer_norm(Planner&, uint32_t node);
+Checked plan_attention(Planner&, uint32_t node);
+Checked plan_sequence_pool(Planner&, uint32_t node);
 Halo conv2d_halo(const format::Model&, const format::Node&, const Dims& x, const Dims& y);
 
 }  // namespace mpq::runtime

@@ -9,11 +9,6 @@ namespace {
 
 using format::OpCode;
 
-Checked plan_unsupported(Planner& planner, uint32_t node) {
-  const format::Node& n = planner.model().nodes[node];
-  return Error{Status::kUnsupported, n.name + ": this build does not run " + to_string(n.op())};
-}
-
 constexpr std::array kOps = {
     OpDef{OpCode::kImageQuantize, plan_image_quantize, nullptr},
     OpDef{OpCode::kQuantize, plan_quantize, nullptr},
@@ -22,10 +17,10 @@ constexpr std::array kOps = {
     OpDef{OpCode::kMaxPool, plan_max_pool, nullptr},
     OpDef{OpCode::kAvgPool, plan_avg_pool, nullptr},
     OpDef{OpCode::kAdd, plan_add, nullptr},
-    OpDef{OpCode::kEmbedding, plan_unsupported, nullptr},
-    OpDef{OpCode::kLayerNorm, plan_unsupported, nullptr},
-    OpDef{OpCode::kAttention, plan_unsupported, nullptr},
-    OpDef{OpCode::kSequencePool, plan_unsupported, nullptr},
+    OpDef{OpCode::kEmbedding, plan_embedding, nullptr},
+    OpDef{OpCode::kLayerNorm, plan_layer_norm, nullptr},
+    OpDef{OpCode::kAttention, plan_attention, nullptr},
+    OpDef{OpCode::kSequencePool, plan_sequence_pool, nullptr},
 };
 
 constexpr bool in_enum_order() {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "runtime/ops/op.h"
-#include "runtime/split.h"
 
 namespace mpq::runtime {
 

@@ -273,6 +273,7 @@ static void test_options(const mpq_model* model) {
     options.field = (value);                                        \
     REFUSED(status, mpq_session_create(model, &options, &session)); \
   } while (0)
+  CHECK(mpq_model_sequence_length(model) == 0);
   REFUSED(MPQ_INVALID_ARGUMENT, mpq_session_create(model, NULL, NULL));
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, struct_size, 0);
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, struct_size, 4);
@@ -282,7 +283,7 @@ static void test_options(const mpq_model* model) {
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, threads, 1025);
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, profile, 2);
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, keep_tensors, 7);
-  REFUSED_WITH(MPQ_INVALID_ARGUMENT, reserved, 1);
+  REFUSED_WITH(MPQ_INVALID_ARGUMENT, max_tokens, 2); /* a model of images */
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, isa, "");
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, isa, "avx");
   if (!(mpq_isa_available() & MPQ_ISA_AMX)) REFUSED_WITH(MPQ_UNSUPPORTED_CPU, isa, "amx");
@@ -345,6 +346,12 @@ static void test_session(const mpq_model* model, const unsigned char* input, siz
   memcpy(in, input, input_bytes);
   memcpy((unsigned char*)in + input_bytes, input, input_bytes);
 
+  {
+    const int32_t id = 0;
+    const uint32_t length = 1;
+    REFUSED(MPQ_UNSUPPORTED, mpq_session_set_sequences(session, &id, NULL, &length, 1));
+    REFUSED(MPQ_INVALID_ARGUMENT, mpq_session_set_sequences(session, NULL, NULL, &length, 1));
+  }
   CHECK(mpq_session_run(session) == MPQ_OK);
   CHECK(mpq_session_get_output(session, 0, output, expected_bytes * 2) == MPQ_OK);
   CHECK(memcmp(output, expected, expected_bytes) == 0);

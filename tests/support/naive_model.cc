@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 
 #include "format/bits.h"
+#include "kernels/math/functions.h"
+#include "kernels/math/lanes_scalar.h"
 
 namespace mpq::test {
 namespace {
@@ -29,9 +30,22 @@ int64_t to_code(float v, int64_t lo, int64_t hi) {
   return std::clamp(round_half_even(v), lo, hi);
 }
 
+using Real = kernels::ScalarLanes;  // exp, GELU and tanh are defined there, and nowhere else
+
+// Lane i of 16 adds the terms i, i + 16, ...; then halves are added.
+template <typename Add>
+float sum16(size_t count, Add add) {
+  std::vector<float> lanes(16, 0.0F);
+  for (size_t i = 0; i < count; ++i) lanes[i % 16] = add(i, lanes[i % 16]);
+  for (; lanes.size() > 1; lanes.resize(lanes.size() / 2))
+    for (size_t i = 0; i < lanes.size() / 2; ++i) lanes[i] += lanes[i + lanes.size() / 2];
+  return lanes[0];
+}
+
 struct Interpreter {
   const Model& model;
   std::vector<NaiveTensor> values;
+  std::vector<uint32_t> lengths = {};  // of sequences
 
   const format::Tensor& tensor(TensorId id) const { return model.tensors[id]; }
   int64_t dim(TensorId id, size_t i) const {
@@ -96,6 +110,12 @@ struct Interpreter {
                        values[n.inputs[3]].reals[c]);
     if (residual != kNoTensor && q.residual_shift < 0)
       v = std::fma(static_cast<float>(r), q.residual_scale, v);
+    if (q.activation != format::Activation::kNone) {
+      v = q.activation == format::Activation::kGelu       ? kernels::gelu<Real>(v)
+          : q.activation == format::Activation::kGeluTanh ? kernels::gelu_tanh<Real>(v)
+                                                          : kernels::tanh_of<Real>(v);
+      v = std::fma(v, q.activation_scale, q.activation_bias);
+    }
     if (tensor(y).dtype == DType::kF32)
       values[y].reals[at] = v;
     else
@@ -207,10 +227,119 @@ struct Interpreter {
             });
   }
 
-  template <typename SequenceAttrs>
-  void run(const Node&, const SequenceAttrs&) {
-    std::abort();  // images only
+  void run(const Node& n, const format::EmbeddingAttrs& a) {
+    const TensorId words = n.inputs[format::kWords], types = operand(n, format::kTypes);
+    const auto width = static_cast<size_t>(dim(words, 1));
+    size_t token = 0;
+    for (const uint32_t length : lengths)
+      for (size_t position = 0; position < length; ++position, ++token)
+        for (size_t i = 0; i < width; ++i) {
+          const auto id = static_cast<size_t>(values[n.inputs[format::kIds]].ints[token]);
+          const size_t word = id * width + i;
+          float v = is_code(tensor(words).dtype)
+                        ? static_cast<float>(values[words].ints[word]) *
+                              values[n.inputs[format::kWordScale]].reals[id]
+                        : values[words].reals[word];
+          v += values[n.inputs[format::kPositions]]
+                   .reals[(a.position_offset + position) * width + i];
+          if (types != kNoTensor)
+            v += values[n.inputs[format::kTypeRows]]
+                     .reals[static_cast<size_t>(values[types].ints[token]) * width + i];
+          values[n.outputs[0]].reals[token * width + i] = v;
+        }
   }
+
+  void run(const Node& n, const format::LayerNormAttrs& a) {
+    const TensorId residual = operand(n, format::kNormResidual), y = n.outputs[0];
+    const auto width = static_cast<size_t>(dim(y, 1));
+    const auto size = static_cast<float>(width);
+    for (size_t row = 0; row < count(y) / width; ++row) {
+      std::vector<float> v(width);
+      for (size_t i = 0; i < width; ++i) {
+        v[i] = values[n.inputs[0]].reals[row * width + i];
+        if (residual != kNoTensor) v[i] += values[residual].reals[row * width + i];
+      }
+      const float mean = sum16(width, [&](size_t i, float lane) { return lane + v[i]; }) / size;
+      for (float& x : v) x -= mean;
+      const float squares =
+          sum16(width, [&](size_t i, float lane) { return std::fma(v[i], v[i], lane); });
+      const float scale = 1.0F / std::sqrt(squares / size + a.epsilon);
+      for (size_t i = 0; i < width; ++i) {
+        const float z = std::fma(v[i] * scale, values[n.inputs[format::kGamma]].reals[i],
+                                 values[n.inputs[format::kBeta]].reals[i]);
+        values[y].reals[row * width + i] = z;
+        if (n.outputs.size() > 1)
+          values[n.outputs[1]].ints[row * width + i] =
+              to_code(std::fma(z, a.second_scale, a.second_bias), a.second_lo, a.second_hi);
+      }
+    }
+  }
+
+  void run(const Node& n, const format::AttentionAttrs& a) {
+    const auto width = static_cast<size_t>(dim(n.outputs[0], 1)), size = width / a.heads;
+    const TensorId bias = operand(n, format::kRelativeBias);
+    const auto s_max = static_cast<size_t>(model.sequence_length);
+    size_t start = 0;
+    for (const uint32_t length : lengths) {
+      const auto part = [&](size_t which, size_t token, size_t column) {
+        return values[n.inputs[0]].ints[(start + token) * 3 * width + which * width + column] - 128;
+      };
+      for (size_t h = 0; h < a.heads; ++h)
+        for (size_t i = 0; i < length; ++i) {
+          std::vector<float> s(length);
+          for (size_t j = 0; j < length; ++j) {
+            int64_t dot = 0;
+            for (size_t c = h * size; c < (h + 1) * size; ++c) dot += part(0, i, c) * part(1, j, c);
+            const float b = bias == kNoTensor
+                                ? 0.0F
+                                : values[bias].reals[h * (2 * s_max - 1) + j + s_max - 1 - i];
+            s[j] = std::fma(static_cast<float>(dot), values[n.inputs[format::kScoreScale]].reals[h],
+                            b);
+          }
+          const float largest = *std::max_element(s.begin(), s.end());
+          std::vector<int64_t> p(length);
+          int64_t total = 0;
+          for (size_t j = 0; j < length; ++j) {
+            p[j] = round_half_even(255.0F * kernels::exp_nonpositive<Real>(s[j] - largest));
+            total += p[j];
+          }
+          const float scale =
+              values[n.inputs[format::kValueScale]].reals[h] / static_cast<float>(total);
+          for (size_t c = h * size; c < (h + 1) * size; ++c) {
+            int64_t acc = 0;
+            for (size_t j = 0; j < length; ++j) acc += p[j] * part(2, j, c);
+            values[n.outputs[0]].ints[(start + i) * width + c] =
+                to_code(std::fma(static_cast<float>(acc), scale, a.out_bias), a.lo, a.hi);
+          }
+        }
+      start += length;
+    }
+  }
+
+  void run(const Node& n, const format::SequencePoolAttrs& a) {
+    const auto width = static_cast<size_t>(dim(n.outputs[0], 1));
+    const std::vector<float>& x = values[n.inputs[0]].reals;
+    std::vector<float>& y = values[n.outputs[0]].reals;
+    size_t start = 0;
+    for (size_t s = 0; s < lengths.size(); start += lengths[s], ++s) {
+      for (size_t i = 0; i < width; ++i) {
+        float v = x[start * width + i];
+        if (a.mode == format::SequencePoolAttrs::Mode::kMean) {
+          v = 0.0F;
+          for (size_t t = start; t < start + lengths[s]; ++t) v += x[t * width + i];
+          v /= static_cast<float>(lengths[s]);
+        }
+        y[s * width + i] = v;
+      }
+      if (!a.normalise) continue;
+      const auto square = [&](size_t i, float lane) {
+        return std::fma(y[s * width + i], y[s * width + i], lane);
+      };
+      const float norm = std::max(std::sqrt(sum16(width, square)), 1e-12F);
+      for (size_t i = 0; i < width; ++i) y[s * width + i] /= norm;
+    }
+  }
+
   void run(const Node& n, const format::AddAttrs& a) {
     const TensorId x = n.inputs[0], z = n.inputs[1];
     for (size_t i = 0; i < count(x); ++i) {
@@ -239,6 +368,38 @@ std::vector<NaiveTensor> naive_run(const Model& model,
       run.values[id].ints.resize(run.count(id));
   }
   for (size_t i = 0; i < inputs.size(); ++i) run.load_input(model.inputs[i], inputs[i]);
+  for (const Node& n : model.nodes)
+    std::visit([&](const auto& attrs) { run.run(n, attrs); }, n.attrs);
+  return std::move(run.values);
+}
+
+std::vector<NaiveTensor> naive_run(const Model& original, const std::vector<int32_t>& ids,
+                                   const std::vector<int32_t>& types,
+                                   const std::vector<uint32_t>& lengths) {
+  Model model = original;
+  std::vector<bool> pooled(model.tensors.size());
+  for (const Node& n : model.nodes)
+    for (const TensorId id : n.outputs)
+      pooled[id] = pooled[n.inputs[0]] || n.op() == format::OpCode::kSequencePool;
+  Interpreter run = {model, std::vector<NaiveTensor>(model.tensors.size()), lengths};
+  for (TensorId id = 0; id < model.tensors.size(); ++id) {
+    format::Tensor& t = model.tensors[id];
+    if (t.is_constant()) {
+      run.load_constant(id);
+      continue;
+    }
+    t.shape[0] = static_cast<int64_t>(pooled[id] ? lengths.size() : ids.size());
+    if (t.dtype == DType::kF32)
+      run.values[id].reals.resize(run.count(id));
+    else
+      run.values[id].ints.resize(run.count(id));
+  }
+  for (const Node& n : model.nodes) {
+    if (n.op() != format::OpCode::kEmbedding) continue;
+    run.values[n.inputs[format::kIds]].ints.assign(ids.begin(), ids.end());
+    if (!types.empty())
+      run.values[n.inputs[format::kTypes]].ints.assign(types.begin(), types.end());
+  }
   for (const Node& n : model.nodes)
     std::visit([&](const auto& attrs) { run.run(n, attrs); }, n.attrs);
   return std::move(run.values);

@@ -19,6 +19,12 @@ struct NaiveTensor {
 std::vector<NaiveTensor> naive_run(const format::Model& model,
                                    const std::vector<std::vector<std::byte>>& inputs);
 
+// The same of a sequence model, for sequences one behind the other; types may be empty. The rows of
+// each tensor are those of the run.
+std::vector<NaiveTensor> naive_run(const format::Model& model, const std::vector<int32_t>& ids,
+                                   const std::vector<int32_t>& types,
+                                   const std::vector<uint32_t>& lengths);
+
 // A tensor as at the API.
 std::vector<std::byte> api_bytes(const format::Tensor& tensor, const NaiveTensor& value);
 
