@@ -4,10 +4,15 @@
 #include <cctype>
 #include <filesystem>
 
-#include "converter/transformer/json_file.h"
+#include "converter/data/json.h"
+#include "converter/data/read_file.h"
 
 namespace mpq::convert::transformer {
 namespace {
+
+using data::Json;
+using data::member;
+using data::shown;
 
 // "sentence_transformers.models.Pooling" -> "Pooling"
 std::string class_of(const Json& module) {
@@ -18,8 +23,9 @@ std::string class_of(const Json& module) {
 }
 
 Result<Json> read_json(const std::string& path) {
-  MPQ_TRY(const std::string text, read_text(path));
-  auto json = parse_json(text);
+  constexpr uint64_t kMaxBytes = uint64_t{1} << 20;
+  MPQ_TRY(const std::vector<std::byte> bytes, data::read_file(path, kMaxBytes));
+  auto json = data::parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   if (!json.ok()) return Error{json.error().code, path + ": " + json.error().message};
   return json;
 }
