@@ -42,28 +42,34 @@ Result<std::vector<std::byte>> gunzip(const std::string& name, std::span<const s
   stream.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(bytes.data()));
   stream.avail_in = static_cast<uInt>(bytes.size());
 
+  const auto corrupt = [&](const std::string& what) {
+    const size_t at = bytes.size() - stream.avail_in;
+    return Error{Status::kCorrupt, name + ": " + what + " at byte " + std::to_string(at)};
+  };
   constexpr size_t kStep = size_t{1} << 18;
   std::vector<std::byte> out;
-  for (;;) {
-    const size_t done = out.size();
-    out.resize(done + kStep);
-    stream.next_out = reinterpret_cast<Bytef*>(out.data() + done);
-    stream.avail_out = kStep;
+  for (size_t used = 0;;) {
+    if (used == out.size()) out.resize(used + kStep);
+    const size_t room = std::min(out.size() - used, kStep);
+    stream.next_out = reinterpret_cast<Bytef*>(out.data() + used);
+    stream.avail_out = static_cast<uInt>(room);
     const int status = inflate(&stream, Z_NO_FLUSH);
-    out.resize(done + kStep - stream.avail_out);
-    if (out.size() > max_bytes)
+    const size_t got = room - stream.avail_out;
+    used += got;
+    if (used > max_bytes)
       return Error{Status::kLimit,
                    name + ": unpacks to more than " + std::to_string(max_bytes) + " bytes"};
-    const std::string at = " at byte " + std::to_string(bytes.size() - stream.avail_in);
     if (status == Z_STREAM_END) {
-      if (stream.avail_in == 0) return out;
+      if (stream.avail_in == 0) {
+        out.resize(used);
+        return out;
+      }
       if (inflateReset(&stream) != Z_OK) return Error{Status::kInternal, name + ": zlib"};
-    } else if (status == Z_BUF_ERROR || (status == Z_OK && stream.avail_out == kStep)) {
-      return Error{Status::kCorrupt, name + ": gzip file is cut short" + at};
+    } else if (status == Z_BUF_ERROR || (status == Z_OK && got == 0)) {
+      return corrupt("gzip file is cut short");
     } else if (status != Z_OK) {
-      return Error{Status::kCorrupt,
-                   name + ": damaged gzip file" + at +
-                       (stream.msg == nullptr ? "" : std::string(": ") + stream.msg)};
+      const std::string why = stream.msg == nullptr ? "unreadable" : stream.msg;
+      return corrupt("damaged gzip file (" + why + ")");
     }
   }
 }

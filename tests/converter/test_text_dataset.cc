@@ -227,6 +227,7 @@ TEST_CASE("gzip: members are joined, damage and size are found") {
     CHECK(mentions(unpack(damaged), "x.gz: damaged gzip file"));
   }
   CHECK(mentions(unpack(packed + "x"), "x.gz: gzip file is cut short"));
+  CHECK(mentions(unpack(packed + "xxx"), "x.gz: damaged gzip file (incorrect header check)"));
 }
 
 // Expected values: Python's csv-free reading of the same files, summed by NumPy.
