@@ -80,10 +80,22 @@ const char* compression(const Bytes& header) {
   return nullptr;
 }
 
-}  // namespace
+// An archive in memory, read as a File is.
+class Memory {
+ public:
+  explicit Memory(std::span<const std::byte> bytes) : bytes_(bytes) {}
+  uint64_t size() const { return bytes_.size(); }
+  Result<Bytes> read(uint64_t offset, uint64_t size) const {  // inside the archive
+    const auto part = bytes_.subspan(offset, size);
+    return Bytes(part.begin(), part.end());
+  }
 
-Result<std::vector<TarMember>> list_tar(const std::string& path) {
-  MPQ_TRY(const File file, File::open(path));
+ private:
+  std::span<const std::byte> bytes_;
+};
+
+template <typename Source>
+Result<std::vector<TarMember>> list(const std::string& path, const Source& file) {
   std::vector<TarMember> members;
   std::string long_name;  // of the next member
   for (uint64_t at = 0; at + kBlock <= file.size();) {
@@ -118,6 +130,17 @@ Result<std::vector<TarMember>> list_tar(const std::string& path) {
     at = data + (size + kBlock - 1) / kBlock * kBlock;
   }
   return Error{Status::kCorrupt, path + ": not a tar file, or truncated: no end mark"};
+}
+
+}  // namespace
+
+Result<std::vector<TarMember>> list_tar(const std::string& path) {
+  MPQ_TRY(const File file, File::open(path));
+  return list(path, file);
+}
+
+Result<std::vector<TarMember>> list_tar(const std::string& name, std::span<const std::byte> bytes) {
+  return list(name, Memory(bytes));
 }
 
 }  // namespace mpq::data

@@ -1,6 +1,7 @@
-// The members of an uncompressed tar file (ustar, GNU and pax long names), read in place.
+// The members of an uncompressed tar archive (ustar, GNU and pax long names), read in place.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,5 +16,7 @@ struct TarMember {
 
 // Regular members in archive order; links, devices and folders are left out.
 Result<std::vector<TarMember>> list_tar(const std::string& path);
+// The same of an archive in memory; `name` is for errors.
+Result<std::vector<TarMember>> list_tar(const std::string& name, std::span<const std::byte> bytes);
 
 }  // namespace mpq::data

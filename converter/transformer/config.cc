@@ -3,10 +3,15 @@
 #include <algorithm>
 #include <cmath>
 
-#include "converter/transformer/json_file.h"
+#include "converter/data/json.h"
+#include "converter/data/read_file.h"
 
 namespace mpq::convert::transformer {
 namespace {
+
+using data::Json;
+using data::member;
+using data::shown;
 
 struct ModelType {
   const char* name;
@@ -134,7 +139,7 @@ Checked read_labels(const Json& json, EncoderConfig* config) {
   if (!names.is_object() || names.empty())
     return Error{Status::kCorrupt, "id2label is " + shown(names) + ", expected names by class"};
   for (size_t i = 0; i < names.size(); ++i) {
-    const Json& name = member(names, std::to_string(i).c_str());
+    const Json& name = member(names, std::to_string(i));
     if (!name.is_string())
       return Error{Status::kCorrupt, "id2label has no name of class " + std::to_string(i) +
                                          ", expected classes 0 to " +
@@ -198,14 +203,15 @@ Result<EncoderConfig> parse_fields(const Json& json) {
 }  // namespace
 
 Result<EncoderConfig> parse_config(std::string_view json) {
-  MPQ_TRY(const Json value, parse_json(json));
+  MPQ_TRY(const Json value, data::parse_json(json));
   return parse_fields(value);
 }
 
 Result<EncoderConfig> read_config(const std::string& folder) {
+  constexpr uint64_t kMaxBytes = uint64_t{1} << 20;
   const std::string path = folder + "/config.json";
-  MPQ_TRY(const std::string text, read_text(path));
-  auto config = parse_config(text);
+  MPQ_TRY(const std::vector<std::byte> bytes, data::read_file(path, kMaxBytes));
+  auto config = parse_config({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   if (!config.ok()) return Error{config.error().code, path + ": " + config.error().message};
   return config;
 }

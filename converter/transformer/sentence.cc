@@ -4,10 +4,15 @@
 #include <cctype>
 #include <filesystem>
 
-#include "converter/transformer/json_file.h"
+#include "converter/data/json.h"
+#include "converter/data/read_file.h"
 
 namespace mpq::convert::transformer {
 namespace {
+
+using data::Json;
+using data::member;
+using data::shown;
 
 // "sentence_transformers.models.Pooling" -> "Pooling"
 std::string class_of(const Json& module) {
@@ -18,10 +23,17 @@ std::string class_of(const Json& module) {
 }
 
 Result<Json> read_json(const std::string& path) {
-  MPQ_TRY(const std::string text, read_text(path));
-  auto json = parse_json(text);
+  constexpr uint64_t kMaxBytes = uint64_t{1} << 20;
+  MPQ_TRY(const std::vector<std::byte> bytes, data::read_file(path, kMaxBytes));
+  auto json = data::parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   if (!json.ok()) return Error{json.error().code, path + ": " + json.error().message};
   return json;
+}
+
+Error unsupported_pooling(const std::string& path, const std::string& key, const Json& value) {
+  return {Status::kUnsupported,
+          path + ": " + key + " " + shown(value) +
+              " is not supported; use pooling_mode_mean_tokens or pooling_mode_cls_token alone"};
 }
 
 Result<Pooling> read_pooling(const std::string& path, const EncoderConfig& config) {
@@ -36,10 +48,9 @@ Result<Pooling> read_pooling(const std::string& path, const EncoderConfig& confi
   for (const auto& [key, value] : json.items()) {
     if (!key.starts_with("pooling_mode_") || value == false) continue;
     const bool mean = key == "pooling_mode_mean_tokens";
-    if (value != true || (!mean && key != "pooling_mode_cls_token") || pooling != Pooling::kNone)
-      return Error{Status::kUnsupported, path + ": " + key + " " + shown(value) +
-                                             " is not supported; use pooling_mode_mean_tokens or "
-                                             "pooling_mode_cls_token alone"};
+    const bool known = mean || key == "pooling_mode_cls_token";
+    if (value != true || !known || pooling != Pooling::kNone)
+      return unsupported_pooling(path, key, value);
     pooling = mean ? Pooling::kMean : Pooling::kCls;
   }
   if (pooling == Pooling::kNone)
@@ -69,12 +80,13 @@ Result<SentenceConfig> read_modules(const std::string& folder, const std::string
           where + "type " + shown(member(modules[i], "type")) +
               " is not supported there; only Transformer, Pooling, Normalize in this order"};
     const Json& place = member(modules[i], "path");
-    if (i == 0 && place != "")
+    const bool plain = place.is_string() && is_plain_name(place.get<std::string>());
+    if (i == 0 && place != Json(""))
       return Error{Status::kUnsupported, where + "path " + shown(place) +
                                              " is not supported; move its files to the "
                                              "model's folder and make the path empty"};
     if (i == 1) {
-      if (!place.is_string() || !is_plain_name(place.get<std::string>()))
+      if (!plain)
         return Error{Status::kCorrupt, where + "path " + shown(place) + " is no folder's name"};
       MPQ_TRY(sentence.pooling,
               read_pooling(folder + "/" + place.get<std::string>() + "/config.json", config));

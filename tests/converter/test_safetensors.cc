@@ -140,6 +140,7 @@ TEST_CASE("safetensors: hostile headers are refused, naming tensor and number") 
       {"{" + tensor("a", "1", "0,4") + "}", "4 bytes after the last tensor"},
       {"{" + tensor("a", "3", "0,12") + "}", "tensor 'a' ends at byte 12 of 8"},
       {"{" + tensor("a", "3", "0,8") + "}", "tensor 'a': shape 3 of F32 in 8 bytes"},
+      {"{" + tensor("a", "1", "0,7") + "}", "tensor 'a': shape 1 of F32 in 7 bytes"},
       {"{" + tensor("a", "1", "0,8", "BF17") + "}", "tensor 'a': type 'BF17' is unknown"},
       {"{" + tensor("a", "2", "8,0") + "}", "tensor 'a': data_offsets are no begin and end"},
       {"{" + tensor("a", "2", "0") + "}", "tensor 'a': data_offsets are no begin and end"},
@@ -205,6 +206,11 @@ TEST_CASE("safetensors: the length of the header is checked before memory is tak
     CHECK(mentions(message_of(Safetensors::open(folder.write("long", file))),
                    "a header of " + std::to_string(size) + " bytes"));
   }
+  const uint64_t size = 100'000'001;  // in a file that has them: a hole
+  const std::string hole =
+      folder.write("hole", std::string(reinterpret_cast<const char*>(&size), sizeof size));
+  std::filesystem::resize_file(hole, 200'000'000);
+  CHECK(mentions(message_of(Safetensors::open(hole)), "the limit is 100000000"));
   CHECK(Safetensors::open((folder.path / "none").string()).error().code == Status::kNotFound);
 }
 
