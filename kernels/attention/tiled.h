@@ -33,9 +33,9 @@ struct AttentionScratch {
   AttentionScratch(uint32_t head_size, uint32_t length, void* base)
       : keys(pad(length, kColumns)), head(pad(head_size, kColumns)) {
     auto* at = static_cast<std::byte*>(base);
-    const auto take = [&at](auto** pointer, size_t count) {
-      *pointer = reinterpret_cast<std::remove_reference_t<decltype(*pointer)>>(at);
-      at += pad(count * sizeof(**pointer), 64);
+    const auto take = [&at]<typename T>(T** pointer, size_t count) {
+      *pointer = reinterpret_cast<T*>(at);
+      at += pad(count * sizeof(T), 64);
     };
     take(&k, keys * head);
     take(&v, keys * head);

@@ -1,7 +1,6 @@
 // The reference's vector of one lane: what functions.h needs of a vector type, in portable C++.
 #pragma once
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 
@@ -22,11 +21,13 @@ struct ScalarLanes {
   // b when either is not a number, as the instructions have it.
   static F max(F a, F b) { return a > b ? a : b; }
   static F min(F a, F b) { return a < b ? a : b; }
-  static F abs(F x) { return std::bit_cast<float>(std::bit_cast<uint32_t>(x) & 0x7FFFFFFFU); }
+  static F abs(F x) {
+    return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, x) & 0x7FFFFFFFU);
+  }
   // |x| with the sign of `sign`; x is not negative.
   static F with_sign(F x, F sign) {
-    return std::bit_cast<float>(std::bit_cast<uint32_t>(x) |
-                                (std::bit_cast<uint32_t>(sign) & 0x80000000U));
+    return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, x) |
+                                         (__builtin_bit_cast(uint32_t, sign) & 0x80000000U));
   }
   // a where x < 0, else b.
   static F if_negative(F x, F a, F b) { return x < 0.0F ? a : b; }
@@ -38,7 +39,7 @@ struct ScalarLanes {
   }
   // 2^n of an integral n in -126..127.
   static F pow2(F n) {
-    return std::bit_cast<float>(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
+    return __builtin_bit_cast(float, static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
   }
 };
 
