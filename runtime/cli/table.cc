@@ -13,6 +13,13 @@ std::string csv_cell(const std::string& cell) {
   return quoted + "\"";
 }
 
+// A bar would begin another cell, a line break another row.
+std::string markdown_cell(const std::string& cell) {
+  std::string escaped;
+  for (const char c : cell) escaped += c == '|' ? "\\|" : std::string(1, c == '\n' ? ' ' : c);
+  return escaped;
+}
+
 std::string padded(const std::string& cell, size_t width, bool right) {
   const std::string fill(width - std::min(width, cell.size()), ' ');
   return right ? fill + cell : cell + fill;
@@ -21,16 +28,17 @@ std::string padded(const std::string& cell, size_t width, bool right) {
 }  // namespace
 
 std::string Table::render(Output output) const {
-  std::vector<std::string> names;
-  std::vector<size_t> widths;
-  for (const Column& column : columns) {
-    names.push_back(column.name);
-    widths.push_back(column.name.size());
-  }
-  for (const auto& row : rows)
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-
   const bool csv = output == Output::kCsv, markdown = output == Output::kMarkdown;
+  std::vector<std::vector<std::string>> lines(1);
+  for (const Column& column : columns) lines[0].push_back(column.name);
+  lines.insert(lines.end(), rows.begin(), rows.end());
+  std::vector<size_t> widths(columns.size(), markdown ? 2 : 0);  // "-:" is the shortest rule
+  for (auto& cells : lines)
+    for (size_t i = 0; i < cells.size(); ++i) {
+      if (markdown) cells[i] = markdown_cell(cells[i]);
+      widths[i] = std::max(widths[i], cells[i].size());
+    }
+
   const auto line = [&](const std::vector<std::string>& cells) {
     std::string text = markdown ? "|" : "";
     for (size_t i = 0; i < cells.size(); ++i) {
@@ -44,7 +52,7 @@ std::string Table::render(Output output) const {
     text.erase(text.find_last_not_of(' ') + 1);
     return text + "\n";
   };
-  std::string text = line(names);
+  std::string text = line(lines[0]);
   if (markdown) {
     text += "|";
     for (size_t i = 0; i < columns.size(); ++i)
@@ -52,7 +60,7 @@ std::string Table::render(Output output) const {
               (columns[i].right ? ":" : "") + " |";
     text += "\n";
   }
-  for (const auto& row : rows) text += line(row);
+  for (size_t i = 1; i < lines.size(); ++i) text += line(lines[i]);
   return text;
 }
 

@@ -98,6 +98,9 @@ TEST_CASE("tables: text, Markdown and CSV") {
   CHECK(table.render(Output::kCsv) == "name,ms\n\"a, \"\"b\"\"\",1.5\nc,10.25\n");
   CHECK(table.render(Output::kMarkdown) ==
         "| name   |    ms |\n| ------ | ----: |\n| a, \"b\" |   1.5 |\n| c      | 10.25 |\n");
+  // A bar in a cell and a column one character wide, as GitHub's Markdown wants them.
+  const Table bars{{{"#"}, {"|d|"}}, {{"0", "a|b\nc"}}};
+  CHECK(bars.render(Output::kMarkdown) == "|  # |  \\|d\\| |\n| -: | -----: |\n|  0 | a\\|b c |\n");
 }
 
 TEST_CASE("classes: order, ties to the lower index, softmax") {
