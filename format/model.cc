@@ -1,5 +1,7 @@
 #include "format/model.h"
 
+#include <algorithm>
+
 namespace mpq::format {
 
 static_assert(std::variant_size_v<Attrs> == kOpCodeCount);
@@ -10,6 +12,20 @@ const char* to_string(OpCode op) {
       "embedding",      "layer_norm", "attention", "sequence_pool"};
   const auto i = static_cast<int>(op);
   return i < kOpCodeCount ? kNames[i] : "unknown operator";
+}
+
+const Node* embedding_of(const Model& model) {
+  const auto found = std::ranges::find(model.nodes, OpCode::kEmbedding, &Node::op);
+  return found == model.nodes.end() ? nullptr : &*found;
+}
+
+std::vector<bool> pooled_tensors(const Model& model) {
+  std::vector<bool> pooled(model.tensors.size());
+  for (const Node& node : model.nodes)
+    for (const TensorId id : node.outputs)
+      if (id != kNoTensor)
+        pooled[id] = node.op() == OpCode::kSequencePool || pooled[node.inputs[0]];
+  return pooled;
 }
 
 const Requant* requant_of(const Attrs& attrs) {

@@ -137,8 +137,8 @@ struct AddAttrs {
 // other, so an activation has one row a token, of all sequences, and no padding. Only the operators
 // here see where a sequence begins. All arithmetic is in binary32, in the order written.
 //
-// sum16(v): lane i of 16 adds v[i], v[i + 16], ... from +0; then lane l += lane l + 8, then + 4, +
-// 2, + 1.
+// sum16(v): lane i of 16 adds v[i], v[i + 16], ... from +0;
+//   then lane l += lane l + 8 for l < 8, the same with 4, with 2 and with 1.
 
 // embedding: ids s32 [1], types s32 [1]?, words f32 or s8 [V,H], word_scale f32 [V]? (of s8),
 // positions f32 [P,H], type_rows f32 [K,H]? -> f32 [1,H]. p: position of the token in its sequence.
@@ -172,11 +172,12 @@ struct LayerNormAttrs {
 // relative_bias f32 [heads, 2S-1]? (S: the model's sequence_length) -> codes [1,H]. Columns of qkv:
 // all heads of Q, of K, of V; a head is d = H / heads columns. For query i of a sequence of n
 // tokens:
-//   dot_j  = sum over d of (q_i - 128) * (k_j - 128)           exact in int32
-//   s_j    = fma(float(dot_j), score_scale, bias_j)            bias_j = relative_bias[j - i + S -
-//   1] p_j    = round_half_even(255 * exp(s_j - max s))           0..255, exp of kernels/math acc
-//   = sum over j of p_j * (v_j - 128)                   exact in int32, as total = sum of p_j code
-//   = clamp(round_half_even(fma(float(acc), value_scale / float(total), out_bias)), lo, hi)
+//   dot_j = sum over d of (q_i - 128) * (k_j - 128)         exact in int32
+//   s_j   = fma(float(dot_j), score_scale, bias_j)          relative_bias[j - i + S - 1], or 0
+//   p_j   = round_half_even(255 * exp(s_j - max s))         0..255, exp of kernels/math
+//   acc   = sum over j of p_j * (v_j - 128)                 exact in int32
+//   total = sum over j of p_j                               exact in int32
+//   code  = clamp(round_half_even(fma(float(acc), value_scale / float(total), out_bias)), lo, hi)
 enum AttentionInput : uint8_t { kQkv = 0, kScoreScale = 1, kValueScale = 2, kRelativeBias = 3 };
 struct AttentionAttrs {
   uint32_t heads = 1;
@@ -184,8 +185,8 @@ struct AttentionAttrs {
   int32_t lo = 0, hi = 255;
 };
 // sequence_pool: x f32 [1,H], a row a token -> f32 [1,H], a row a sequence: its first token, or
-//   mean = (x_0 + x_1 + ... in order from +0) / float(n);   normalised: y / max(sqrt(sum16 with
-//   lanes fma(y, y, lane)), 1e-12)
+//   mean = (x_0 + x_1 + ... in order from +0) / float(n)
+// and normalised, y / max(sqrt(sum16 with lanes fma(y, y, lane)), 1e-12).
 struct SequencePoolAttrs {
   enum class Mode : uint8_t { kFirst = 0, kMean = 1 };
   Mode mode = Mode::kFirst;
@@ -289,5 +290,10 @@ struct Model {
   std::vector<std::pair<std::string, std::string>> metadata;  // key/value
   std::vector<Prepacked> prepacked;
 };
+
+// The embedding of a sequence model; null in others.
+const Node* embedding_of(const Model& model);
+// Tensors of a sequence model that have a row a sequence; the others have a row a token.
+std::vector<bool> pooled_tensors(const Model& model);
 
 }  // namespace mpq::format

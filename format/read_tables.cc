@@ -13,7 +13,6 @@ namespace mpq::format {
 namespace {
 
 constexpr size_t kMaxLabels = 65536;
-constexpr std::byte kLine{'\n'};
 constexpr uint64_t kHeapFactor = 4;
 constexpr uint64_t kHeapSlack = 64U << 10;  // small files may unfold to more
 constexpr uint64_t kBlock = 32;             // what a small allocation takes
@@ -240,6 +239,7 @@ class TableReader {
     if (found == segments_.end()) return Ok{};
     const std::span<const std::byte> text = found->data;
     ends_[static_cast<size_t>(found - segments_.begin())] = text.size();
+    constexpr std::byte kLine{'\n'};
     MPQ_REQUIRE(kLabelEnd, !text.empty() && text.back() == kLine,
                 "labels: the last one has no line feed");
     const auto count = std::ranges::count(text, kLine);

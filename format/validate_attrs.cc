@@ -21,6 +21,7 @@ struct NodeContext {
 
   const Tensor& in(size_t i) const { return v.in(node, i); }
   const Tensor& out(size_t i) const { return v.out(node, i); }
+  const char* name(size_t i) const { return signature(node.op()).inputs[i].name; }
   bool has_in(size_t i) const { return operand(node.inputs, i) != kNoTensor; }
   bool has_out(size_t i) const { return operand(node.outputs, i) != kNoTensor; }
   const ConstantFacts& facts(size_t i) const { return v.constants[node.inputs[i]]; }
@@ -136,9 +137,8 @@ Checked check_activation(const NodeContext& c, const Requant& r) {
 Checked check_dense(const NodeContext& c, const Requant& r) {
   const Shape per_channel = {c.in(kWeights).shape[0]};
   for (const size_t i : {kMultiplier, kBias, kAccBias, kResidualFactor})
-    MPQ_REQUIRE(kNodeChannels, !c.has_in(i) || c.in(i).shape == per_channel, c.who, ": ",
-                signature(c.node.op()).inputs[i].name, " has shape ", to_string(c.in(i).shape),
-                ", not ", per_channel[0]);
+    MPQ_REQUIRE(kNodeChannels, !c.has_in(i) || c.in(i).shape == per_channel, c.who, ": ", c.name(i),
+                " has shape ", to_string(c.in(i).shape), ", not ", per_channel[0]);
   MPQ_REQUIRE(kNodeMultiplier, c.facts(kMultiplier).scales, c.who,
               ": a multiplier is neither 0 nor normal, positive and at most 2^40");
   MPQ_REQUIRE(kNodeBias, c.facts(kBias).finite, c.who, ": a bias is not finite");
@@ -194,8 +194,8 @@ Checked check(const NodeContext& c, const AddAttrs& a) {
 }
 
 Checked require_finite(const NodeContext& c, size_t i) {
-  MPQ_REQUIRE(kNodeBias, !c.has_in(i) || c.facts(i).finite, c.who, ": ",
-              signature(c.node.op()).inputs[i].name, " is not finite");
+  MPQ_REQUIRE(kNodeBias, !c.has_in(i) || c.facts(i).finite, c.who, ": ", c.name(i),
+              " is not finite");
   return Ok{};
 }
 
@@ -220,9 +220,8 @@ Checked check(const NodeContext& c, const EmbeddingAttrs& a) {
 
 Checked check(const NodeContext& c, const LayerNormAttrs& a) {
   for (const size_t i : {kGamma, kBeta}) {
-    MPQ_REQUIRE(kNodeChannels, c.in(i).shape == (Shape{c.in(0).shape[1]}), c.who, ": ",
-                signature(c.node.op()).inputs[i].name, " has shape ", to_string(c.in(i).shape),
-                ", not ", c.in(0).shape[1]);
+    MPQ_REQUIRE(kNodeChannels, c.in(i).shape == (Shape{c.in(0).shape[1]}), c.who, ": ", c.name(i),
+                " has shape ", to_string(c.in(i).shape), ", not ", c.in(0).shape[1]);
     MPQ_CHECK(require_finite(c, i));
   }
   MPQ_CHECK(require_scale(c, "epsilon", a.epsilon));
@@ -239,11 +238,9 @@ Checked check(const NodeContext& c, const AttentionAttrs& a) {
               ", not u8 with 128");
   const int64_t heads = a.heads;
   for (const size_t i : {kScoreScale, kValueScale}) {
-    MPQ_REQUIRE(kNodeHeads, c.in(i).shape == (Shape{heads}), c.who, ": ",
-                signature(c.node.op()).inputs[i].name, " has shape ", to_string(c.in(i).shape),
-                ", not ", heads);
-    MPQ_REQUIRE(kNodeMultiplier, c.facts(i).scales, c.who, ": a ",
-                signature(c.node.op()).inputs[i].name,
+    MPQ_REQUIRE(kNodeHeads, c.in(i).shape == (Shape{heads}), c.who, ": ", c.name(i), " has shape ",
+                to_string(c.in(i).shape), ", not ", heads);
+    MPQ_REQUIRE(kNodeMultiplier, c.facts(i).scales, c.who, ": a ", c.name(i),
                 " is neither 0 nor normal, positive and at most 2^40");
   }
   const Shape bias = {heads, 2 * int64_t{c.v.model.sequence_length} - 1};

@@ -25,7 +25,7 @@ Checked check_rows(const Model& model) {
 
 // Operands of one node are all of tokens or all of sequences; attention and pooling need tokens.
 Checked check_domains(const Model& model) {
-  std::vector<bool> pooled(model.tensors.size());
+  const std::vector<bool> pooled = pooled_tensors(model);
   for (const Node& node : model.nodes) {
     bool token = false, sequence = false;
     for (const TensorId id : node.inputs)
@@ -36,9 +36,6 @@ Checked check_domains(const Model& model) {
     MPQ_REQUIRE(kGraphSequence,
                 !(sequence && is_sequence_op(node.op()) && node.op() != OpCode::kLayerNorm),
                 NodeName{model, node}, ": reads rows of sequences, not of tokens");
-    if (!sequence && node.op() != OpCode::kSequencePool) continue;
-    for (const TensorId id : node.outputs)
-      if (id != kNoTensor) pooled[id] = true;
   }
   return Ok{};
 }
@@ -72,10 +69,8 @@ Checked check_vocabulary(const Model& model) {
   MPQ_REQUIRE(kVocabulary, is_clean_text(tokens, true), "vocabulary: not clean UTF-8");
   MPQ_REQUIRE(kTokenizer, model.sequence_length != 0,
               "text preprocessing without a sequence length");
-  uint64_t rows = 0;
-  for (const Node& node : model.nodes)
-    if (node.op() == OpCode::kEmbedding)
-      rows = static_cast<uint64_t>(model.tensors[node.inputs[kWords]].shape[0]);
+  const TensorId words = embedding_of(model)->inputs[kWords];
+  const auto rows = static_cast<uint64_t>(model.tensors[words].shape[0]);
   MPQ_REQUIRE(kTokenizer, count <= rows, "vocabulary of ", count, " tokens, the embedding has ",
               rows, " rows");
   const TextPreprocess& t = model.text;

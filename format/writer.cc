@@ -214,7 +214,7 @@ std::vector<std::byte> Serializer::run() {
   if (!is_empty(model_.map)) {
     map = precision_map(model_.map);
     layers = each(model_.map.layers, [&](const MapLayer& l) {
-      const Range part = pools_.add_text(l.part);
+      const Range part = pools_.add_text(l.part);  // none leaves the defaults, as in 1.0
       return fb::CreateMapLayer(b_, node_index(l.node), l.weight_bits, l.activation_bits, l.group,
                                 l.part.empty() ? 0 : part.start, part.count);
     });
