@@ -2,6 +2,7 @@
 
 #include "kernels/attention/rows.h"
 #include "kernels/isa_config.h"
+#include "kernels/select.h"
 
 namespace mpq::kernels {
 
@@ -19,10 +20,7 @@ std::span<const AttentionKernel> attention_kernels() {
 }
 
 const AttentionKernel& select_attention(IsaMask isa) {
-  const std::span<const AttentionKernel> rows = attention_kernels();
-  for (const AttentionKernel& row : rows)
-    if ((row.isa & ~isa) == 0) return row;
-  return rows.back();  // not reached: the reference asks for nothing
+  return first_runnable(attention_kernels(), isa);
 }
 
 }  // namespace mpq::kernels

@@ -2,11 +2,12 @@
 // sequence of n tokens and head h, all sums of integers exact, the rest binary32:
 //
 //   dot_j = sum over d of (q[i][d] - 128) * (k[j][d] - 128)
-//   s_j   = fma(float(dot_j), score_scale[h], bias_j)      bias_j: 0, or relative_bias[h][j - i + S
-//   - 1] p_j   = round_half_even(255 * exp(s_j - max s))        0..255; exp of math/functions.h
-//   acc_d = sum over j of p_j * (v[j][d] - 128),  total = sum of p_j
-//   code  = clamp(round_half_even(fma(float(acc_d), value_scale[h] / float(total), out_bias)), lo,
-//   hi)
+//   s_j   = fma(float(dot_j), score_scale[h], bias_j)      relative_bias[h][j - i + S - 1], or 0
+//   p_j   = round_half_even(255 * exp(s_j - max s))        0..255; exp of math/functions.h
+//   acc_d = sum over j of p_j * (v[j][d] - 128)
+//   total = sum over j of p_j
+//   scale = value_scale[h] / float(total)
+//   code  = clamp(round_half_even(fma(float(acc_d), scale, out_bias)), lo, hi)
 //
 // The probabilities are not normalised before they are rounded: the largest is always 255.
 // qkv: columns of all heads of Q, then of K, then of V; tokens of all sequences one behind the

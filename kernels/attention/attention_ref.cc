@@ -15,14 +15,14 @@ int32_t value(const Planes& p, uint32_t token, uint32_t column) {
 void run_query(const AttentionArgs& a, uint32_t sequence, uint32_t head, uint32_t i, float* s) {
   const uint32_t start = a.starts[sequence], n = a.starts[sequence + 1] - start, d = a.head_size;
   const uint32_t q = head * d, k = (a.heads + head) * d, v = (2 * a.heads + head) * d;
-  float largest = 0.0F;
+  float largest = kBelowAll;
   for (uint32_t j = 0; j < n; ++j) {
     int32_t dot = 0;
     for (uint32_t c = 0; c < d; ++c)
       dot += value(a.qkv, start + i, q + c) * value(a.qkv, start + j, k + c);
     const float bias = a.relative_bias == nullptr ? 0.0F : *attention_bias(a, head, i, j);
     s[j] = ScalarLanes::fma(static_cast<float>(dot), a.score_scale[head], bias);
-    largest = j == 0 ? s[j] : ScalarLanes::max(s[j], largest);
+    largest = ScalarLanes::max(s[j], largest);
   }
   int32_t total = 0;
   for (uint32_t j = 0; j < n; ++j) {

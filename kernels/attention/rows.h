@@ -7,6 +7,8 @@ namespace mpq::kernels {
 
 extern const AttentionKernel attention_u8_ref, attention_u8_avx2, attention_u8_avx512vnni;
 
+static constexpr float kBelowAll = -__builtin_inff();  // where a maximum begins
+
 static inline uint8_t* attention_code(const Planes& p, uint32_t token, uint32_t column) {
   return p.data + static_cast<ptrdiff_t>(column / p.cb) * p.plane +
          static_cast<ptrdiff_t>(token) * p.image + column % p.cb;

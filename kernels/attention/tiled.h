@@ -11,6 +11,7 @@
 
 #include "kernels/attention/rows.h"
 #include "kernels/math/functions.h"
+#include "kernels/math/lanes.h"
 #include "kernels/math/lanes_scalar.h"
 
 namespace mpq::kernels {
@@ -109,40 +110,33 @@ template <typename L>
 static int32_t softmax_codes(const AttentionArgs& a, uint32_t head, uint32_t query, uint32_t n,
                              const int32_t* dots, const AttentionScratch<L>& scratch, int16_t* p) {
   float* s = scratch.s;
-  float edges[L::kWidth];  // the largest of each lane
-  uint32_t used = 0;
-  typename L::F largest = L::set(0.0F);
   const float* bias = a.relative_bias == nullptr ? nullptr : attention_bias(a, head, query, 0);
-  float single = 0.0F;
-  bool has_single = false;
+  // Of the elements in vectors, lane by lane, and of the others.
+  typename L::F vector_largest = L::set(kBelowAll);
+  float largest = kBelowAll;
   each_lane<L>(n, [&](auto lanes, uint32_t j) {
     using V = decltype(lanes);
     const auto b = bias == nullptr ? V::set(0.0F) : V::load(bias + j);
     const auto x = V::fma(V::load_sums(dots + j), V::set(a.score_scale[head]), b);
     V::store(s + j, x);
-    if constexpr (V::kWidth == 1) {
-      single = has_single ? V::max(x, single) : x;
-      has_single = true;
-    } else {
-      largest = used == 0 ? x : V::max(x, largest);
-      used = V::kWidth;
-    }
+    if constexpr (V::kWidth == 1)
+      largest = V::max(x, largest);
+    else
+      vector_largest = V::max(x, vector_largest);
   });
-  if (used != 0) {
-    L::store(edges, largest);
-    for (uint32_t i = 0; i < used; ++i) {
-      single = has_single ? ScalarLanes::max(edges[i], single) : edges[i];
-      has_single = true;
-    }
-  }
+  float lane[L::kWidth];
+  L::store(lane, vector_largest);
+  for (const float x : lane) largest = ScalarLanes::max(x, largest);
   each_lane<L>(n, [&](auto lanes, uint32_t j) {
     using V = decltype(lanes);
-    const auto e = exp_nonpositive<V>(V::sub(V::load(s + j), V::set(single)));
+    const auto e = exp_nonpositive<V>(V::sub(V::load(s + j), V::set(largest)));
     V::store_codes(scratch.codes + j, V::mul(V::set(255.0F), e));
   });
   int32_t total = 0;
-  for (uint32_t j = 0; j < n; ++j) total += scratch.codes[j];
-  for (uint32_t j = 0; j < n; ++j) p[j] = scratch.codes[j];
+  for (uint32_t j = 0; j < n; ++j) {
+    p[j] = scratch.codes[j];
+    total += p[j];
+  }
   for (size_t j = n; j < scratch.keys; ++j) p[j] = 0;
   return total;
 }
@@ -153,10 +147,8 @@ static void write_codes(const AttentionArgs& a, uint32_t head, uint32_t token, c
   const float scale = a.value_scale[head] / static_cast<float>(total);
   uint8_t codes[L::kWidth];
   for (uint32_t c = 0; c < a.head_size; c += L::kWidth) {
-    auto v = L::fma(L::load_sums(acc + c), L::set(scale), L::set(a.out_bias));
-    v = L::max(v, L::set(static_cast<float>(a.lo)));
-    v = L::min(v, L::set(static_cast<float>(a.hi)));
-    L::store_codes(codes, v);
+    store_clamped<L>(codes, L::fma(L::load_sums(acc + c), L::set(scale), L::set(a.out_bias)),
+                     static_cast<float>(a.lo), static_cast<float>(a.hi));
     for (uint32_t i = 0; i < L::kWidth && c + i < a.head_size; ++i)
       *attention_code(a.y, token, head * a.head_size + c + i) = codes[i];
   }

@@ -14,6 +14,7 @@
 
 #include "kernels/conv/blocks.h"
 #include "kernels/conv/rows.h"
+#include "kernels/math/lanes.h"
 #include "kernels/math/lanes_avx2.h"
 
 namespace mpq::kernels {
@@ -117,14 +118,6 @@ inline __m256i scaled_residual_x8(__m256i code, __m256i factor, int32_t shift) {
   return _mm256_blend_epi32(part[0], _mm256_slli_epi64(part[1], 32), 0xaa);
 }
 
-// round_clamp of 8 lanes to bytes; both comparisons take their second operand for NaN.
-inline void store_codes(uint8_t* out, __m256 v, float lo, float hi) {
-  const __m256i q =
-      _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v, _mm256_set1_ps(lo)), _mm256_set1_ps(hi)));
-  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_packus_epi16(words, words));
-}
-
 void put_codes(uint8_t* at, const Planes& p, uint32_t channels, const uint8_t codes[64]) {
   if (p.cb == 64)
     __builtin_memcpy(at, codes, 64);
@@ -161,11 +154,11 @@ void write_block(const int32_t* sums, const ConvArgs& a, const EpilogueBlock& at
         v = _mm256_fmadd_ps(_mm256_cvtepi32_ps(code), _mm256_set1_ps(e.residual_scale), v);
       if (e.activation != Activation::kNone) v = activate<Avx2Lanes>(e, v);
       if (e.out == Elem::u8)
-        store_codes(codes + c, v, lo, hi);
+        store_clamped<Avx2Lanes>(codes + c, v, lo, hi);
       else
         _mm256_store_ps(values + c, v);
       if (e.second.data != nullptr)
-        store_codes(
+        store_clamped<Avx2Lanes>(
             second_codes + c,
             _mm256_fmadd_ps(v, _mm256_set1_ps(e.second_scale), _mm256_set1_ps(e.second_bias)),
             second_lo, second_hi);

@@ -2,6 +2,7 @@
 
 #include "kernels/eltwise/rows.h"
 #include "kernels/isa_config.h"
+#include "kernels/select.h"
 
 namespace mpq::kernels {
 
@@ -18,11 +19,6 @@ std::span<const AddKernel> add_kernels() {
   return kRows;
 }
 
-const AddKernel& select_add(IsaMask isa) {
-  const std::span<const AddKernel> rows = add_kernels();
-  for (const AddKernel& row : rows)
-    if ((row.isa & ~isa) == 0) return row;
-  return rows.back();
-}
+const AddKernel& select_add(IsaMask isa) { return first_runnable(add_kernels(), isa); }
 
 }  // namespace mpq::kernels

@@ -35,7 +35,7 @@ struct ScalarLanes {
   static F load_sums(const int32_t* p) { return static_cast<float>(*p); }
   // x is a code within 0..255 once it is rounded.
   static void store_codes(uint8_t* p, F x) {
-    *p = static_cast<uint8_t>(static_cast<int32_t>(std::nearbyintf(x)));
+    *p = static_cast<uint8_t>(static_cast<int32_t>(round(x)));
   }
   // 2^n of an integral n in -126..127.
   static F pow2(F n) {

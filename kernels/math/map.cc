@@ -18,11 +18,4 @@ std::span<const MapKernel> map_kernels() {
   return kRows;
 }
 
-const MapKernel& select_map(IsaMask isa) {
-  const std::span<const MapKernel> rows = map_kernels();
-  for (const MapKernel& row : rows)
-    if ((row.isa & ~isa) == 0) return row;
-  return rows.back();  // not reached: the reference asks for nothing
-}
-
 }  // namespace mpq::kernels

@@ -20,6 +20,5 @@ struct MapKernel {
 };
 
 std::span<const MapKernel> map_kernels();  // best first, reference last
-const MapKernel& select_map(IsaMask isa);  // pure, never fails
 
 }  // namespace mpq::kernels

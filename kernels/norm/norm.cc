@@ -2,6 +2,7 @@
 
 #include "kernels/isa_config.h"
 #include "kernels/norm/rows.h"
+#include "kernels/select.h"
 
 namespace mpq::kernels {
 
@@ -19,10 +20,7 @@ std::span<const LayerNormKernel> layer_norm_kernels() {
 }
 
 const LayerNormKernel& select_layer_norm(IsaMask isa) {
-  const std::span<const LayerNormKernel> rows = layer_norm_kernels();
-  for (const LayerNormKernel& row : rows)
-    if ((row.isa & ~isa) == 0) return row;
-  return rows.back();  // not reached: the reference asks for nothing
+  return first_runnable(layer_norm_kernels(), isa);
 }
 
 }  // namespace mpq::kernels

@@ -6,9 +6,8 @@
 //   y = fma(d * (1 / sqrt(variance + epsilon)), gamma, beta)
 //   code = clamp(round_half_even(fma(y, second_scale, second_bias)), second_lo, second_hi)
 //
-// sum16: lane i of 16 adds elements i, i + 16, ... from +0; then lane l += lane l + 8, + 4, + 2,
-// + 1. Single-threaded, re-entrant. Rows are dense. May write the channels above width of the last
-// block of the codes (unspecified codes) and nothing else outside its outputs.
+// sum16: math/lanes.h. Single-threaded, re-entrant. Rows are dense. May write the channels above
+// width of the last block of the codes (unspecified codes) and nothing else outside its outputs.
 #pragma once
 
 #include <cstdint>

@@ -2,8 +2,7 @@
 // 16 elements: as many vectors as it takes.
 #pragma once
 
-#include <cstring>
-
+#include "kernels/math/lanes.h"
 #include "kernels/norm/norm.h"
 
 namespace mpq::kernels {
@@ -40,19 +39,17 @@ struct Group {
     if (n < kSize)
       for (uint32_t i = 0; i < n; ++i) p[i] = whole[i];
   }
-  void store_codes(uint8_t* p, uint32_t n) const {
+  void store_codes(uint8_t* p, uint32_t n, float lo, float hi) const {
     uint8_t whole[kSize];
     uint8_t* to = n < kSize ? whole : p;
-    for (uint32_t i = 0; i < kVectors; ++i) L::store_codes(to + i * L::kWidth, v[i]);
+    for (uint32_t i = 0; i < kVectors; ++i) store_clamped<L>(to + i * L::kWidth, v[i], lo, hi);
     if (n < kSize)
       for (uint32_t i = 0; i < n; ++i) p[i] = whole[i];
   }
   float sum() const {
     float lane[kSize];
     for (uint32_t i = 0; i < kVectors; ++i) L::store(lane + i * L::kWidth, v[i]);
-    for (uint32_t half = kSize / 2; half > 0; half /= 2)
-      for (uint32_t i = 0; i < half; ++i) lane[i] += lane[i + half];
-    return lane[0];
+    return fold_lanes(lane);
   }
 };
 
@@ -95,15 +92,12 @@ static void layer_norm_row(const LayerNormArgs& a, uint32_t token) {
       d.v[j] = L::fma(L::mul(d.v[j], L::set(scale)), gamma.v[j], beta.v[j]);
     d.store(y + i, count(i));
     if (a.second.data == nullptr) continue;
-    for (uint32_t j = 0; j < G::kVectors; ++j) {
+    for (uint32_t j = 0; j < G::kVectors; ++j)
       d.v[j] = L::fma(d.v[j], L::set(a.second_scale), L::set(a.second_bias));
-      d.v[j] = L::max(d.v[j], L::set(static_cast<float>(a.second_lo)));
-      d.v[j] = L::min(d.v[j], L::set(static_cast<float>(a.second_hi)));
-    }
     const uint32_t cb = a.second.cb;  // 16 or more when there is a whole group
     d.store_codes(a.second.data + static_cast<ptrdiff_t>(i / cb) * a.second.plane +
                       static_cast<ptrdiff_t>(token) * a.second.image + i % cb,
-                  count(i));
+                  count(i), static_cast<float>(a.second_lo), static_cast<float>(a.second_hi));
   }
 }
 

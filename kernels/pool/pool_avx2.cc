@@ -2,6 +2,8 @@
 
 #include <immintrin.h>
 
+#include "kernels/math/lanes.h"
+#include "kernels/math/lanes_avx2.h"
 #include "kernels/pool/rows.h"
 
 namespace mpq::kernels {
@@ -49,8 +51,8 @@ __m256 average(const PoolArgs& a, const PoolUnit& at, PoolSpan rows, PoolSpan co
 void run_average(const PoolArgs& a, const WorkRange& range) {
   const PoolShape& s = a.shape;
   const uint32_t cb = a.x.cb;
-  const __m256 lo = _mm256_set1_ps(static_cast<float>(a.lo));
-  const __m256 hi = _mm256_set1_ps(static_cast<float>(a.hi));
+  const auto lo = static_cast<float>(a.lo);
+  const auto hi = static_cast<float>(a.hi);
   for (uint32_t unit = range.begin; unit < range.end; ++unit) {
     const PoolUnit at = pool_unit(s, cb, unit);
     const PoolSpan rows = pool_rows(s, at.y);
@@ -65,11 +67,8 @@ void run_average(const PoolArgs& a, const WorkRange& range) {
           for (uint32_t i = 0; i < 8 && c + i < s.c; ++i)
             a.dense[((size_t{at.n} * s.c + c + i) * s.oh + at.y) * s.ow + x] = values[i];
         } else {
-          const __m256i code = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v, lo), hi));
-          const __m128i words =
-              _mm_packus_epi32(_mm256_castsi256_si128(code), _mm256_extracti128_si256(code, 1));
           uint8_t* y = pool_pixel(a.y, at.n, at.block, at.y, x) + channel;
-          _mm_storel_epi64(reinterpret_cast<__m128i*>(y), _mm_packus_epi16(words, words));
+          store_clamped<Avx2Lanes>(y, v, lo, hi);
         }
       }
     }

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/math/lanes.h"
+
 namespace mpq::kernels {
 namespace {
 
@@ -13,9 +15,7 @@ void add_row(float* y, const float* row, uint32_t width) {
 float length(const float* y, uint32_t width) {
   float lane[16] = {};
   for (uint32_t i = 0; i < width; ++i) lane[i % 16] = std::fmaf(y[i], y[i], lane[i % 16]);
-  for (uint32_t half = 8; half > 0; half /= 2)
-    for (uint32_t i = 0; i < half; ++i) lane[i] += lane[i + half];
-  return std::sqrt(lane[0]);
+  return std::sqrt(fold_lanes(lane));
 }
 
 }  // namespace

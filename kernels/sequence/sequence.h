@@ -39,7 +39,7 @@ struct SequencePoolArgs {
 };
 
 //   mean: (x_0 + x_1 + ...) / float(n), in order, from +0
-//   normalised: y / max(sqrt(sum16 of y with lanes fma(y, y, lane)), 1e-12); sum16: norm/norm.h
+//   normalised: y / max(sqrt(sum16 of y with lanes fma(y, y, lane)), 1e-12); sum16: math/lanes.h
 // A unit is a sequence.
 void pool_sequences(const SequencePoolArgs&, const WorkRange&);
 
