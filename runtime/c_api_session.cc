@@ -96,7 +96,8 @@ Checked check_output(const Session& session, size_t index) {
 Checked check_writable(const Session& session, size_t index) {
   MPQ_CHECK(check_input(session, index));
   const format::Model& graph = session.model().graph();
-  if (embedding_of(graph) == nullptr || graph.tensors[graph.inputs[index]].dtype != DType::kS32)
+  if (format::embedding_of(graph) == nullptr ||
+      graph.tensors[graph.inputs[index]].dtype != DType::kS32)
     return Ok{};
   return Error{Status::kUnsupported, "input " + std::to_string(index) + " (" +
                                          graph.tensors[graph.inputs[index]].name +

@@ -117,12 +117,12 @@ Checked Planner::plan_dims() {
   plan_.live = {options_.batch, options_.batch};
   if (model_.sequence_length != 0)
     plan_.starts = std::make_unique<uint32_t[]>(size_t{options_.batch} + 1);
-  const std::vector<Rows> rows = rows_of(model_);
+  const std::vector<bool> pooled = format::pooled_tensors(model_);
   for (format::TensorId id = 0; id < model_.tensors.size(); ++id) {
     if (model_.tensors[id].is_constant()) continue;
-    plan_.tensors[id].rows = rows[id];
-    MPQ_TRY(plan_.tensors[id].dims,
-            dims_of(model_, id, Live{options_.tokens, options_.batch}.rows(rows[id])));
+    TensorPlan& t = plan_.tensors[id];
+    t.rows = plan_.starts != nullptr && !pooled[id] ? Rows::kTokens : Rows::kSequences;
+    MPQ_TRY(t.dims, dims_of(model_, id, Live{options_.tokens, options_.batch}.rows(t.rows)));
   }
   return Ok{};
 }
@@ -242,6 +242,7 @@ void Planner::add_weights(WeightsRequest request) {
 }
 
 void Planner::on_resize(std::function<uint32_t(const Live&)> resize, Work work) {
+  if (plan_.starts == nullptr) return;
   Step& s = step();
   if (work.unit_bytes == 0) work.unit_bytes = s.activation_bytes;
   const uint32_t all_rows = options_.tokens;
@@ -254,7 +255,6 @@ void Planner::on_resize(std::function<uint32_t(const Live&)> resize, Work work) 
     part.unit_bytes = work.unit_bytes * live.tokens / all_rows;
     split_work(part, threads, &to.parts);
   };
-  s.resize(s, {options_.tokens, options_.batch});
 }
 
 }  // namespace mpq::runtime

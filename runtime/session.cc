@@ -85,7 +85,7 @@ Checked Session::allocate() {
 Checked Session::set_sequences(const int32_t* ids, const int32_t* types, const uint32_t* lengths,
                                size_t count) {
   const format::Model& graph = model_->graph();
-  const format::Node* embedding = embedding_of(graph);
+  const format::Node* embedding = format::embedding_of(graph);
   if (embedding == nullptr)
     return Error{Status::kUnsupported, "the model takes no sequences of tokens"};
   const auto limit = [](const std::string& what, uint64_t number, uint64_t most) {
@@ -101,20 +101,19 @@ Checked Session::set_sequences(const int32_t* ids, const int32_t* types, const u
     tokens += lengths[i];
   }
   if (tokens > options_.tokens) return limit("tokens of all sequences", tokens, options_.tokens);
-  const auto rows = [&](size_t input) { return graph.tensors[embedding->inputs[input]].shape[0]; };
-  const bool has_types = embedding->inputs.size() > format::kTypeRows &&
-                         embedding->inputs[format::kTypes] != format::kNoTensor;
+  const bool has_types = embedding->inputs[format::kTypes] != format::kNoTensor;
   if (types != nullptr && !has_types)
     return Error{Status::kInvalidArgument, "types given, the model has none"};
+  const auto check = [&](const char* what, uint64_t token, int32_t value, size_t table) -> Checked {
+    const int64_t rows = graph.tensors[embedding->inputs[table]].shape[0];
+    if (value >= 0 && value < rows) return Ok{};
+    return Error{Status::kInvalidArgument, "token " + std::to_string(token) + ": " + what + " " +
+                                               std::to_string(value) + " of " +
+                                               std::to_string(rows)};
+  };
   for (uint64_t i = 0; i < tokens; ++i) {
-    if (ids[i] < 0 || ids[i] >= rows(format::kWords))
-      return Error{Status::kInvalidArgument, "token " + std::to_string(i) + ": id " +
-                                                 std::to_string(ids[i]) + " of " +
-                                                 std::to_string(rows(format::kWords))};
-    if (types != nullptr && (types[i] < 0 || types[i] >= rows(format::kTypeRows)))
-      return Error{Status::kInvalidArgument, "token " + std::to_string(i) + ": type " +
-                                                 std::to_string(types[i]) + " of " +
-                                                 std::to_string(rows(format::kTypeRows))};
+    MPQ_CHECK(check("id", i, ids[i], format::kWords));
+    if (types != nullptr) MPQ_CHECK(check("type", i, types[i], format::kTypeRows));
   }
   const auto buffer = [&](size_t input) {
     return plan_.buffer(memory_.data(), embedding->inputs[input], Form::kCanonical);

@@ -23,19 +23,12 @@ Checked plan_add(Planner& planner, uint32_t node) {
   args.bias = a.bias;
   args.lo = a.lo;
   args.hi = a.hi;
-  if (n.outputs.size() > 1 && n.outputs[1] != format::kNoTensor) {
-    planner.write(n.outputs[1], &args.second);
-    args.second_scale = a.second_scale;
-    args.second_bias = a.second_bias;
-    args.second_lo = a.second_lo;
-    args.second_hi = a.second_hi;
-  }
+  write_second(planner, n, a, &args);
   split_range(planner, kernels::add_units(args.shape, args.a.cb));
-  if (planner.model().sequence_length != 0)
-    planner.on_resize([&args, rows = planner.rows(x)](const Live& live) {
-      args.shape.n = live.rows(rows);
-      return kernels::add_units(args.shape, args.a.cb);
-    });
+  planner.on_resize([&args, rows = planner.rows(x)](const Live& live) {
+    args.shape.n = live.rows(rows);
+    return kernels::add_units(args.shape, args.a.cb);
+  });
   return Ok{};
 }
 

@@ -33,7 +33,7 @@ Checked plan_attention(Planner& planner, uint32_t node) {
   args.max_length = planner.model().sequence_length;
   args.score_scale = planner.constant<float>(n, format::kScoreScale);
   args.value_scale = planner.constant<float>(n, format::kValueScale);
-  if (planner.has_input(n, format::kRelativeBias))
+  if (format::operand(n.inputs, format::kRelativeBias) != format::kNoTensor)
     args.relative_bias = planner.constant<float>(n, format::kRelativeBias);
   args.out_bias = a.out_bias;
   args.lo = a.lo;

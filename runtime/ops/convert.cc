@@ -77,11 +77,10 @@ Checked Planner::prepare_read(format::TensorId id, Form form) {
       read(id, Form::kCanonical, &step.codes.dense);
       write(id, &step.codes.planes);
     }
-    if (model_.sequence_length != 0)
-      on_resize([&step, rows = t.rows](const Live& live) {
-        step.codes.shape.n = live.rows(rows);
-        return 1U;
-      });
+    on_resize([&step, rows = t.rows](const Live& live) {
+      step.codes.shape.n = live.rows(rows);
+      return 1U;
+    });
     Step& s = plan_.steps.back();
     s.name = tensor(id).name;
     s.op = "convert";

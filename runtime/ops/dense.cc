@@ -11,6 +11,7 @@
 namespace mpq::runtime {
 namespace {
 
+using format::operand;
 using format::TensorId;
 using kernels::ConvKernel;
 using kernels::ConvShape;
@@ -31,10 +32,6 @@ void run_dense(const void* args, const kernels::ConvPart& part,
   step.kernel->run(step.args, part, context);
 }
 
-TensorId input(const format::Node& node, size_t i) {
-  return i < node.inputs.size() ? node.inputs[i] : format::kNoTensor;
-}
-
 Elem weight_elem(DType type) {
   return bits_of(type) == 8 ? Elem::s8 : bits_of(type) == 4 ? Elem::s4 : Elem::s2;
 }
@@ -48,8 +45,8 @@ Elem output_elem(DType type) {
 // pixels.
 void flatten(const Planner& planner, const format::Node& node, ConvShape* shape) {
   if (shape->r * shape->s * shape->stride_h * shape->stride_w != 1) return;
-  for (const TensorId id : {node.inputs[0], node.outputs[0], input(node, format::kResidual),
-                            node.outputs.size() > 1 ? node.outputs[1] : format::kNoTensor})
+  for (const TensorId id : {node.inputs[0], node.outputs[0],
+                            operand(node.inputs, format::kResidual), operand(node.outputs, 1)})
     if (id != format::kNoTensor && !planner.halo(id).empty()) return;
   const uint64_t pixels = uint64_t{shape->oh} * shape->ow;
   if (pixels > std::numeric_limits<int32_t>::max()) return;
@@ -65,8 +62,9 @@ struct Arrays {
   TensorId tensors[kCount];  // multiplier, bias, acc_bias, residual_factor
   size_t stride = 0;         // bytes from one to the next
   explicit Arrays(const format::Node& node, uint32_t channels)
-      : tensors{input(node, format::kMultiplier), input(node, format::kBias),
-                input(node, format::kAccBias), input(node, format::kResidualFactor)},
+      : tensors{operand(node.inputs, format::kMultiplier), operand(node.inputs, format::kBias),
+                operand(node.inputs, format::kAccBias),
+                operand(node.inputs, format::kResidualFactor)},
         stride((size_t{channels} + 63) / 64 * 64 * sizeof(float)) {}
   size_t bytes() const { return kCount * stride; }
 };
@@ -129,7 +127,8 @@ WeightsRequest weights_request(uint32_t node, const format::Node& n, const forma
 Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const format::Requant& requant,
                    ptrdiff_t shift) {
   const format::Node& n = planner.model().nodes[node];
-  const TensorId x = n.inputs[format::kX], y = n.outputs[0], residual = input(n, format::kResidual);
+  const TensorId x = n.inputs[format::kX], y = n.outputs[0],
+                 residual = operand(n.inputs, format::kResidual);
   const format::Tensor& weights = planner.tensor(n.inputs[format::kWeights]);
   MPQ_CHECK(planner.prepare_read(x, Form::kPlanes));
   if (residual != format::kNoTensor) MPQ_CHECK(planner.prepare_read(residual, Form::kPlanes));
@@ -161,13 +160,7 @@ Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const forma
     e.residual_scale = requant.residual_scale;
     e.residual_shift = requant.residual_shift;
   }
-  if (n.outputs.size() > 1 && n.outputs[1] != format::kNoTensor) {
-    planner.write(n.outputs[1], &e.second);
-    e.second_scale = requant.second_scale;
-    e.second_bias = requant.second_bias;
-    e.second_lo = requant.second_lo;
-    e.second_hi = requant.second_hi;
-  }
+  write_second(planner, n, requant, &e);
   planner.add_weights(weights_request(node, n, weights, shape, cb, &step));
 
   Step& s = planner.step();
@@ -179,15 +172,14 @@ Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const forma
                .panel_bytes = s.weight_bytes};
   kernel.units(shape, &work.units, &work.panels);
   s.parts = split_work(work, planner.options().threads);
-  if (planner.model().sequence_length != 0)
-    planner.on_resize(
-        [&step, rows = planner.rows(x)](const Live& live) {
-          step.args.shape.ow = live.rows(rows);
-          uint32_t units = 0, panels = 0;
-          step.kernel->units(step.args.shape, &units, &panels);
-          return units;
-        },
-        work);
+  planner.on_resize(
+      [&step, rows = planner.rows(x)](const Live& live) {
+        step.args.shape.ow = live.rows(rows);
+        uint32_t units = 0, panels = 0;
+        step.kernel->units(step.args.shape, &units, &panels);
+        return units;
+      },
+      work);
   return Ok{};
 }
 

@@ -6,15 +6,11 @@ namespace mpq::runtime {
 Checked plan_embedding(Planner& planner, uint32_t node) {
   const format::Node& n = planner.model().nodes[node];
   const auto& a = std::get<format::EmbeddingAttrs>(n.attrs);
-  struct {
-    const char* name = "embedding_f32_ref";
-    kernels::IsaMask isa = kernels::kIsaScalar;
-    void (*run)(const kernels::EmbeddingArgs&, const kernels::WorkRange&) = kernels::embed;
-  } kernel;
-  auto& args = add_range_step<kernels::EmbeddingArgs>(planner, node, kernel);
+  auto& args = add_range_step<kernels::EmbeddingArgs>(planner, node, "embedding_f32_ref",
+                                                      kernels::kIsaScalar, kernels::embed);
   const format::Tensor& words = planner.tensor(n.inputs[format::kWords]);
   planner.read(n.inputs[format::kIds], Form::kCanonical, &args.ids);
-  if (planner.has_input(n, format::kTypes)) {
+  if (n.inputs[format::kTypes] != format::kNoTensor) {
     planner.read(n.inputs[format::kTypes], Form::kCanonical, &args.types);
     args.type_rows = planner.constant<float>(n, format::kTypeRows);
   }
@@ -29,10 +25,7 @@ Checked plan_embedding(Planner& planner, uint32_t node) {
   args.width = planner.dims(n.outputs[0]).c;
   args.starts = planner.starts();
   planner.write(n.outputs[0], Form::kDense, &args.y);
-  planner.on_resize([&args](const Live& live) {
-    args.sequences = live.sequences;
-    return live.sequences;
-  });
+  planner.on_resize([&args](const Live& live) { return args.sequences = live.sequences; });
   return Ok{};
 }
 

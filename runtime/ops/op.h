@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "format/model.h"
+#include "format/signature.h"
 #include "format/status.h"
 #include "runtime/plan.h"
 #include "runtime/split.h"
@@ -30,9 +31,6 @@ class Planner {
   Rows rows(format::TensorId id) const { return plan_.tensors[id].rows; }
   // Where sequences begin, as kernels want it; filled for each run.
   const uint32_t* starts() const { return plan_.starts.get(); }
-  bool has_input(const format::Node& n, size_t i) const {
-    return i < n.inputs.size() && n.inputs[i] != format::kNoTensor;
-  }
   // The values of a constant input; borrowed from the model.
   template <typename T>
   const T* constant(const format::Node& n, size_t i) const {
@@ -61,9 +59,9 @@ class Planner {
 
   void add_weights(WeightsRequest request);
 
-  // The step in progress can run on fewer rows than it was planned for: `resize` tells its
-  // arguments and returns the units of work. Cuts the work into parts, now and then. `work` is of
-  // all rows.
+  // The step in progress of a sequence model can run on fewer rows than it was planned for:
+  // `resize` tells its arguments and returns the units of work, which are then cut into parts.
+  // `work` is of all rows. In other models nothing ever changes, and this does nothing.
   void on_resize(std::function<uint32_t(const Live&)> resize, Work work = {});
 
  private:
@@ -79,6 +77,19 @@ class Planner {
   Plan plan_;
   std::vector<Lifetime> lifetimes_;  // of buffers
 };
+
+// The second output of a node, if there is one: codes of the value that the first is made from. Its
+// fields have the same names in the attributes of operators and in the arguments of kernels.
+template <typename Attrs, typename Args>
+void write_second(Planner& planner, const format::Node& node, const Attrs& attrs, Args* args) {
+  const format::TensorId id = format::operand(node.outputs, 1);
+  if (id == format::kNoTensor) return;
+  planner.write(id, &args->second);
+  args->second_scale = attrs.second_scale;
+  args->second_bias = attrs.second_bias;
+  args->second_lo = attrs.second_lo;
+  args->second_hi = attrs.second_hi;
+}
 
 struct OpDef {
   format::OpCode code;

@@ -23,11 +23,10 @@ Checked plan_quantize(Planner& planner, uint32_t node) {
   planner.read(x, Form::kCanonical, &step.x);
   planner.write(y, &step.y);
   split_range(planner, kernels::codes_units(step.shape, step.y.cb));
-  if (planner.model().sequence_length != 0)
-    planner.on_resize([&step, rows = planner.rows(x)](const Live& live) {
-      step.shape.n = live.rows(rows);
-      return kernels::codes_units(step.shape, step.y.cb);
-    });
+  planner.on_resize([&step, rows = planner.rows(x)](const Live& live) {
+    step.shape.n = live.rows(rows);
+    return kernels::codes_units(step.shape, step.y.cb);
+  });
   return Ok{};
 }
 

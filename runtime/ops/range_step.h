@@ -18,11 +18,17 @@ void run_range(const void* args, const kernels::ConvPart& part, const kernels::K
   step.run(step.args, {part.unit_begin, part.unit_end});
 }
 
+template <typename Args>
+Args& add_range_step(Planner& planner, uint32_t node, const char* kernel, kernels::IsaMask isa,
+                     void (*run)(const Args&, const kernels::WorkRange&)) {
+  auto& step = planner.add_step<RangeStep<Args>>(node, kernel, isa, run_range<Args>);
+  step.run = run;
+  return step.args;
+}
+// A row of a family.
 template <typename Args, typename Kernel>
 Args& add_range_step(Planner& planner, uint32_t node, const Kernel& kernel) {
-  auto& step = planner.add_step<RangeStep<Args>>(node, kernel.name, kernel.isa, run_range<Args>);
-  step.run = kernel.run;
-  return step.args;
+  return add_range_step<Args>(planner, node, kernel.name, kernel.isa, kernel.run);
 }
 
 // Cuts the step in progress into parts, by the bytes it reads and writes.

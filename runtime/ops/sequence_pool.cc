@@ -6,14 +6,9 @@ namespace mpq::runtime {
 Checked plan_sequence_pool(Planner& planner, uint32_t node) {
   const format::Node& n = planner.model().nodes[node];
   const auto& a = std::get<format::SequencePoolAttrs>(n.attrs);
-  struct {
-    const char* name = "sequence_pool_f32_ref";
-    kernels::IsaMask isa = kernels::kIsaScalar;
-    void (*run)(const kernels::SequencePoolArgs&,
-                const kernels::WorkRange&) = kernels::pool_sequences;
-  } kernel;
   MPQ_CHECK(planner.prepare_read(n.inputs[0], Form::kCanonical));
-  auto& args = add_range_step<kernels::SequencePoolArgs>(planner, node, kernel);
+  auto& args = add_range_step<kernels::SequencePoolArgs>(
+      planner, node, "sequence_pool_f32_ref", kernels::kIsaScalar, kernels::pool_sequences);
   planner.read(n.inputs[0], Form::kCanonical, &args.x);
   args.starts = planner.starts();
   args.width = planner.dims(n.outputs[0]).c;
