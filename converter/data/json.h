@@ -4,7 +4,9 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "converter/data/read_file.h"
 #include "format/status.h"
 
 namespace mpq::data {
@@ -21,6 +23,14 @@ inline Result<Json> parse_json(std::string_view text) {
   Json json = Json::parse(text, watch, false);
   if (deep) return Error{Status::kLimit, "JSON is nested deeper than " + std::to_string(kMaxDepth)};
   if (json.is_discarded()) return Error{Status::kCorrupt, "no valid JSON"};
+  return json;
+}
+
+// The same of a file; errors name it.
+inline Result<Json> read_json(const std::string& path, uint64_t max_bytes) {
+  MPQ_TRY(const std::vector<std::byte> bytes, read_file(path, max_bytes));
+  auto json = parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  if (!json.ok()) return Error{json.error().code, path + ": " + json.error().message};
   return json;
 }
 

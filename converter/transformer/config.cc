@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "converter/data/json.h"
-#include "converter/data/read_file.h"
 
 namespace mpq::convert::transformer {
 namespace {
@@ -210,8 +209,8 @@ Result<EncoderConfig> parse_config(std::string_view json) {
 Result<EncoderConfig> read_config(const std::string& folder) {
   constexpr uint64_t kMaxBytes = uint64_t{1} << 20;
   const std::string path = folder + "/config.json";
-  MPQ_TRY(const std::vector<std::byte> bytes, data::read_file(path, kMaxBytes));
-  auto config = parse_config({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  MPQ_TRY(const Json json, data::read_json(path, kMaxBytes));
+  auto config = parse_fields(json);
   if (!config.ok()) return Error{config.error().code, path + ": " + config.error().message};
   return config;
 }

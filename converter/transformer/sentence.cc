@@ -5,7 +5,6 @@
 #include <filesystem>
 
 #include "converter/data/json.h"
-#include "converter/data/read_file.h"
 
 namespace mpq::convert::transformer {
 namespace {
@@ -13,6 +12,8 @@ namespace {
 using data::Json;
 using data::member;
 using data::shown;
+
+constexpr uint64_t kMaxBytes = uint64_t{1} << 20;  // of a file of settings
 
 // "sentence_transformers.models.Pooling" -> "Pooling"
 std::string class_of(const Json& module) {
@@ -22,14 +23,6 @@ std::string class_of(const Json& module) {
   return text.substr(text.rfind('.') + 1);
 }
 
-Result<Json> read_json(const std::string& path) {
-  constexpr uint64_t kMaxBytes = uint64_t{1} << 20;
-  MPQ_TRY(const std::vector<std::byte> bytes, data::read_file(path, kMaxBytes));
-  auto json = data::parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  if (!json.ok()) return Error{json.error().code, path + ": " + json.error().message};
-  return json;
-}
-
 Error unsupported_pooling(const std::string& path, const std::string& key, const Json& value) {
   return {Status::kUnsupported,
           path + ": " + key + " " + shown(value) +
@@ -37,7 +30,7 @@ Error unsupported_pooling(const std::string& path, const std::string& key, const
 }
 
 Result<Pooling> read_pooling(const std::string& path, const EncoderConfig& config) {
-  MPQ_TRY(const Json json, read_json(path));
+  MPQ_TRY(const Json json, data::read_json(path, kMaxBytes));
   if (!json.is_object()) return Error{Status::kCorrupt, path + ": is no JSON object"};
   const Json& width = member(json, "word_embedding_dimension");
   if (width != config.hidden)
@@ -68,7 +61,7 @@ bool is_plain_name(const std::string& name) {
 
 Result<SentenceConfig> read_modules(const std::string& folder, const std::string& path,
                                     const EncoderConfig& config) {
-  MPQ_TRY(const Json modules, read_json(path));
+  MPQ_TRY(const Json modules, data::read_json(path, kMaxBytes));
   if (!modules.is_array()) return Error{Status::kCorrupt, path + ": is no JSON list"};
   constexpr const char* kOrder[] = {"Transformer", "Pooling", "Normalize"};
   SentenceConfig sentence;
@@ -109,7 +102,7 @@ Result<SentenceConfig> read_sentence_config(const std::string& folder,
   sentence.max_tokens = config.max_tokens();
   const std::string limits = folder + "/sentence_bert_config.json";
   if (!std::filesystem::exists(limits, ignored)) return sentence;
-  MPQ_TRY(const Json json, read_json(limits));
+  MPQ_TRY(const Json json, data::read_json(limits, kMaxBytes));
   const Json& tokens = member(json, "max_seq_length");
   if (tokens.is_null()) return sentence;
   if (!tokens.is_number_unsigned() || tokens < 3)
