@@ -151,20 +151,6 @@ void avg_pool(AvgPool op, const Extent& x, const Extent& y, const float* in, flo
       });
 }
 
-// The weights that the node means: codes * scale when it has integer weights.
-std::vector<float> real_weights(const Graph& graph, const Node& node) {
-  const Value& weights = graph.values[node.inputs[1]];
-  if (!node.weight_quant) return weights.data;
-  const WeightQuant& quant = *node.weight_quant;
-  const size_t per_channel = quant.codes.size() / static_cast<size_t>(weights.shape[0]);
-  std::vector<float> real(quant.codes.size());
-  for (size_t i = 0; i < real.size(); ++i) {
-    const size_t channel = quant.spec.scale.size() == 1 ? 0 : i / per_channel;
-    real[i] = static_cast<float>(quant.codes[i]) * quant.spec.scale[channel];
-  }
-  return real;
-}
-
 }  // namespace
 
 struct Evaluator::Impl {
@@ -200,11 +186,6 @@ bool is_elementwise(const Op& op) {
   return std::holds_alternative<Relu>(op) || std::holds_alternative<Clip>(op) ||
          std::holds_alternative<Add>(op) || std::holds_alternative<FakeQuant>(op) ||
          std::holds_alternative<BatchNorm>(op);
-}
-
-std::vector<ValueId> activations(const Node& node) {
-  if (std::holds_alternative<Add>(node.op)) return node.inputs;
-  return {node.inputs[0]};
 }
 
 }  // namespace
@@ -378,8 +359,10 @@ struct LoopOf {
       fake_quant(op.spec, in[0], out, e.elements());
     };
   }
-  Run operator()(const Conv&) const { return {}; }
-  Run operator()(const Linear&) const { return {}; }
+  template <typename Other>  // a primitive's, or of sequences: prepare() has refused those
+  Run operator()(const Other&) const {
+    return {};
+  }
 };
 
 }  // namespace
@@ -392,6 +375,8 @@ void Evaluator::Impl::prepare_step(Step* step) {
 
 Checked Evaluator::Impl::prepare() {
   MPQ_CHECK(check(graph));
+  if (graph.sequence_length != 0)
+    return Error{Status::kUnsupported, "sequences are evaluated by evaluate_sequences"};
   if (graph.inputs.size() != 1)
     return Error{Status::kUnsupported, "evaluation needs exactly one graph input"};
   if (batch == 0) return Error{Status::kInvalidArgument, "the batch is 0"};

@@ -10,15 +10,20 @@ namespace {
 struct OpInfo {
   const char* name;
   size_t min_inputs, max_inputs;
+  size_t activations = 1;  // leading inputs that are no parameters
+  size_t optional = 0;     // an input that may be absent, besides those behind min_inputs
 };
 
 // In the order of the Op variant.
 constexpr OpInfo kOps[] = {
-    {"conv", 2, 3},    {"linear", 2, 3},     {"batch_norm", 5, 5}, {"relu", 1, 1},
-    {"clip", 1, 1},    {"add", 2, 2},        {"max_pool", 1, 1},   {"avg_pool", 1, 1},
-    {"flatten", 1, 1}, {"fake_quant", 1, 1},
+    {"conv", 2, 3},    {"linear", 2, 3},     {"batch_norm", 5, 5},      {"relu", 1, 1},
+    {"clip", 1, 1},    {"add", 2, 2, 2},     {"max_pool", 1, 1},        {"avg_pool", 1, 1},
+    {"flatten", 1, 1}, {"fake_quant", 1, 1}, {"embedding", 4, 5, 2, 1}, {"layer_norm", 3, 3},
+    {"gelu", 1, 1},    {"tanh", 1, 1},       {"attention", 3, 4, 3},    {"sequence_pool", 1, 1},
 };
 static_assert(std::size(kOps) == std::variant_size_v<Op>, "one row per operator");
+
+const OpInfo& info_of(const Node& node) { return kOps[node.op.index()]; }
 
 Error fail(const Node& node, const std::string& what) {
   return Error{Status::kInvalidArgument,
@@ -121,7 +126,57 @@ struct ShapeOf {
   Result<Shape> operator()(const Relu&) const { return in(0); }
   Result<Shape> operator()(const Clip&) const { return in(0); }
   Result<Shape> operator()(const FakeQuant&) const { return in(0); }
+
+  Result<Shape> operator()(const Embedding& op) const {
+    for (const size_t i : {2, 3}) MPQ_CHECK(rank(i, 2));
+    const Shape &words = in(2), &positions = in(3);
+    for (const size_t i : {0, 1})
+      if (has(i) && in(i) != Shape{1})
+        return fail(node, "input " + std::to_string(i) + " has shape " + to_string(in(i)) +
+                              ", expected (1), an index a token");
+    if (has(1) != has(4)) return fail(node, "token types and their rows come together");
+    if (positions[1] != words[1] || (has(4) && (in(4).size() != 2 || in(4)[1] != words[1])))
+      return fail(node, "words " + to_string(words) + ", positions " + to_string(positions) +
+                            (has(4) ? ", types " + to_string(in(4)) : "") +
+                            ": rows of different width");
+    if (positions[0] < int64_t{op.first_position} + graph.sequence_length)
+      return fail(node, std::to_string(positions[0]) + " positions, sequences of " +
+                            std::to_string(graph.sequence_length) + " tokens from position " +
+                            std::to_string(op.first_position));
+    return Shape{1, words[1]};
+  }
+  Result<Shape> operator()(const LayerNorm& op) const {
+    MPQ_CHECK(rank(0, 2));
+    for (const size_t i : {1, 2}) MPQ_CHECK(per_channel(i, in(0)[1]));
+    if (!(op.epsilon >= 0.0F)) return fail(node, "epsilon is negative");
+    return in(0);
+  }
+  Result<Shape> operator()(const Gelu&) const { return in(0); }
+  Result<Shape> operator()(const Tanh&) const { return in(0); }
+  Result<Shape> operator()(const Attention& op) const {
+    MPQ_CHECK(rank(0, 2));
+    if (in(1) != in(0) || in(2) != in(0))
+      return fail(node, "shapes " + to_string(in(0)) + ", " + to_string(in(1)) + ", " +
+                            to_string(in(2)) + " of query, key, value differ");
+    if (op.heads == 0 || in(0)[1] % op.heads != 0)
+      return fail(node, std::to_string(op.heads) + " heads do not divide " +
+                            std::to_string(in(0)[1]) + " columns");
+    const Shape bias{op.heads, 2 * int64_t{graph.sequence_length} - 1};
+    if (has(3) && in(3) != bias)
+      return fail(node,
+                  "relative bias has shape " + to_string(in(3)) + ", expected " + to_string(bias));
+    return in(0);
+  }
+  Result<Shape> operator()(const SequencePool&) const {
+    MPQ_CHECK(rank(0, 2));
+    return in(0);
+  }
 };
+
+bool is_sequence_op(const Op& op) {
+  return std::holds_alternative<Embedding>(op) || std::holds_alternative<Attention>(op) ||
+         std::holds_alternative<SequencePool>(op);
+}
 
 Checked check_spec(const Node& node, const QuantSpec& spec, size_t channels) {
   if (spec.bits != 8 && spec.bits != 4 && spec.bits != 2)
@@ -142,11 +197,19 @@ Checked check_spec(const Node& node, const QuantSpec& spec, size_t channels) {
   return Ok{};
 }
 
+// One scale, or a scale for each of equal parts of a row.
+Checked check_fake_quant(const Node& node, const QuantSpec& spec, const Shape& shape) {
+  const size_t parts = spec.scale.size();
+  if (parts > 1 && (shape.size() != 2 || shape[1] % static_cast<int64_t>(parts) != 0))
+    return fail(node, std::to_string(parts) + " scales for shape " + to_string(shape));
+  return check_spec(node, spec, parts);
+}
+
 Checked check_weight_quant(const Graph& graph, const Node& node) {
   if (!node.weight_quant) return Ok{};
-  if (!std::holds_alternative<Conv>(node.op) && !std::holds_alternative<Linear>(node.op))
-    return fail(node, "only conv and linear have weight codes");
-  const Value& weights = graph.values[node.inputs[1]];
+  if (weights_input(node) == 0)
+    return fail(node, "only conv, linear and embedding have weight codes");
+  const Value& weights = graph.values[node.inputs[weights_input(node)]];
   const WeightQuant& quant = *node.weight_quant;
   MPQ_CHECK(check_spec(node, quant.spec, static_cast<size_t>(weights.shape[0])));
   if (!quant.spec.is_signed || quant.spec.zero_point != 0)
@@ -189,6 +252,31 @@ std::vector<uint32_t> consumers(const Graph& graph, ValueId value) {
       result.push_back(static_cast<uint32_t>(i));
   }
   return result;
+}
+
+std::vector<ValueId> activations(const Node& node) {
+  std::vector<ValueId> result;
+  for (size_t i = 0; i < std::min(info_of(node).activations, node.inputs.size()); ++i)
+    if (node.inputs[i] != kNoValue) result.push_back(node.inputs[i]);
+  return result;
+}
+
+size_t weights_input(const Node& node) {
+  if (std::holds_alternative<Embedding>(node.op)) return 2;
+  return std::holds_alternative<Conv>(node.op) || std::holds_alternative<Linear>(node.op) ? 1 : 0;
+}
+
+std::vector<float> real_weights(const Graph& graph, const Node& node) {
+  const Value& weights = graph.values[node.inputs[weights_input(node)]];
+  if (!node.weight_quant) return weights.data;
+  const WeightQuant& quant = *node.weight_quant;
+  const size_t per_channel = quant.codes.size() / static_cast<size_t>(weights.shape[0]);
+  std::vector<float> real(quant.codes.size());
+  for (size_t i = 0; i < real.size(); ++i) {
+    const size_t channel = quant.spec.scale.size() == 1 ? 0 : i / per_channel;
+    real[i] = static_cast<float>(quant.codes[i]) * quant.spec.scale[channel];
+  }
+  return real;
 }
 
 const char* op_name(const Op& op) { return kOps[op.index()].name; }
@@ -240,7 +328,7 @@ Checked check(const Graph& graph) {
   }
   std::set<std::string> names;
   for (const Node& node : graph.nodes) {
-    const OpInfo& info = kOps[node.op.index()];
+    const OpInfo& info = info_of(node);
     if (node.name.empty() || !names.insert(node.name).second)
       return fail(node, "the name is empty or used twice");
     if (node.inputs.size() < info.min_inputs || node.inputs.size() > info.max_inputs)
@@ -249,21 +337,22 @@ Checked check(const Graph& graph) {
                             std::to_string(info.max_inputs));
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const ValueId id = node.inputs[i];
-      if (id == kNoValue && i >= info.min_inputs) continue;
+      if (id == kNoValue && (i >= info.min_inputs || (i > 0 && i == info.optional))) continue;
       if (!known(id) || !defined[id])
         return fail(node, "input " + std::to_string(i) + " is not defined before");
-      const bool parameter = i > 0 && !std::holds_alternative<Add>(node.op);
-      if (parameter && !graph.values[id].is_constant)
+      if (i >= info.activations && !graph.values[id].is_constant)
         return fail(node, "input " + std::to_string(i) + " must be a constant");
     }
     if (!known(node.output) || defined[node.output])
       return fail(node, "the output has another producer");
+    if (is_sequence_op(node.op) && graph.sequence_length == 0)
+      return fail(node, "the graph has no sequence length");
     MPQ_TRY(const Shape shape, infer_shape(graph, node));
     if (shape != graph.values[node.output].shape)
       return fail(node, "output shape " + to_string(graph.values[node.output].shape) +
                             ", inferred " + to_string(shape));
     if (const auto* quant = std::get_if<FakeQuant>(&node.op))
-      MPQ_CHECK(check_spec(node, quant->spec, 1));
+      MPQ_CHECK(check_fake_quant(node, quant->spec, shape));
     MPQ_CHECK(check_weight_quant(graph, node));
     defined[node.output] = true;
   }

@@ -31,7 +31,7 @@ struct QuantSpec {
 
 struct Value {
   std::string name;
-  Shape shape;              // NCHW / [M, K]; batch 1
+  Shape shape;              // NCHW / [M, K]; batch 1; of a sequence graph [1, C], a row a token
   std::vector<float> data;  // constants only
   bool is_constant = false;
 };
@@ -59,14 +59,33 @@ struct AvgPool {
 };                  // 0: global
 struct Flatten {};  // -> [N, rest]
 struct FakeQuant {
-  QuantSpec spec;
-};  // x -> x on the grid
+  QuantSpec spec;  // several scales: of as many equal parts of a row
+};                 // x -> x on the grid
 
-using Op =
-    std::variant<Conv, Linear, BatchNorm, Relu, Clip, Add, MaxPool, AvgPool, Flatten, FakeQuant>;
+// Operators on rows of tokens, see Graph::sequence_length.
+struct Embedding {  // ids [1], types [1]?, words [V,H], positions [P,H], type_rows [K,H]?
+  uint32_t first_position = 0;  // row of positions for the first token
+};                              // -> [1,H], their sum
+struct LayerNorm {
+  float epsilon = 1e-12F;
+};  // x, gamma, beta
+struct Gelu {
+  bool tanh = false;  // by its tanh approximation, else by the error function
+};                    // x
+struct Tanh {};       // x
+struct Attention {    // q, k, v [1,H], relative_bias [heads, 2 * sequence_length - 1]?
+  uint32_t heads = 1;
+};  // softmax(q k^T / sqrt(H / heads) + bias[j - i]) v within each sequence
+struct SequencePool {
+  bool mean = false;       // of the tokens; else the first one
+  bool normalise = false;  // to length 1
+};                         // x, a row a token -> a row a sequence
 
-// Integer weights of a Conv or Linear: once set, codes * scale is the weight and the float value
-// input 1 is only a copy for inspection (kept equal by whoever changes either).
+using Op = std::variant<Conv, Linear, BatchNorm, Relu, Clip, Add, MaxPool, AvgPool, Flatten,
+                        FakeQuant, Embedding, LayerNorm, Gelu, Tanh, Attention, SequencePool>;
+
+// Integer weights of a Conv, Linear or Embedding (its words): once set, codes * scale is the weight
+// and the float value is only a copy for inspection (kept equal by whoever changes either).
 struct WeightQuant {
   QuantSpec spec;             // is_signed, zero_point 0; scale has 1 or O entries
   std::vector<int8_t> codes;  // canonical order of the weights value
@@ -85,6 +104,9 @@ struct Graph {
   std::vector<Value> values;
   std::vector<Node> nodes;  // topological order
   std::vector<ValueId> inputs, outputs;
+  // Longest sequence in tokens; 0: not a sequence graph. Values then have a row a token, of all
+  // sequences one behind the other, and behind a SequencePool a row a sequence.
+  uint32_t sequence_length = 0;
 
   ValueId add_value(Value value) {
     values.push_back(std::move(value));
@@ -95,6 +117,11 @@ struct Graph {
 // Index of the node producing a value, or -1; nodes reading it, in order.
 int producer(const Graph& graph, ValueId value);
 std::vector<uint32_t> consumers(const Graph& graph, ValueId value);
+// The inputs that are no parameters, without absent ones; the input that may have weight codes.
+std::vector<ValueId> activations(const Node& node);
+size_t weights_input(const Node& node);
+// The weights that a node means: codes * scale when it has integer weights.
+std::vector<float> real_weights(const Graph& graph, const Node& node);
 const char* op_name(const Op& op);      // "conv", "fake_quant"
 std::string print(const Graph& graph);  // one line per node: for --dump-after
 Result<Shape> infer_shape(const Graph& graph, const Node& node);  // of the output, from the inputs

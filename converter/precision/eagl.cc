@@ -74,18 +74,6 @@ double layer_entropy(std::span<const int8_t> codes, uint32_t channels, Pooling p
   return pooling == Pooling::kLayer ? code_entropy(codes) : mean_channel_entropy(codes, channels);
 }
 
-// The real weights of a layer: codes * scale where it has codes.
-std::vector<float> real_weights(const Graph& graph, const Node& node, uint32_t channels) {
-  if (!node.weight_quant) return graph.values[node.inputs[1]].data;
-  const WeightQuant& quant = *node.weight_quant;
-  const size_t per_channel = quant.codes.size() / channels;
-  std::vector<float> weights(quant.codes.size());
-  for (size_t i = 0; i < weights.size(); ++i)
-    weights[i] =
-        quant.spec.scale[quant.spec.scale.size() == 1 ? 0 : i / per_channel] * quant.codes[i];
-  return weights;
-}
-
 struct LayerCodes {
   std::vector<int8_t> high, low;  // low only where the gain needs it
 };
@@ -156,7 +144,7 @@ Result<EaglScores> eagl(const Graph& graph, const Selection& selection, int high
       const Layer& layer = selection.layers[index];
       const Node& node = graph.nodes[layer.node];
       LayerCodes codes;
-      std::vector<float> weights = real_weights(graph, node, layer.channels);
+      std::vector<float> weights = real_weights(graph, node);
       if (weights.size() != layer.weights)
         return Error{Status::kUnsupported, layer.name + ": its weights are no constant"};
       if (node.weight_quant && node.weight_quant->spec.bits == high) {

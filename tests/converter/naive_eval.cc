@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 
 namespace mpq::convert {
 namespace {
@@ -136,6 +137,10 @@ struct Naive {
     return y;
   }
   Data operator()(const Flatten&) const { return in(0); }
+  template <typename Other>  // of sequences: naive_sequences.h
+  Data operator()(const Other&) const {
+    throw std::logic_error(node.name + ": an operator of sequences");
+  }
   Data operator()(const FakeQuant& op) const {
     const float scale = op.spec.scale[0];
     return map([&](double v) {
