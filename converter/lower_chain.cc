@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 
 #include "converter/lower_internal.h"
 
@@ -15,6 +16,27 @@ void add_clip(Chain* chain, double lo, double hi) {
   const double inner_hi = std::max(std::min(hi, chain->hi), chain->lo);
   chain->lo = inner_lo;
   chain->hi = inner_hi;
+}
+
+// Null when the operator is no activation function.
+std::optional<format::Activation> activation_of(const Op& op) {
+  if (std::holds_alternative<Tanh>(op)) return format::Activation::kTanh;
+  const auto* const gelu = std::get_if<Gelu>(&op);
+  if (gelu == nullptr) return std::nullopt;
+  return gelu->tanh ? format::Activation::kGeluTanh : format::Activation::kGelu;
+}
+
+// Rows that have no codes of their own: emitted as f32.
+bool is_rows(const Op& op) {
+  return std::holds_alternative<Embedding>(op) || std::holds_alternative<LayerNorm>(op) ||
+         std::holds_alternative<SequencePool>(op);
+}
+
+Checked check_activation(const Node& node, const Chain& chain) {
+  if (chain.activation == format::Activation::kNone) return Ok{};
+  return unsupported(node,
+                     "cannot have an activation function behind it; put a FakeQuant between "
+                     "them");
 }
 
 }  // namespace
@@ -34,7 +56,8 @@ Result<Chain> trace_chain(const Graph& graph, ValueId value) {
   const bool of_codes = is_codes(graph, value);
   for (ValueId at = value;;) {
     const int p = producer(graph, at);
-    if (p < 0 || is_codes(graph, at)) {
+    if (p < 0 || is_codes(graph, at) || is_rows(graph.nodes[static_cast<size_t>(p)].op)) {
+      if (p >= 0) MPQ_CHECK(check_activation(graph.nodes[static_cast<size_t>(p)], chain));
       if (chain.residual != kNoValue)
         return Error{Status::kInternal, graph.values[at].name + ": a residual of a value"};
       chain.value = at;
@@ -45,11 +68,18 @@ Result<Chain> trace_chain(const Graph& graph, ValueId value) {
       return unsupported(node, "its output is read by " +
                                    std::to_string(consumers(graph, at).size()) +
                                    " nodes before it is quantised; put a FakeQuant behind it");
-    if (std::holds_alternative<Relu>(node.op) || std::holds_alternative<Clip>(node.op)) {
+    if (const auto function = activation_of(node.op)) {
+      MPQ_CHECK(check_activation(node, chain));
+      if (chain.residual != kNoValue)
+        return unsupported(node, "cannot be fused before an Add; put a FakeQuant between them");
+      chain.activation = *function;
+      at = node.inputs[0];
+    } else if (std::holds_alternative<Relu>(node.op) || std::holds_alternative<Clip>(node.op)) {
       if (chain.residual != kNoValue)
         return unsupported(node,
                            "an activation between a sum and its Add cannot be fused; put a "
                            "FakeQuant between them");
+      MPQ_CHECK(check_activation(node, chain));
       const auto* clip = std::get_if<Clip>(&node.op);
       if (clip != nullptr && clip->lo > clip->hi) return unsupported(node, "clip range is empty");
       add_clip(&chain, clip == nullptr ? 0.0 : clip->lo,
@@ -64,6 +94,7 @@ Result<Chain> trace_chain(const Graph& graph, ValueId value) {
       if (chain.residual != kNoValue)
         return unsupported(node, "two Adds in a row; put a FakeQuant between them");
       if (a && b) {
+        MPQ_CHECK(check_activation(node, chain));
         chain.base = &node;
         return chain;
       }
@@ -75,6 +106,7 @@ Result<Chain> trace_chain(const Graph& graph, ValueId value) {
       chain.base = &node;
       return chain;
     } else if (std::holds_alternative<AvgPool>(node.op)) {
+      MPQ_CHECK(check_activation(node, chain));
       if (chain.residual != kNoValue)
         return unsupported(node, "an Add cannot be fused; put a FakeQuant behind the pool");
       chain.base = &node;

@@ -1,4 +1,4 @@
-// The two halves of lower(): normal form, and emission. Private to lower*.cc.
+// What lower() knows about graphs: their normal form, grids and chains. Private to lower*.cc.
 #pragma once
 
 #include <limits>
@@ -25,12 +25,14 @@ bool same_grid(const QuantSpec& a, const QuantSpec& b);
 Result<Grid> activation_grid(const Node& fake_quant);
 
 // What lies between a sum and its codes, read backwards from the value that the FakeQuant nodes
-// read: base -> [Add of residual codes] -> [Relu, Clip]. The base is a Conv, Linear, AvgPool, an
-// Add of two codes, or, when it is null, a value: a graph input or codes on another grid.
+// read: base -> [Add of residual codes] -> [Gelu, Tanh] -> [Relu, Clip]. The base is a Conv,
+// Linear, AvgPool, an Add of two codes, or, when it is null, a value: a graph input, codes on
+// another grid, or f32 rows of tokens or sequences.
 struct Chain {
   const Node* base = nullptr;
   ValueId value = kNoValue;  // when base is null
   ValueId residual = kNoValue;
+  format::Activation activation = format::Activation::kNone;
   double lo = -std::numeric_limits<double>::infinity();  // of Relu and Clip, as real numbers
   double hi = std::numeric_limits<double>::infinity();
 };
