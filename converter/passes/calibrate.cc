@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "converter/parallel.h"
 #include "converter/passes/block_sum.h"
@@ -99,11 +100,59 @@ QuantSpec choose_grid(std::span<const float> values, std::span<const float> targ
   return best;
 }
 
-void apply_grid(const QuantSpec& spec, std::span<float> x) {
-  const float scale = spec.scale[0], zero = static_cast<float>(spec.zero_point);
+QuantSpec choose_symmetric_grid(std::span<const float> values, std::span<const float> target,
+                                size_t width, size_t parts, int bits, const PtqOptions& options) {
+  constexpr size_t kSample = size_t{1} << 15;
+  const size_t part = width / parts, rows = values.size() / width;
+  QuantSpec spec;
+  spec.bits = bits;
+  spec.is_signed = true;
+  spec.hi = (1 << (bits - 1)) - 1;
+  spec.lo = -spec.hi;
+  spec.scale.assign(parts, 1.0F);
+  parallel_for(parts, 1, [&](size_t begin, size_t end) {
+    for (size_t p = begin; p < end; ++p) {
+      const size_t total = rows * part;
+      std::vector<float> x, t;
+      float most = 0.0F;
+      for (size_t i = 0; i < total; ++i) {
+        const size_t at = i / part * width + p * part + i % part;
+        most = std::max(most, std::abs(values[at]));
+      }
+      for (size_t i = 0; i < std::min(total, kSample); ++i) {
+        const size_t k = total <= kSample ? i : scramble(i) % total;
+        const size_t at = k / part * width + p * part + k % part;
+        x.push_back(values[at]);
+        t.push_back(target[at]);
+      }
+      if (!(most > 0.0F)) continue;
+      const float widest = most / static_cast<float>(spec.hi);
+      spec.scale[p] = widest;
+      if (options.step != StepRule::kMse) continue;
+      double least = std::numeric_limits<double>::infinity();
+      constexpr int kSteps = 40;
+      for (int i = 0; i < kSteps; ++i) {
+        QuantSpec candidate = spec;
+        candidate.scale = {widest * (1.0F - 0.015F * static_cast<float>(i))};
+        const double error = grid_error(candidate, x, t);
+        if (error < least) {
+          least = error;
+          spec.scale[p] = candidate.scale[0];
+        }
+      }
+    }
+  });
+  return spec;
+}
+
+void apply_grid(const QuantSpec& spec, std::span<float> x, size_t width) {
+  const float zero = static_cast<float>(spec.zero_point);
   const auto lo = static_cast<float>(spec.lo), hi = static_cast<float>(spec.hi);
+  const size_t part = std::max<size_t>(width / spec.scale.size(), 1);
+  const bool one = spec.scale.size() == 1;
   parallel_for(x.size(), size_t{1} << 16, [&](size_t begin, size_t end) {
-    for (size_t i = begin; i < end; ++i) x[i] = on_grid(x[i], scale, zero, lo, hi);
+    for (size_t i = begin; i < end; ++i)
+      x[i] = on_grid(x[i], spec.scale[one ? 0 : i / part % spec.scale.size()], zero, lo, hi);
   });
 }
 

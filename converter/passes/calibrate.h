@@ -15,8 +15,14 @@ namespace mpq::convert {
 QuantSpec choose_grid(std::span<const float> values, std::span<const float> target, int bits,
                       const PtqOptions& options);
 
-// x on the grid, in place: the same arithmetic as FakeQuant in eval.
-void apply_grid(const QuantSpec& spec, std::span<float> x);
+// The signed grid around 0 for rows of `width` columns, each of `parts` equal parts of a row with a
+// scale of its own. Least squared error to `target`, or the largest magnitude, as the rule says.
+QuantSpec choose_symmetric_grid(std::span<const float> values, std::span<const float> target,
+                                size_t width, size_t parts, int bits, const PtqOptions& options);
+
+// x on the grid, in place: the same arithmetic as FakeQuant in eval. width: of a row, when the spec
+// has several scales.
+void apply_grid(const QuantSpec& spec, std::span<float> x, size_t width = 1);
 
 // Moments of each channel of NCHW tensors [count][channels][plane].
 struct ChannelMoments {

@@ -38,7 +38,9 @@ class Walk {
 
   Checked run() {
     MPQ_CHECK(prepare());
-    for (size_t i = 0; i < graph_.nodes.size(); ++i) MPQ_CHECK(visit(i));
+    for (size_t i = 0; i < graph_.nodes.size(); ++i)
+      MPQ_CHECK(is_sequence() ? visit_sequence(i) : visit(i));
+    finish_report();
     insert_fake_quants();
     return Ok{};
   }
@@ -58,16 +60,7 @@ class Walk {
 
   Checked prepare() {
     MPQ_CHECK(check(graph_));
-    if (graph_.inputs.size() != 1 || graph_.outputs.empty())
-      return Error{Status::kUnsupported, "quantisation needs one graph input and an output"};
-    const ValueId input = graph_.inputs[0];
-    const size_t want = data_.count * elements(graph_.values[input].shape);
-    if (data_.count == 0 || data_.samples.size() != want)
-      return Error{Status::kInvalidArgument,
-                   "calibration: " + std::to_string(data_.samples.size()) + " numbers for " +
-                       std::to_string(data_.count) + " samples of " +
-                       to_string(graph_.values[input].shape)};
-    if (options_.batch == 0) return Error{Status::kInvalidArgument, "calibration batch is 0"};
+    MPQ_CHECK(is_sequence() ? prepare_sequences() : prepare_samples());
     for (const Node& node : graph_.nodes) {
       if (std::holds_alternative<FakeQuant>(node.op) || node.weight_quant)
         return error(node, "the graph is already quantised; lower it as it is");
@@ -88,9 +81,31 @@ class Walk {
           return Error{Status::kInvalidArgument, "precision map: " + name + ": " +
                                                      std::to_string(b) + " bits not in {2,4,8}"};
     }
+    return Ok{};
+  }
+
+  bool is_sequence() const { return graph_.sequence_length != 0; }
+
+  Checked prepare_samples() {
+    if (graph_.inputs.size() != 1 || graph_.outputs.empty())
+      return Error{Status::kUnsupported, "quantisation needs one graph input and an output"};
+    const ValueId input = graph_.inputs[0];
+    const size_t want = data_.count * elements(graph_.values[input].shape);
+    if (data_.count == 0 || data_.samples.size() != want)
+      return Error{Status::kInvalidArgument,
+                   "calibration: " + std::to_string(data_.samples.size()) + " numbers for " +
+                       std::to_string(data_.count) + " samples of " +
+                       to_string(graph_.values[input].shape)};
+    if (options_.batch == 0) return Error{Status::kInvalidArgument, "calibration batch is 0"};
     live_[input].real.assign(data_.samples.begin(), data_.samples.end());
     live_[input].quantised = live_[input].real;
     return Ok{};
+  }
+
+  Checked prepare_sequences() const {
+    if (data_.sequences == nullptr)
+      return Error{Status::kInvalidArgument, "calibration: no sequences for a network of them"};
+    return check_sequences(graph_, *data_.sequences);
   }
 
   LayerBits bits_of(const Node& node) const {
@@ -121,6 +136,7 @@ class Walk {
   Result<std::vector<float>> evaluate(const Node& node, std::span<const float> x,
                                       const std::vector<float>* weights,
                                       const std::vector<float>* bias) {
+    if (is_sequence()) return evaluate_rows(graph_, node, {&x, 1}, *data_.sequences, {weights, bias});
     Graph single;
     single.name = node.name;
     Node copy = node;
@@ -182,6 +198,62 @@ class Walk {
     return unary(node, consume(node.inputs[0]));  // max pool
   }
 
+  Checked visit_sequence(size_t i) {
+    const Node& node = graph_.nodes[i];
+    if (is_weighted(node)) return layer(i);
+    if (std::holds_alternative<Embedding>(node.op)) return embedding(i);
+    if (std::holds_alternative<Attention>(node.op)) return attention(i);
+    if (std::holds_alternative<Add>(node.op)) {
+      Pair a = consume(node.inputs[0]);
+      add_to(&a, consume(node.inputs[1]));
+      produce(node.output, std::move(a));
+      return Ok{};
+    }
+    return unary(node, consume(node.inputs[0]));
+  }
+
+  Checked embedding(size_t i) {
+    const Node node = graph_.nodes[i];
+    Pair y;
+    MPQ_TRY(y.real, evaluate_rows(graph_, node, {}, *data_.sequences));
+    if (options_.quantise_words) {
+      constexpr int kBits = 8;
+      const Value& words = graph_.values[node.inputs[2]];
+      QuantisedWeights quantised =
+          quantise_weights(words.data, static_cast<size_t>(words.shape[0]), kBits);
+      graph_.nodes[i].weight_quant = {{kBits, true, std::move(quantised.scale), 0, -128, 127},
+                                      std::move(quantised.codes)};
+      own_constant(i, 2).data = real_weights(graph_, graph_.nodes[i]);
+    }
+    MPQ_TRY(y.quantised, evaluate_rows(graph_, graph_.nodes[i], {}, *data_.sequences));
+    produce(node.output, std::move(y));
+    return Ok{};
+  }
+
+  Checked attention(size_t i) {
+    const Node& node = graph_.nodes[i];
+    const size_t heads = std::get<Attention>(node.op).heads,
+                 width = elements(graph_.values[node.output].shape);
+    constexpr int kBits = 8;
+    Pair x[3];
+    for (size_t k = 0; k < 3; ++k) {
+      const GridKey key{node.inputs[k], kBits};
+      const Pair& seen = live_.at(key.first);
+      const QuantSpec spec = grids_[key] =
+          choose_symmetric_grid(seen.quantised, seen.real, width, heads, kBits, options_);
+      readers_.push_back({i, k, key});
+      x[k] = consume(node.inputs[k]);
+      apply_grid(spec, x[k].quantised, width);
+    }
+    Pair y;
+    for (auto part : {&Pair::real, &Pair::quantised}) {
+      const std::span<const float> inputs[] = {x[0].*part, x[1].*part, x[2].*part};
+      MPQ_TRY(y.*part, evaluate_rows(graph_, node, inputs, *data_.sequences));
+    }
+    produce(node.output, std::move(y));
+    return Ok{};
+  }
+
   Checked unary(const Node& node, const Pair& x) {
     Pair y;
     MPQ_TRY(y.real, evaluate(node, x.real, nullptr, nullptr));
@@ -224,15 +296,19 @@ class Walk {
     Pair operands[2] = {consume(node.inputs[0]), consume(node.inputs[1])};
     for (int side = 0; side < 2; ++side)
       if (side != kept) apply_grid(specs[side], operands[side].quantised);
+    add_to(&operands[0], operands[1]);
+    produce(node.output, std::move(operands[0]));
+    return Ok{};
+  }
+
+  static void add_to(Pair* sum, const Pair& other) {
     for (auto part : {&Pair::real, &Pair::quantised}) {
-      std::vector<float>& a = operands[0].*part;
-      const std::vector<float>& b = operands[1].*part;
+      std::vector<float>& a = sum->*part;
+      const std::vector<float>& b = other.*part;
       parallel_for(a.size(), size_t{1} << 16, [&](size_t begin, size_t end) {
         for (size_t k = begin; k < end; ++k) a[k] += b[k];
       });
     }
-    produce(node.output, std::move(operands[0]));
-    return Ok{};
   }
 
   // Conv(1) -> Relu -> Conv(2), nobody else reading: channel c of (1) divided by s[c], the weights
@@ -295,11 +371,12 @@ class Walk {
     const auto* conv = std::get_if<Conv>(&node.op);
     const uint32_t groups = conv == nullptr ? 1 : conv->groups;
     const size_t k = weights.size() / channels, per_group = channels / groups;
+    const size_t samples = is_sequence() ? x.real.size() / k : data_.count;
     const PatchSample sample{conv,
                              graph_.values[node.inputs[0]].shape,
                              shape,
                              graph_.values[node.output].shape,
-                             data_.count,
+                             samples,
                              std::max<size_t>(20000, 6 * k),
                              report_.layers.size()};
     QuantisedWeights all;
@@ -310,13 +387,13 @@ class Walk {
       std::vector<float> missing = take_patches(sample, x.real, g);
       for (size_t i = 0; i < missing.size(); ++i) missing[i] -= inputs[i];
       const size_t rows = inputs.size() / k;
-      const auto held_out_images = static_cast<size_t>(static_cast<double>(data_.count) *
+      const auto held_out_images = static_cast<size_t>(static_cast<double>(samples) *
                                                        std::clamp(options_.held_out, 0.0, 0.5));
       const std::vector<float> errors = product_transposed(missing, own, rows, k, per_group);
       missing = {};
       MPQ_TRY(const QuantisedWeights part,
               compensate_weights(own, per_group, bits,
-                                 {inputs, errors, rows, held_out_images * (rows / data_.count)},
+                                 {inputs, errors, rows, held_out_images * (rows / samples)},
                                  {options_.damping, options_.refit}));
       all.scale.insert(all.scale.end(), part.scale.begin(), part.scale.end());
       all.codes.insert(all.codes.end(), part.codes.begin(), part.codes.end());
@@ -399,7 +476,6 @@ class Walk {
       graph_.nodes[i].inputs.push_back(id);
     }
     graph_.nodes[i].weight_quant = std::move(result);
-    if (node.output == graph_.outputs[0]) finish_report(y, elements(out));
     produce(node.output, std::move(y));
     if (options_.progress &&
         !options_.progress(static_cast<uint32_t>(report_.layers.size()), total_, node.name))
@@ -407,17 +483,27 @@ class Walk {
     return Ok{};
   }
 
-  void finish_report(const Pair& y, size_t classes) {
+  void finish_report() {
+    const ValueId output = graph_.outputs[0];
+    const Pair& y = live_.at(output);
+    const size_t width = elements(graph_.values[output].shape), rows = y.real.size() / width;
     report_.output_sqnr = sqnr(y.real, y.quantised);
     size_t same = 0;
-    for (size_t n = 0; n < data_.count; ++n) {
-      const auto best = [&](const std::vector<float>& v) {
-        const auto row = v.begin() + static_cast<ptrdiff_t>(n * classes);
-        return std::max_element(row, row + static_cast<ptrdiff_t>(classes)) - row;
-      };
-      same += best(y.real) == best(y.quantised) ? 1 : 0;
+    double cosines = 0.0;
+    for (size_t r = 0; r < rows; ++r) {
+      const float* const a = y.real.data() + r * width;
+      const float* const b = y.quantised.data() + r * width;
+      same += std::max_element(a, a + width) - a == std::max_element(b, b + width) - b ? 1 : 0;
+      double ab = 0.0, aa = 0.0, bb = 0.0;
+      for (size_t i = 0; i < width; ++i) {
+        ab += double{a[i]} * double{b[i]};
+        aa += double{a[i]} * double{a[i]};
+        bb += double{b[i]} * double{b[i]};
+      }
+      cosines += aa > 0.0 && bb > 0.0 ? ab / std::sqrt(aa * bb) : 0.0;
     }
-    report_.top1_agreement = static_cast<double>(same) / static_cast<double>(data_.count);
+    report_.top1_agreement = static_cast<double>(same) / static_cast<double>(rows);
+    report_.cosine = cosines / static_cast<double>(rows);
   }
 
   // One FakeQuant node for each grid, behind the value's producer; its readers read that.

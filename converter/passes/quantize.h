@@ -13,6 +13,9 @@
 //   output        per-channel bias and scale from the float and the quantised output: bias
 //                 correction, BatchNorm re-estimation
 //
+// Networks of sequences are walked on rows of tokens. Their residual stream stays in float, query,
+// key and value get 8 bit codes around 0 with a scale a head, words 8 bit with a scale a word.
+//
 // First Conv and last Linear stay at 8 bit unless the map says otherwise, and so does the residual
 // stream; layers that read one tensor at one width share its step. Deterministic: the same bytes
 // for the same graph, samples and options.
@@ -25,6 +28,7 @@
 #include <string>
 #include <vector>
 
+#include "converter/eval_sequences.h"
 #include "converter/graph.h"
 
 namespace mpq::convert {
@@ -37,10 +41,12 @@ using BitsMap = std::map<std::string, LayerBits>;  // by name of a Conv or Linea
 // Every Conv and Linear at w/a, the first and the last one at 8/8.
 BitsMap uniform_bits(const Graph& graph, int weight, int activation);
 
-// Samples as the graph's input takes them: `count` times the input's elements, float, NCHW.
+// Samples as the graph's input takes them: `count` times the input's elements, float, NCHW; of a
+// sequence graph, sequences instead.
 struct CalibrationData {
   std::span<const float> samples;
   uint32_t count = 0;
+  const SequenceData* sequences = nullptr;
 };
 
 enum class StepRule : uint8_t { kMse, kPercentile, kMinMax };
@@ -59,6 +65,7 @@ struct PtqOptions {
   double refit = 1.0;     // share of the least-squares refit of the weights; 0: off
   double held_out = 0.0;  // share of the samples that choose the refit's damping; 0: none
   int residual_bits = 8;
+  bool quantise_words = true;  // of an embedding; else they stay float
   uint32_t batch = 32;  // samples evaluated together
   // Called when a layer is finished: how many of how many, its name. Returning false stops.
   std::function<bool(uint32_t done, uint32_t total, const std::string& layer)> progress;
@@ -77,7 +84,8 @@ struct LayerReport {
 struct PtqReport {
   std::vector<LayerReport> layers;  // graph order
   double output_sqnr = 0.0;         // of the graph's output
-  double top1_agreement = 0.0;      // share of samples whose best class is the float one's
+  double top1_agreement = 0.0;      // share of its rows whose best class is the float one's
+  double cosine = 0.0;              // mean of its rows with the float ones
 };
 
 // On an error the graph is left as it was.
