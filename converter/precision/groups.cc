@@ -39,6 +39,22 @@ uint32_t find(std::vector<uint32_t>& parent, uint32_t i) {
   return i;
 }
 
+// The layers whose group is no matter of choice: the first and the last one; in a network of
+// sequences, whose first layers are like all others, those of the head, behind the last
+// normalisation.
+std::vector<uint32_t> fixed_layers(const Graph& graph, const std::vector<Layer>& layers) {
+  if (layers.empty()) return {};
+  const auto last = static_cast<uint32_t>(layers.size() - 1);
+  if (graph.sequence_length == 0) return {0, last};
+  uint32_t normalised = 0;
+  for (uint32_t i = 0; i < graph.nodes.size(); ++i)
+    if (std::holds_alternative<LayerNorm>(graph.nodes[i].op)) normalised = i;
+  std::vector<uint32_t> fixed;
+  for (uint32_t i = 0; i <= last; ++i)
+    if (layers[i].node > normalised) fixed.push_back(i);
+  return fixed;
+}
+
 }  // namespace
 
 Result<Selection> Selection::of(const Graph& graph) {
@@ -64,10 +80,8 @@ Result<Selection> Selection::of(const Graph& graph) {
     selection.layers[i].group = entry->second;
     selection.groups[entry->second].layers.push_back(i);
   }
-  if (!selection.layers.empty()) {
-    selection.groups[selection.layers.front().group].fixed = true;
-    selection.groups[selection.layers.back().group].fixed = true;
-  }
+  for (const uint32_t layer : fixed_layers(graph, selection.layers))
+    selection.groups[selection.layers[layer].group].fixed = true;
   return selection;
 }
 

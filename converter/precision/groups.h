@@ -1,6 +1,6 @@
 // The decision units of precision selection. Layers that read one tensor share its precision,
 // because that tensor is quantised once: in a ResNet, the first convolution of a stage and its
-// downsample.
+// downsample; in BERT, query, key and value.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct Layer {
 
 struct Group {
   std::vector<uint32_t> layers;  // indices, graph order
-  bool fixed = false;            // holds the first or the last layer: not a matter of choice
+  bool fixed = false;            // the first and last layer, a head: not a matter of choice
 };
 
 struct Selection {
