@@ -253,9 +253,11 @@ struct ImagePreprocess {
 // How text becomes the ids of a sequence model; absent when the input is not text. WordPiece:
 //   one text   begin A separator
 //   two texts  begin A separator (x pair_separators) B separator, types 0 and 1
+inline constexpr uint32_t kNoToken = std::numeric_limits<uint32_t>::max();
 struct TextPreprocess {
   bool clean_text = true, split_chinese = true, strip_accents = true, lowercase = true;
-  uint32_t unknown = 0, begin = 0, separator = 0, padding = 0, mask = 0;  // ids
+  uint32_t unknown = 0, begin = 0, separator = 0;  // ids
+  uint32_t padding = 0, mask = 0;                  // or kNoToken; no text of a run needs them
   uint32_t pair_separators = 1;
 };
 

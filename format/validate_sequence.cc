@@ -74,8 +74,10 @@ Checked check_vocabulary(const Model& model) {
   MPQ_REQUIRE(kTokenizer, count <= rows, "vocabulary of ", count, " tokens, the embedding has ",
               rows, " rows");
   const TextPreprocess& t = model.text;
-  for (const uint32_t id : {t.unknown, t.begin, t.separator, t.padding, t.mask})
+  for (const uint32_t id : {t.unknown, t.begin, t.separator})
     MPQ_REQUIRE(kTokenizer, id < count, "special token ", id, " of ", count);
+  for (const uint32_t id : {t.padding, t.mask})
+    MPQ_REQUIRE(kTokenizer, id < count || id == kNoToken, "special token ", id, " of ", count);
   MPQ_REQUIRE(kTokenizer, t.pair_separators >= 1 && t.pair_separators <= 8, t.pair_separators,
               " separators between two texts, not 1 to 8");
   return Ok{};

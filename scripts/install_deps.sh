@@ -6,7 +6,7 @@ set -eu
 
 build="g++ pkg-config meson ninja-build cmake flatbuffers-compiler libflatbuffers-dev doctest-dev
   libbenchmark-dev protobuf-compiler libprotobuf-dev libonnx-dev libdnnl-dev libjpeg62-turbo-dev
-  libpng-dev zlib1g-dev python3-pil nlohmann-json3-dev libcli11-dev libfmt-dev python3 tar xz-utils"
+  libpng-dev zlib1g-dev python3-pil nlohmann-json3-dev libutf8proc-dev libcli11-dev libfmt-dev python3 tar xz-utils"
 lint="clang clang-format clang-tidy libclang-rt-14-dev abigail-tools"
 peers="python3-venv"
 

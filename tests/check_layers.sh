@@ -1,13 +1,13 @@
 #!/bin/sh
 # Who may include whom; names each line that goes against the direction of knowledge.
 #
-#   converter -> format <- runtime -> kernels        tests, bench, examples: anything
+#   converter -> text -> format <- runtime -> kernels        tests, bench, examples: anything
 #
 #   tests/check_layers.sh SOURCE_ROOT
 set -u
 cd "$1" || exit 2
 status=0
-ours='kernels|format|runtime|converter|tests|bench|examples'
+ours='kernels|format|text|runtime|converter|tests|bench|examples'
 
 # layer FOLDER SKIP ALLOWED: files of FOLDER, but not of SKIP, include of ours only what ALLOWED matches.
 layer() {
@@ -19,13 +19,14 @@ layer() {
 
 layer kernels        -              'kernels/'
 layer format         -              'format/'
-layer runtime        'runtime/cli'  'runtime/[^/]*\.h|runtime/ops/|format/|kernels/'
+layer text           -              'text/|format/'
+layer runtime        'runtime/cli'  'text/|runtime/[^/]*\.h|runtime/ops/|format/|kernels/'
 # The tool is a user of the C API; it shares error values and image readers, nothing of the runtime.
 layer runtime/cli    -              'runtime/mpq\.h|runtime/cli/|converter/data/|format/status\.h'
 layer converter/data -              'converter/data/|format/'
-layer converter      'converter/cli' 'converter/|format/'
+layer converter      'converter/cli' 'converter/|text/|format/'
 # Weights in the layouts of kernels come from the runtime, through the C API as for any other user.
-layer converter/cli  -              'converter/|format/|runtime/mpq\.h'
+layer converter/cli  -              'converter/|text/|format/|runtime/mpq\.h'
 
 # Arithmetic knows no files, threads, allocation or errors; and what is compiled for an instruction set
 # must not leave its object: an inline function of the library compiled there may be the copy that the
