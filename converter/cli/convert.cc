@@ -30,6 +30,7 @@ struct FrontDoor {
 constexpr FrontDoor kFrontDoors[] = {
     {InputKind::kOnnx, "onnx", convert_onnx},
     {InputKind::kNvidia, "nvidia", convert_nvidia},
+    {InputKind::kEncoder, "encoder", convert_encoder},
 };
 
 std::string joined(const std::vector<std::string>& words) {
@@ -96,14 +97,20 @@ Checked run_convert(const ConvertRequest& request, const Global& global) {
 Run add_convert(CLI::App* app, const Global* global) {
   auto request = std::make_shared<ConvertRequest>();  // shared by the option table and the action
   ConvertRequest& r = *request;
-  app->add_option("input", r.input, "ONNX file, or folder of NVIDIA's integer ResNet")->required();
+  app->add_option("input", r.input, kInputHelp)->required();
   app->add_option("-o,--output", r.output, "model file to write")->required();
   app->add_option("--map", r.map, "uniform:4, eagl:budget=0.75, ... or a map file (help: search)")
       ->capture_default_str();
-  app->add_option("--calib", r.calib, "images to calibrate on: a folder or tar");
-  app->add_option("--calib-images", r.calib_images, "how many of them")
-      ->capture_default_str()
+  app->add_option("--calib", r.calib,
+                  "what to calibrate on: images (a folder or tar), or texts (stsb:FILE, txt:FILE, "
+                  "jsonl:FILE, ...)");
+  app->add_option("--calib-samples,--calib-images", r.calib_samples,
+                  "how many of them (default: 192 images, 1024 texts)")
       ->check(CLI::Range(1, 100000))
+      ->type_name("N");
+  app->add_option("--max-tokens", r.network.max_tokens,
+                  "longest text in tokens (default: as the model says)")
+      ->check(CLI::Range(2, 32768))
       ->type_name("N");
   app->add_option("--preset", r.preset, "preprocessing: " + joined(preset_names()))
       ->capture_default_str();
@@ -114,7 +121,7 @@ Run add_convert(CLI::App* app, const Global* global) {
                   "1,3,224,224, where the model leaves it open");
   app->add_flag("--accumulators", r.accumulators, "the classifier writes its exact s32 sums");
   app->add_option("--cost-table", r.cost_table, "JSON of measured latencies or energies");
-  app->add_option("--seed", r.seed, "choice of calibration images")->capture_default_str();
+  app->add_option("--seed", r.seed, "choice of calibration samples")->capture_default_str();
   app->add_option("--prepack", r.prepack,
                   "avx512vnni,avx2: adds weights as kernels of these want them")
       ->delimiter(',')

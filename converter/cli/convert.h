@@ -16,12 +16,12 @@ struct ConvertRequest {
   std::string input, output;
   std::string labels;  // file or image set; empty: none
   bool accumulators = false, quiet = false;
-  // ONNX only.
+  // Networks that are quantised here.
   NetworkOptions network;
   std::string map = "uniform:8";  // a word of precision/spec.h, or a JSON file
   std::string cost_table;
-  std::string calib;
-  uint32_t calib_images = 192;
+  std::string calib;           // images, or texts as FORMAT:FILE
+  uint32_t calib_samples = 0;  // 0: as many as the kind of input needs
   uint64_t seed = 0;
   std::string preset = "torchvision-v1";
   bool crop_only_small = false;
@@ -36,6 +36,7 @@ struct Converted {
 };
 
 Result<Converted> convert_nvidia(const ConvertRequest& request, nlohmann::ordered_json* report);
+Result<Converted> convert_encoder(const ConvertRequest& request, nlohmann::ordered_json* report);
 Result<Converted> convert_onnx(const ConvertRequest& request, nlohmann::ordered_json* report);
 
 }  // namespace mpq::convert::cli

@@ -5,23 +5,19 @@
 #include "converter/cli/convert.h"
 #include "converter/cli/images.h"
 #include "converter/cli/input.h"
-#include "converter/cli/maps.h"
-#include "converter/cli/output.h"
-#include "converter/cli/progress.h"
+#include "converter/cli/quantise.h"
 #include "converter/passes/fill_quantizers.h"
-#include "converter/passes/quantize.h"
-#include "converter/report.h"
 
 namespace mpq::convert::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-BitsMap bits_of_map(const format::PrecisionMap& map) {
-  BitsMap bits;
-  for (const format::MapLayer& layer : map.layers)
-    bits[layer.node] = {layer.weight_bits, layer.activation_bits};
-  return bits;
+Result<Calibration> load_images(const ConvertRequest& request,
+                                const format::ImagePreprocess& image) {
+  constexpr uint32_t kDefault = 192;
+  const uint32_t count = request.calib_samples == 0 ? kDefault : request.calib_samples;
+  return load_calibration(request.calib, count, request.seed, image, request.quiet);
 }
 
 // The map that a network brings along: what its weights and the quantisation of its inputs say.
@@ -52,47 +48,22 @@ Result<format::PrecisionMap> imported_map(const Graph& graph) {
   return map;
 }
 
-// The report of the quantisation, with the entropies that chose its map.
-Json report_of(const PtqReport& ptq, const precision::SearchResult& search) {
-  Json json = Json::parse(report_json(ptq));
-  for (size_t i = 0; i < json["layers"].size() && i < search.layer_entropy.size(); ++i)
-    json["layers"][i]["entropy"] = search.layer_entropy[i];
-  return json;
-}
-
 // Float network -> codes, by a map and calibration images.
-Result<format::PrecisionMap> quantise(const ConvertRequest& request,
-                                      const format::ImagePreprocess& image, Network* network,
-                                      Converted* converted, Json* report) {
+Result<format::PrecisionMap> quantise_images(const ConvertRequest& request,
+                                             const format::ImagePreprocess& image, Graph* graph,
+                                             Converted* converted, Json* report) {
   if (request.calib.empty())
     return Error{Status::kInvalidArgument,
                  request.input +
                      ": is a float network; give images to calibrate on, such as --calib images/"};
-  MPQ_TRY(precision::SearchResult search,
-          resolve_map(network->graph, request.map, request.cost_table));
-  converted->summary.push_back(describe(search));
-  if (search.map.method == "eagl" && search.map.checkpoint == "ptq")
-    converted->summary.emplace_back(
-        "note: entropies are of weights quantised here; the method was stated for a trained 4-bit "
-        "network");
-  if (!request.pareto.empty())
-    MPQ_CHECK(write_text(request.pareto, frontier_json(search).dump(2) + "\n"));
-
-  MPQ_TRY(const Calibration calibration, load_calibration(request.calib, request.calib_images,
-                                                          request.seed, image, request.quiet));
-  PtqOptions options;
-  Progress progress("quantising", request.quiet);
-  options.progress = [&](uint32_t done, uint32_t total, const std::string& layer) {
-    progress.update(done, total, layer);
-    return true;
-  };
-  MPQ_TRY(const PtqReport ptq, quantize(&network->graph, bits_of_map(search.map),
-                                        {calibration.samples, calibration.count}, options));
+  MPQ_TRY(precision::SearchResult search, choose_map(request, *graph, converted));
+  MPQ_TRY(const Calibration calibration, load_images(request, image));
+  MPQ_TRY(const PtqReport ptq,
+          quantise(request, search, {calibration.samples, calibration.count}, graph, report));
   converted->summary.push_back(fmt::format(
       "quantised on {} images: {:.1f} dB at the output, best class as in float on {:.1f} %",
       calibration.count, ptq.output_sqnr, 100.0 * ptq.top1_agreement));
   (*report)["calibration_images"] = calibration.count;
-  (*report)["quantisation"] = report_of(ptq, search);
   return std::move(search.map);
 }
 
@@ -110,8 +81,7 @@ Checked fill(const ConvertRequest& request, const format::ImagePreprocess& image
                     "as --calib images/",
                     request.input, describe(network->graph, missing.front()), more)};
   }
-  MPQ_TRY(const Calibration calibration, load_calibration(request.calib, request.calib_images,
-                                                          request.seed, image, request.quiet));
+  MPQ_TRY(const Calibration calibration, load_images(request, image));
   MPQ_TRY(const std::vector<FilledTensor> filled,
           fill_quantizers(&network->graph, {calibration.samples, calibration.count}));
   Json rows = Json::array();
@@ -155,7 +125,7 @@ Result<Converted> convert_onnx(const ConvertRequest& request, Json* report) {
     MPQ_CHECK(fill(request, image, &network, &converted, report));
     MPQ_TRY(map, imported_map(graph));
   } else {
-    MPQ_TRY(map, quantise(request, image, &network, &converted, report));
+    MPQ_TRY(map, quantise_images(request, image, &network.graph, &converted, report));
   }
   map.source_sha256 = network.source_sha256;
   MPQ_TRY(converted.lowered,

@@ -1,7 +1,6 @@
 #include "converter/cli/images.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "converter/cli/progress.h"
 #include "converter/data/dataset.h"
@@ -45,16 +44,6 @@ constexpr Preset kPresets[] = {
      {0.0F, 0.0F, 0.0F},
      {1.0F, 1.0F, 1.0F}},
 };
-
-std::vector<size_t> choose(size_t total, size_t count, uint64_t seed) {
-  std::vector<size_t> indices(total);
-  std::iota(indices.begin(), indices.end(), size_t{0});
-  count = std::min(count, total);
-  for (size_t i = 0; i < count; ++i)
-    std::swap(indices[i], indices[i + next_random(&seed) % (total - i)]);
-  indices.resize(count);
-  return indices;
-}
 
 }  // namespace
 

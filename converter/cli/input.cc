@@ -10,6 +10,7 @@
 #include "converter/data/dataset.h"
 #include "converter/data/read_file.h"
 #include "converter/nvidia/source.h"
+#include "converter/transformer/import.h"
 #include "format/reader.h"
 
 namespace mpq::convert::cli {
@@ -64,7 +65,11 @@ Result<InputKind> recognise(const std::string& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) {
     if (nvidia::looks_like_release(path)) return InputKind::kNvidia;
-    return Error{Status::kCorrupt, path + ": a folder without model/model of type ResNetQuantized"};
+    if (transformer::looks_like_encoder(path)) return InputKind::kEncoder;
+    return Error{Status::kCorrupt,
+                 path +
+                     ": a folder with neither config.json and model.safetensors nor model/model "
+                     "of type ResNetQuantized"};
   }
   MPQ_TRY(const data::File file, data::File::open(path));
   constexpr uint64_t kHead = 64;

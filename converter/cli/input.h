@@ -8,7 +8,9 @@
 
 namespace mpq::convert::cli {
 
-enum class InputKind { kOnnx, kNvidia };
+enum class InputKind { kOnnx, kNvidia, kEncoder };
+inline constexpr char kInputHelp[] =
+    "ONNX file, folder of a BERT or MPNet encoder, or of NVIDIA's integer ResNet";
 
 // The error says what the file is instead, and what to do.
 Result<InputKind> recognise(const std::string& path);

@@ -37,7 +37,7 @@ Checked print_summary(const Json& json, const Global& global) {
   return Ok{};
 }
 
-Result<Json> inspect_onnx(const Request& request) {
+Result<Json> inspect_network(const Request& request) {
   MPQ_TRY(const Network network, load_network(request.input, request.network));
   const Graph& graph = network.graph;
   if (request.graph) fmt::print("{}", print(graph));
@@ -55,8 +55,10 @@ Result<Json> inspect_onnx(const Request& request) {
                       {"weights", layer.weights},
                       {"fixed", selection.groups[layer.group].fixed}});
   }
-  Json json = {
-      {"schema_version", 1}, {"input", request.input}, {"kind", "onnx"}, {"name", graph.name}};
+  Json json = {{"schema_version", 1},
+               {"input", request.input},
+               {"kind", network.encoder ? "encoder" : "onnx"},
+               {"name", graph.name}};
   for (const ValueId id : graph.inputs) json["input_shape"] = to_string(graph.values[id].shape);
   for (const ValueId id : graph.outputs) json["output_shape"] = to_string(graph.values[id].shape);
   json["quantised"] = network.is_quantised;
@@ -94,7 +96,7 @@ Result<Json> inspect_nvidia(const Request& request) {
 Checked run_inspect(const Request& request, const Global& global) {
   MPQ_TRY(const InputKind kind, recognise(request.input));
   MPQ_TRY(const Json json,
-          kind == InputKind::kOnnx ? inspect_onnx(request) : inspect_nvidia(request));
+          kind == InputKind::kNvidia ? inspect_nvidia(request) : inspect_network(request));
   return print_summary(json, global);
 }
 
@@ -102,8 +104,7 @@ Checked run_inspect(const Request& request, const Global& global) {
 
 Run add_inspect(CLI::App* app, const Global* global) {
   auto request = std::make_shared<Request>();
-  app->add_option("input", request->input, "ONNX file, or folder of NVIDIA's integer ResNet")
-      ->required();
+  app->add_option("input", request->input, kInputHelp)->required();
   app->add_option("--input-shape", request->network.input_shape,
                   "1,3,224,224, where the model leaves it open");
   app->add_flag("--graph", request->graph, "print the graph, a line a node");

@@ -106,7 +106,7 @@ Run add_map(CLI::App* app, const Global* global) {
     }
     if (action.run == diff) sub->add_option("other", request->other, "map file")->required();
     if (action.run == validate) {
-      sub->add_option("--against", request->against, "ONNX file");
+      sub->add_option("--against", request->against, "ONNX file or folder");
       sub->add_option("--input-shape", request->network.input_shape,
                       "1,3,224,224, where the model leaves it open");
     }

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
 
 #include "converter/data/read_file.h"
 #include "converter/onnx/import.h"
 #include "converter/passes/fill_quantizers.h"
 #include "converter/passes/pass.h"
 #include "converter/precision/names.h"
+#include "converter/transformer/import.h"
 #include "format/sha256.h"
 
 namespace mpq::convert::cli {
@@ -56,14 +58,39 @@ Checked check_pass_name(const std::string& name) {
                                              " Passes: " + known};
 }
 
+Result<Network> load_onnx(const std::string& path, const NetworkOptions& options) {
+  if (options.max_tokens != 0)
+    return Error{Status::kInvalidArgument, path + ": --max-tokens is for folders of encoders"};
+  ImportOptions import;
+  MPQ_TRY(import.input_shape, parse_shape(options.input_shape));
+  MPQ_TRY(ImportedModel imported, import_onnx(path, import));
+  Network network;
+  network.graph = std::move(imported.graph);
+  network.notes = std::move(imported.notes);
+  MPQ_TRY(network.source_sha256, file_sha256(path));
+  return network;
+}
+
+Result<Network> load_encoder(const std::string& folder, const NetworkOptions& options) {
+  if (!options.input_shape.empty())
+    return Error{Status::kInvalidArgument, folder + ": --input-shape is for ONNX files"};
+  MPQ_TRY(transformer::ImportedEncoder imported,
+          transformer::import_encoder(folder, {.max_tokens = options.max_tokens}));
+  Network network;
+  network.graph = std::move(imported.graph);
+  network.notes = std::move(imported.notes);
+  network.encoder = std::move(imported.config);
+  MPQ_TRY(network.source_sha256, file_sha256(folder + "/" + transformer::kWeightsFile));
+  return network;
+}
+
 }  // namespace
 
 Result<Network> load_network(const std::string& path, const NetworkOptions& options) {
   MPQ_CHECK(check_pass_name(options.dump_after));
-  ImportOptions import;
-  MPQ_TRY(import.input_shape, parse_shape(options.input_shape));
-  MPQ_TRY(ImportedModel imported, import_onnx(path, import));
-  Network network{std::move(imported.graph), std::move(imported.notes), {}, false};
+  std::error_code ignored;
+  const bool folder = std::filesystem::is_directory(path, ignored);
+  MPQ_TRY(Network network, folder ? load_encoder(path, options) : load_onnx(path, options));
   const auto dump = [&](const std::string& pass, const Graph& graph) {
     if (options.dump_after != pass && options.dump_after != kAll) return;
     std::printf("# after %s\n%s", pass.c_str(), print(graph).c_str());
@@ -72,7 +99,6 @@ Result<Network> load_network(const std::string& path, const NetworkOptions& opti
   PassOptions passes;
   passes.after = [&](const Pass& pass, const Graph& graph) { dump(pass.name, graph); };
   MPQ_CHECK(run_passes(&network.graph, passes));
-  MPQ_TRY(network.source_sha256, file_sha256(path));
   network.is_quantised = has_quantizers(network.graph);
   return network;
 }

@@ -75,7 +75,8 @@ Checked run_search(const Request& request, const Global& global) {
 
 Run add_search(CLI::App* app, const Global* global) {
   auto request = std::make_shared<Request>();
-  app->add_option("input", request->input, "ONNX file")->required();
+  app->add_option("input", request->input, "ONNX file, or folder of a BERT or MPNet encoder")
+      ->required();
   app->add_option("-o,--output", request->output, "map file to write (-: stdout)")
       ->capture_default_str();
   std::string methods;

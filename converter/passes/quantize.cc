@@ -136,7 +136,8 @@ class Walk {
   Result<std::vector<float>> evaluate(const Node& node, std::span<const float> x,
                                       const std::vector<float>* weights,
                                       const std::vector<float>* bias) {
-    if (is_sequence()) return evaluate_rows(graph_, node, {&x, 1}, *data_.sequences, {weights, bias});
+    if (is_sequence())
+      return evaluate_rows(graph_, node, {&x, 1}, *data_.sequences, {weights, bias});
     Graph single;
     single.name = node.name;
     Node copy = node;

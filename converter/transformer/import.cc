@@ -10,8 +10,6 @@
 namespace mpq::convert::transformer {
 namespace {
 
-constexpr const char* kWeightsFile = "model.safetensors";
-
 // What the two architectures call the same things.
 struct Names {
   const char* prefix;  // of a model with a head; one without may have none
@@ -134,9 +132,9 @@ class Builder {
   Result<ValueId> relative_bias() {
     const size_t buckets = config_.relative_buckets, heads = config_.heads;
     const std::string name = "encoder.relative_attention_bias.weight";
-    MPQ_TRY(const std::vector<float> table,
-            file_.floats(prefix_ + name,
-                         {static_cast<int64_t>(buckets), static_cast<int64_t>(heads)}));
+    MPQ_TRY(
+        const std::vector<float> table,
+        file_.floats(prefix_ + name, {static_cast<int64_t>(buckets), static_cast<int64_t>(heads)}));
     const int64_t reach = int64_t{graph_.sequence_length} - 1;
     std::vector<float> bias;
     for (size_t head = 0; head < heads; ++head)
@@ -179,7 +177,8 @@ class Builder {
     const bool bert = config_.architecture == Architecture::kBert;
     const ValueId first = node("pooling", SequencePool{}, {x}, hidden_);
     if (!bert) prefix_.clear();
-    MPQ_TRY(const ValueId dense, linear(bert ? "pooler.dense" : "classifier.dense", first, hidden_));
+    MPQ_TRY(const ValueId dense,
+            linear(bert ? "pooler.dense" : "classifier.dense", first, hidden_));
     const ValueId bent = node("pooler.tanh", Tanh{}, {dense}, hidden_);
     prefix_.clear();
     return linear(bert ? "classifier" : "classifier.out_proj", bent,
@@ -216,7 +215,8 @@ Result<ImportedEncoder> import_encoder(const std::string& folder, const ImportOp
                  folder + ": sequences of " + std::to_string(options.max_tokens) +
                      " tokens, the network has positions for " + std::to_string(longest)};
   size_t tokens = options.max_tokens;
-  if (tokens == 0) tokens = sentence.max_tokens == 0 ? longest : std::min(longest, sentence.max_tokens);
+  if (tokens == 0)
+    tokens = sentence.max_tokens == 0 ? longest : std::min(longest, sentence.max_tokens);
   MPQ_TRY(const Safetensors file, Safetensors::open(folder + "/" + kWeightsFile));
   Builder builder(file, config, sentence);
   auto graph = builder.build(tokens);
@@ -224,9 +224,8 @@ Result<ImportedEncoder> import_encoder(const std::string& folder, const ImportOp
   imported.graph = *std::move(graph);
   imported.graph.name = std::filesystem::path(folder + "/").parent_path().filename().string();
   imported.notes.push_back(std::to_string(config.layers) + " layers of " +
-                           std::to_string(config.hidden) + " with " +
-                           std::to_string(config.heads) + " heads, sequences of up to " +
-                           std::to_string(tokens) + " tokens");
+                           std::to_string(config.hidden) + " with " + std::to_string(config.heads) +
+                           " heads, sequences of up to " + std::to_string(tokens) + " tokens");
   return imported;
 }
 

@@ -10,6 +10,8 @@
 
 namespace mpq::convert::transformer {
 
+inline constexpr char kWeightsFile[] = "model.safetensors";
+
 struct ImportOptions {
   size_t max_tokens = 0;  // longest sequence; 0: as the folder says
 };
