@@ -6,7 +6,7 @@ check=$1
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 failed=0
-mkdir -p "$tree/kernels/conv" "$tree/format" "$tree/runtime/cli" "$tree/runtime/ops" "$tree/converter/data" "$tree/converter/cli"
+mkdir -p "$tree/kernels/conv" "$tree/format" "$tree/text" "$tree/runtime/cli" "$tree/runtime/ops" "$tree/converter/data" "$tree/converter/cli"
 
 # file LINE: writes one include; must_pass and must_fail judge the tree.
 plant() { printf '%s\n' "$2" >"$tree/$1"; }
@@ -26,6 +26,8 @@ right kernels/conv/conv.cc '#include "kernels/conv/conv.h"'
 right runtime/plan.cc '#include "kernels/conv/conv.h"'
 right runtime/plan.cc '#include "format/model.h"'
 right converter/lower.cc '#include "format/model.h"'
+right text/tokenizer.cc '#include "format/model.h"'
+right runtime/model.cc '#include "text/tokenizer.h"'
 right runtime/cli/run.cc '#include "runtime/mpq.h"'
 right runtime/cli/run.cc '#include "converter/data/image.h"'
 right converter/cli/prepack.cc '#include "runtime/mpq.h"'
@@ -38,6 +40,9 @@ wrong kernels/conv/conv_avx512vnni.cc '#include <cmath>'
 wrong kernels/conv/tile_avx512vnni.h '#include <cstring>'
 wrong format/reader.cc '#include "kernels/tensor.h"'
 wrong format/reader.cc '#include "converter/graph.h"'
+wrong format/reader.cc '#include "text/tokenizer.h"'
+wrong text/tokenizer.cc '#include "runtime/plan.h"'
+wrong kernels/conv/conv.cc '#include "text/tokenizer.h"'
 wrong runtime/plan.cc '#include "converter/graph.h"'
 wrong runtime/plan.cc '#include "runtime/cli/args.h"'
 wrong runtime/ops/conv.cc '#include "tests/support/rng.h"'
