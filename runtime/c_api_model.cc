@@ -177,6 +177,44 @@ uint32_t mpq_model_sequence_length(const mpq_model* model) {
   return model_value<uint32_t>(model, 0, [](const Model& m) { return m.graph().sequence_length; });
 }
 
+int mpq_model_takes_text(const mpq_model* model) {
+  return model_value<int>(model, 0,
+                          [](const Model& m) { return m.graph().has_text_preprocess ? 1 : 0; });
+}
+
+mpq_status mpq_model_tokenize(const mpq_model* handle, const char* text, size_t text_bytes,
+                              const char* pair, size_t pair_bytes, uint32_t max_tokens,
+                              mpq_token* tokens, size_t capacity, size_t* count, size_t* cut) {
+  return with_model(handle, [&](const ModelPtr& model) -> Checked {
+    if (text == nullptr || count == nullptr || (tokens == nullptr && capacity != 0))
+      return invalid("mpq_model_tokenize: NULL argument");
+    MPQ_TRY(const text::Tokenizer* const tokenizer, model->tokenizer());
+    const uint32_t longest = model->graph().sequence_length;
+    if (max_tokens > longest)
+      return Error{Status::kInvalidArgument, "mpq_model_tokenize: " + std::to_string(max_tokens) +
+                                                 " tokens; the model takes " +
+                                                 std::to_string(longest)};
+    const size_t limit = max_tokens == 0 ? longest : max_tokens;
+    const text::Encoding encoding =
+        pair == nullptr ? tokenizer->encode({text, text_bytes}, limit)
+                        : tokenizer->encode({text, text_bytes}, {pair, pair_bytes}, limit);
+    *count = encoding.ids.size();
+    if (cut != nullptr) *cut = encoding.cut;
+    for (size_t i = 0; i < std::min(capacity, encoding.ids.size()); ++i)
+      tokens[i] = {encoding.ids[i], encoding.types[i], encoding.sources[i],
+                   encoding.places[i].begin, encoding.places[i].end};
+    return Ok{};
+  });
+}
+
+const char* mpq_model_token(const mpq_model* model, uint32_t id) {
+  return model_value<const char*>(model, nullptr, [&](const Model& m) -> const char* {
+    const auto tokenizer = m.tokenizer();
+    if (!tokenizer.ok() || id >= (*tokenizer)->vocabulary_size()) return nullptr;
+    return (*tokenizer)->token(id).c_str();
+  });
+}
+
 size_t mpq_model_label_count(const mpq_model* model) {
   return model_value<size_t>(model, 0, [](const Model& m) { return m.graph().labels.size(); });
 }

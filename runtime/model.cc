@@ -74,4 +74,16 @@ Checked Model::bind_weights(Plan* plan, ThreadPool::Team* team) const {
   return Ok{};
 }
 
+Result<const text::Tokenizer*> Model::tokenizer() const {
+  if (!graph_.has_text_preprocess)
+    return Error{Status::kUnsupported, "the model takes no text: it has no vocabulary"};
+  const std::lock_guard lock(mutex_);
+  if (!tokenizer_) {
+    const std::string_view vocabulary(reinterpret_cast<const char*>(graph_.vocabulary.data()),
+                                      graph_.vocabulary.size());
+    MPQ_TRY(tokenizer_, text::Tokenizer::create(graph_.text, vocabulary));
+  }
+  return &*tokenizer_;
+}
+
 }  // namespace mpq::runtime

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -19,6 +20,7 @@
 #include "runtime/file.h"
 #include "runtime/plan.h"
 #include "runtime/thread_pool.h"
+#include "text/tokenizer.h"
 
 namespace mpq::runtime {
 
@@ -29,6 +31,10 @@ class Model {
 
   const format::Model& graph() const { return graph_; }
   std::span<const std::byte> bytes() const { return file_.bytes(); }
+
+  // Made from the vocabulary when it is first asked for. Thread-safe. An error for models that take
+  // no text.
+  Result<const text::Tokenizer*> tokenizer() const;
 
   // Gives every step of the plan its weights, packing those that no earlier session of the same
   // kernel layout has packed. Thread-safe. They live as long as the model.
@@ -48,8 +54,9 @@ class Model {
 
   const File file_;
   const format::Model graph_;
-  mutable std::mutex mutex_;  // guards packed_
+  mutable std::mutex mutex_;  // guards what follows
   mutable std::map<Key, AlignedBlock> packed_;
+  mutable std::optional<text::Tokenizer> tokenizer_;
 };
 
 }  // namespace mpq::runtime

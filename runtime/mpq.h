@@ -197,6 +197,28 @@ MPQ_API mpq_status mpq_model_find_output(const mpq_model* model, const char* nam
 /* Longest sequence in tokens; 0: the model takes no sequences. */
 MPQ_API uint32_t mpq_model_sequence_length(const mpq_model* model);
 
+/* A token of a text: a piece of a word, or a special one. */
+typedef struct mpq_token {
+  int32_t id;          /* of the vocabulary */
+  int32_t type;        /* 1 for the second of two texts, else 0 */
+  int32_t text;        /* 0 or 1: of which text; -1: a special token */
+  uint32_t begin, end; /* bytes of that text; 0 for special tokens */
+} mpq_token;
+
+/* 1: the file says how text becomes tokens. 0 otherwise, and for what is no model. */
+MPQ_API int mpq_model_takes_text(const mpq_model* model);
+/* The tokens of one text, or of two when pair is not NULL, as the model was trained on: UTF-8 (a
+ * byte that is none counts as U+FFFD), sizes in bytes. At most max_tokens, special ones included
+ * (0: the longest sequence); of two texts the longer one is cut first. *count: how many tokens
+ * there are; the first `capacity` of them are written. *cut (may be NULL): those that did not fit
+ * in max_tokens. MPQ_UNSUPPORTED for models that take no text. */
+MPQ_API mpq_status mpq_model_tokenize(const mpq_model* model, const char* text, size_t text_bytes,
+                                      const char* pair, size_t pair_bytes, uint32_t max_tokens,
+                                      mpq_token* tokens, size_t capacity, size_t* count,
+                                      size_t* cut);
+/* The vocabulary's entry, "##ing"; NULL: no such id. */
+MPQ_API const char* mpq_model_token(const mpq_model* model, uint32_t id);
+
 /* Class names, in the order of the classifier's outputs. */
 MPQ_API size_t mpq_model_label_count(const mpq_model* model);
 MPQ_API const char* mpq_model_label(const mpq_model* model, size_t index);

@@ -38,7 +38,7 @@ class Tokenizer {
   Encoding encode(std::string_view text, std::string_view pair, size_t max_tokens) const;
 
   size_t vocabulary_size() const { return tokens_.size(); }
-  std::string_view token(int32_t id) const { return tokens_[static_cast<size_t>(id)]; }
+  const std::string& token(size_t id) const { return tokens_[id]; }
 
  private:
   struct Piece {

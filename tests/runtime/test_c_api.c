@@ -274,6 +274,10 @@ static void test_options(const mpq_model* model) {
     REFUSED(status, mpq_session_create(model, &options, &session)); \
   } while (0)
   CHECK(mpq_model_sequence_length(model) == 0);
+  CHECK(mpq_model_takes_text(model) == 0);
+  CHECK(mpq_model_token(model, 0) == NULL);
+  REFUSED(MPQ_UNSUPPORTED,
+          mpq_model_tokenize(model, "a", 1, NULL, 0, 0, NULL, 0, &(size_t){0}, NULL));
   REFUSED(MPQ_INVALID_ARGUMENT, mpq_session_create(model, NULL, NULL));
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, struct_size, 0);
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, struct_size, 4);

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <string>
 
+#include "runtime/mpq.h"
 #include "tests/runtime/support.h"
 #include "tests/support/naive_model.h"
 #include "tests/support/tiny_models.h"
@@ -125,6 +126,58 @@ TEST_CASE("sequences: a model of images takes none") {
   const Checked done = set(session.get(), {{1}, {0}, {1}});
   REQUIRE(!done.ok());
   CHECK(done.error().code == Status::kUnsupported);
+}
+
+TEST_CASE("sequences: the C API turns text into the vocabulary's tokens") {
+  const TinyModel tiny = tiny_text_net();  // [PAD] [UNK] [CLS] [SEP] [MASK] a b c ##d ##e f
+  const format::AlignedBytes file = file_of(tiny.model);
+  mpq_model* model = nullptr;
+  REQUIRE(mpq_model_open_memory(file.bytes().data(), file.bytes().size(), nullptr, &model) == MPQ_OK);
+  CHECK(mpq_model_takes_text(model) == 1);
+  CHECK(std::string(mpq_model_token(model, 8)) == "##d");
+  CHECK(mpq_model_token(model, 11) == nullptr);
+  mpq_token tokens[6];
+  size_t count = 0, cut = 7;
+  const auto tokenize = [&](const char* text, const char* pair, uint32_t limit) {
+    return mpq_model_tokenize(model, text, std::strlen(text), pair,
+                              pair == nullptr ? 0 : std::strlen(pair), limit, tokens, 6, &count,
+                              &cut);
+  };
+  REQUIRE(tokenize("\xC3\x84"
+                   "d x",
+                   nullptr, 0) == MPQ_OK);  // "ad x" without its accent
+  REQUIRE(count == 5);
+  CHECK(cut == 0);
+  const int32_t ids[] = {2, 5, 8, 1, 3}, texts[] = {-1, 0, 0, 0, -1};
+  const uint32_t ends[] = {0, 2, 3, 5, 0};
+  for (size_t i = 0; i < count; ++i) {
+    CHECK(tokens[i].id == ids[i]);
+    CHECK(tokens[i].text == texts[i]);
+    CHECK(tokens[i].end == ends[i]);
+    CHECK(tokens[i].type == 0);
+  }
+  REQUIRE(tokenize("a a a a", "b", 0) == MPQ_OK);  // the longest sequence has 6 tokens
+  CHECK(count == 6);
+  CHECK(cut == 2);
+  CHECK(tokens[4].type == 1);
+  CHECK(tokens[4].text == 1);
+  // Too little room: the number that there would be, and nothing behind the room.
+  tokens[1].id = 77;
+  REQUIRE(mpq_model_tokenize(model, "a", 1, nullptr, 0, 3, tokens, 1, &count, nullptr) == MPQ_OK);
+  CHECK(count == 3);
+  CHECK(tokens[0].id == 2);
+  CHECK(tokens[1].id == 77);
+  CHECK(tokenize("a", nullptr, 7) == MPQ_INVALID_ARGUMENT);
+  CHECK(std::string(mpq_last_error()).find("7 tokens; the model takes 6") != std::string::npos);
+  CHECK(mpq_model_tokenize(model, nullptr, 0, nullptr, 0, 0, tokens, 6, &count, &cut) ==
+        MPQ_INVALID_ARGUMENT);
+  CHECK(mpq_model_tokenize(model, "a", 1, nullptr, 0, 0, nullptr, 6, &count, &cut) ==
+        MPQ_INVALID_ARGUMENT);
+  CHECK(mpq_model_tokenize(model, "a", 1, nullptr, 0, 0, tokens, 6, nullptr, &cut) ==
+        MPQ_INVALID_ARGUMENT);
+  mpq_model_close(model);
+  CHECK(tokenize("a", nullptr, 0) == MPQ_BAD_HANDLE);
+  CHECK(mpq_model_takes_text(model) == 0);
 }
 
 }  // namespace
