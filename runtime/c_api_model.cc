@@ -177,6 +177,15 @@ uint32_t mpq_model_sequence_length(const mpq_model* model) {
   return model_value<uint32_t>(model, 0, [](const Model& m) { return m.graph().sequence_length; });
 }
 
+uint32_t mpq_model_vocabulary_size(const mpq_model* model) {
+  return model_value<uint32_t>(model, 0, [](const Model& m) -> uint32_t {
+    const format::Node* const embedding = format::embedding_of(m.graph());
+    if (embedding == nullptr) return 0;
+    const format::Tensor& words = m.graph().tensors[embedding->inputs[format::kWords]];
+    return static_cast<uint32_t>(words.shape[0]);
+  });
+}
+
 int mpq_model_takes_text(const mpq_model* model) {
   return model_value<int>(model, 0,
                           [](const Model& m) { return m.graph().has_text_preprocess ? 1 : 0; });

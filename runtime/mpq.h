@@ -197,6 +197,9 @@ MPQ_API mpq_status mpq_model_find_output(const mpq_model* model, const char* nam
 /* Longest sequence in tokens; 0: the model takes no sequences. */
 MPQ_API uint32_t mpq_model_sequence_length(const mpq_model* model);
 
+/* Ids of tokens are below this; 0: the model takes no sequences. */
+MPQ_API uint32_t mpq_model_vocabulary_size(const mpq_model* model);
+
 /* A token of a text: a piece of a word, or a special one. */
 typedef struct mpq_token {
   int32_t id;          /* of the vocabulary */

@@ -2,11 +2,13 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <map>
 
 #include "runtime/cli/inputs.h"
 #include "runtime/cli/report.h"
 #include "runtime/cli/terminal.h"
 #include "runtime/cli/text.h"
+#include "runtime/cli/texts.h"
 #include "runtime/cli/verbs.h"
 
 namespace mpq::cli {
@@ -23,6 +25,8 @@ constexpr double kNoisy = 0.05;
 struct Row {
   SessionSpec asked;
   uint32_t batch = 0, threads = 0;
+  bool sequences = false;
+  uint32_t tokens = 0;  // of each sequence; 0: images, or sequences of different lengths
   std::string isa;
   double create_seconds = 0.0, first_run_seconds = 0.0;
   uint64_t memory_bytes = 0;
@@ -47,33 +51,36 @@ Result<Row> measure(const Model& model, const SessionSpec& spec, const std::vect
   const size_t batches =
       std::max<size_t>(samples.size() / session.batch(), std::min<size_t>(samples.size(), 2));
   std::vector<std::vector<std::vector<std::byte>>> inputs(batches);
+  std::vector<std::vector<Sample>> sequences(batches);
   for (size_t b = 0; b < batches; ++b)
-    for (size_t i = 0; i < session.inputs().size(); ++i) {
-      std::vector<std::byte> bytes;
-      for (size_t p = 0; p < session.batch(); ++p) {
-        const std::vector<std::byte>& one =
-            samples[(b * session.batch() + p) % samples.size()].inputs[i];
-        bytes.insert(bytes.end(), one.begin(), one.end());
-      }
-      inputs[b].push_back(std::move(bytes));
+    for (size_t p = 0; p < session.batch(); ++p) {
+      const Sample& sample = samples[(b * session.batch() + p) % samples.size()];
+      if (!sample.tokens.empty()) sequences[b].push_back(sample);
+      inputs[b].resize(sample.inputs.size());
+      for (size_t i = 0; i < sample.inputs.size(); ++i)
+        inputs[b][i].insert(inputs[b][i].end(), sample.inputs[i].begin(), sample.inputs[i].end());
     }
-  std::vector<std::vector<std::byte>> outputs;
-  for (const TensorInfo& info : session.outputs()) outputs.emplace_back(info.bytes);
+  std::vector<std::vector<std::byte>> outputs(session.outputs().size());
 
   size_t turn = 0;
   std::vector<double> compute, with_copies;
   const auto once = [&]() -> Checked {
-    const auto& input = inputs[turn++ % batches];
+    const size_t b = turn++ % batches;
+    const auto& input = inputs[b];
     const Clock::time_point start = Clock::now();
     for (size_t i = 0; i < input.size(); ++i)
       MPQ_CHECK(session.set_input(i, input[i].data(), input[i].size()));
+    if (!sequences[b].empty())
+      MPQ_CHECK(fill_sequences(&session, sequences[b], 0, sequences[b].size()));
     const Clock::time_point ready = Clock::now();
     MPQ_CHECK(session.run());
     compute.push_back(seconds_since(ready));
-    for (size_t o = 0; o < outputs.size(); ++o)
+    for (size_t o = 0; o < outputs.size(); ++o) {
+      outputs[o].resize(session.outputs()[o].bytes);
       MPQ_CHECK(
           check(mpq_session_get_output(session.get(), o, outputs[o].data(), outputs[o].size()),
                 session.where()));
+    }
     with_copies.push_back(seconds_since(start));
     return Ok{};
   };
@@ -100,11 +107,11 @@ Result<Row> measure(const Model& model, const SessionSpec& spec, const std::vect
 }
 
 std::string ms(double seconds) { return format("%.3f", seconds * 1e3); }
-double images_per_second(const Row& row) {
+double samples_per_second(const Row& row) {
   return row.with_copies.mean > 0 ? row.batch / row.with_copies.mean : 0.0;
 }
 
-Table table_of(const std::vector<Row>& rows, bool baseline) {
+Table table_of(const std::vector<Row>& rows, bool baseline, bool sequences) {
   Table table{{{"batch"},
                {"threads"},
                {"isa", false},
@@ -116,8 +123,10 @@ Table table_of(const std::vector<Row>& rows, bool baseline) {
                {"p99"},
                {"sd %"},
                {"+copies"},
-               {"images/s"}},
+               {sequences ? "sequences/s" : "images/s"}},
               {}};
+  if (sequences) table.columns.insert(table.columns.begin() + 1, {"tokens"});
+  if (sequences) table.columns.push_back({"tokens/s"});
   if (baseline) table.columns.push_back({"change"});
   for (const Row& row : rows) {
     const auto percentile = [&row](double p) {
@@ -127,7 +136,12 @@ Table table_of(const std::vector<Row>& rows, bool baseline) {
                           std::to_string(row.compute.n), ms(row.compute.min),
                           ms(row.compute.median), ms(row.compute.mean), percentile(90),
                           percentile(99), format("%.1f", row.compute.variation() * 100),
-                          ms(row.with_copies.median), format("%.1f", images_per_second(row))});
+                          ms(row.with_copies.median), format("%.1f", samples_per_second(row))});
+    if (sequences) {
+      std::vector<std::string>& cells = table.rows.back();
+      cells.insert(cells.begin() + 1, row.tokens == 0 ? "-" : std::to_string(row.tokens));
+      cells.push_back(row.tokens == 0 ? "-" : format("%.0f", samples_per_second(row) * row.tokens));
+    }
     if (baseline)
       table.rows.back().push_back(std::isnan(row.change) ? "-"
                                                          : format("%+.1f %%", row.change * 100));
@@ -136,16 +150,18 @@ Table table_of(const std::vector<Row>& rows, bool baseline) {
 }
 
 Json json_of(const Row& row, bool samples) {
-  Json json = {{"batch", row.batch},
-               {"threads", row.threads},
-               {"isa", row.isa},
-               {"compute_ns", json_of(row.compute, samples)},
-               {"with_copies_ns", json_of(row.with_copies, samples)},
-               {"coefficient_of_variation", row.compute.variation()},
-               {"images_per_second", images_per_second(row)},
-               {"session_create_ns", std::llround(row.create_seconds * 1e9)},
-               {"first_run_ns", std::llround(row.first_run_seconds * 1e9)},
-               {"session_memory_bytes", row.memory_bytes}};
+  Json json = {
+      {"batch", row.batch},
+      {"threads", row.threads},
+      {"isa", row.isa},
+      {"compute_ns", json_of(row.compute, samples)},
+      {"with_copies_ns", json_of(row.with_copies, samples)},
+      {"coefficient_of_variation", row.compute.variation()},
+      {row.sequences ? "sequences_per_second" : "images_per_second", samples_per_second(row)},
+      {"session_create_ns", std::llround(row.create_seconds * 1e9)},
+      {"first_run_ns", std::llround(row.first_run_seconds * 1e9)},
+      {"session_memory_bytes", row.memory_bytes}};
+  if (row.tokens != 0) json["tokens"] = row.tokens;
   if (!std::isnan(row.change)) json["change_from_baseline"] = row.change;
   return json;
 }
@@ -164,7 +180,7 @@ Result<Json> load_baseline(const std::string& path) {
 double change_from(const Json& baseline, const Row& row) {
   for (const Json& old : baseline) {
     if (old.value("batch", 0U) != row.batch || old.value("threads", 0U) != row.threads ||
-        old.value("isa", "") != row.isa)
+        old.value("isa", "") != row.isa || old.value("tokens", 0U) != row.tokens)
       continue;
     const double median = old.value(Json::json_pointer("/compute_ns/median"), 0.0);
     if (median > 0.0) return row.compute.median * 1e9 / median - 1.0;
@@ -172,20 +188,44 @@ double change_from(const Json& baseline, const Row& row) {
   return NAN;
 }
 
-Result<std::vector<SessionSpec>> sweep(const Args& args) {
+// Lengths of random sequences to measure: one 0 for images, and where the user gives the inputs.
+Result<std::vector<uint32_t>> token_counts(const Model& model, const Args& args) {
+  const uint32_t longest = model.sequence_length();
+  if (longest == 0 && args.has("seq-len"))
+    return Error{Status::kInvalidArgument, model.path() +
+                                               ": takes no sequences; --seq-len is for "
+                                               "models of texts"};
+  const bool given = args.has("input") || args.has("dataset");
+  if (given && args.has("seq-len"))
+    return Error{Status::kInvalidArgument,
+                 "--seq-len: the inputs that are given have their length"};
+  if (longest == 0 || given) return std::vector<uint32_t>{0};
+  constexpr uint32_t kUsual = 128;
+  if (!args.has("seq-len")) return std::vector<uint32_t>{std::min(kUsual, longest)};
+  MPQ_TRY(std::vector<uint32_t> counts, args.list("seq-len"));
+  for (const uint32_t count : counts)
+    if (count == 0 || count > longest)
+      return Error{Status::kInvalidArgument,
+                   format("--seq-len %u: the model takes 1 to %u tokens", count, longest)};
+  return counts;
+}
+
+Result<std::vector<SessionSpec>> sweep(const Args& args, const std::vector<uint32_t>& tokens) {
   MPQ_TRY(const std::vector<uint32_t> batches, args.list("batch"));
   MPQ_TRY(const std::vector<uint32_t> threads, args.list("threads"));
   std::vector<SessionSpec> specs;
   for (const std::string& isa : split(args.text("isa"), ','))
     for (const uint32_t batch : batches)
-      for (const uint32_t t : threads) specs.push_back({batch, t, isa});
+      for (const uint32_t length : tokens)
+        for (const uint32_t t : threads)
+          specs.push_back({batch, t, isa, false, false, length * batch});
   return specs;
 }
 
 constexpr const char* kDefinitions =
     "\ntimes in ms of one run of a whole batch, after the warm-up; p: nearest rank; sd %: standard "
     "deviation over mean;\n"
-    "+copies: median with inputs copied in and outputs copied out; images/s: from the mean of "
+    "+copies: median with inputs copied in and outputs copied out; /s: from the mean of "
     "that\n";
 
 }  // namespace
@@ -195,7 +235,6 @@ Result<ExitCode> run_bench(const Args& args) {
           Report::create(args, {Output::kText, Output::kJson, Output::kJsonLines, Output::kCsv,
                                 Output::kMarkdown}));
   MPQ_TRY(const std::string path, model_path(args));
-  MPQ_TRY(const std::vector<SessionSpec> specs, sweep(args));
   Limits limits;
   MPQ_TRY(limits.warmup, args.real("warmup"));
   MPQ_TRY(limits.duration, args.real("duration"));
@@ -215,10 +254,15 @@ Result<ExitCode> run_bench(const Args& args) {
 
   const Host host = inspect_host();
   MPQ_TRY(const Model model, Model::open(path, args));
+  MPQ_TRY(const std::vector<uint32_t> tokens, token_counts(model, args));
+  MPQ_TRY(const std::vector<SessionSpec> specs, sweep(args, tokens));
   uint32_t largest_batch = 1;
   for (const SessionSpec& spec : specs) largest_batch = std::max(largest_batch, spec.batch);
-  MPQ_TRY(const std::vector<Sample> samples,
-          gather_samples(model, args, std::max<size_t>(distinct, size_t{largest_batch} * 2)));
+  const size_t wanted = std::max<size_t>(distinct, size_t{largest_batch} * 2);
+  std::map<uint32_t, std::vector<Sample>> samples;  // by their number of tokens
+  for (const uint32_t length : tokens) {
+    MPQ_TRY(samples[length], gather_samples(model, args, wanted, length));
+  }
 
   std::vector<Row> rows;
   std::vector<std::string> warnings;
@@ -230,7 +274,10 @@ Result<ExitCode> run_bench(const Args& args) {
                       host.usable));
   for (const SessionSpec& spec : specs) {
     if (interrupted()) break;
-    MPQ_TRY(Row row, measure(model, spec, samples, limits, args));
+    const uint32_t length = spec.max_tokens / std::max(spec.batch, 1U);
+    MPQ_TRY(Row row, measure(model, spec, samples[length], limits, args));
+    row.sequences = model.sequence_length() != 0;
+    row.tokens = length;
     if (row.compute.n == 0) break;
     row.change = compares ? change_from(baseline, row) : NAN;
     slower = slower || row.change > allowed;
@@ -248,7 +295,7 @@ Result<ExitCode> run_bench(const Args& args) {
   }
   for (const std::string& warning : host_warnings(host, most_threads)) warnings.push_back(warning);
 
-  report.print(table_of(rows, compares));
+  report.print(table_of(rows, compares, model.sequence_length() != 0));
   report.print(kDefinitions);
   for (const std::string& warning : warnings) warn(warning);
   Json document = json_head(args, &model);
@@ -256,7 +303,7 @@ Result<ExitCode> run_bench(const Args& args) {
   document["configuration"] = {{"warmup_s", limits.warmup},
                                {"duration_s", limits.duration},
                                {"iterations", limits.iterations},
-                               {"distinct_inputs", samples.size()}};
+                               {"distinct_inputs", samples.begin()->second.size()}};
   document["results"] = Json::array();
   for (const Row& row : rows) document["results"].push_back(json_of(row, args.has("samples")));
   document["peak_rss_bytes"] = peak_rss_bytes();

@@ -107,6 +107,7 @@ Result<Session> Session::create(const Model& model, const SessionSpec& spec, con
   options.profile = spec.profile ? 1 : 0;
   options.keep_tensors = spec.keep_tensors ? 1 : 0;
   options.memory_limit = limit_mb * 1000000;
+  options.max_tokens = spec.max_tokens;
   Session session;
   session.where_ = model.path();
   const Clock::time_point start = Clock::now();
@@ -157,6 +158,18 @@ Checked Session::set_sample(size_t index, uint32_t position, const std::vector<s
   return Ok{};
 }
 
+Checked Session::set_sequences(const std::vector<int32_t>& ids, const std::vector<int32_t>& types,
+                               const std::vector<uint32_t>& lengths) {
+  MPQ_CHECK(check(
+      mpq_session_set_sequences(get(), ids.data(), types.data(), lengths.data(), lengths.size()),
+      where_));
+  starts_.assign(1, 0);
+  for (const uint32_t length : lengths) starts_.push_back(starts_.back() + length);
+  inputs_ = list<mpq_session>(get(), inputs_.size(), mpq_session_input_info);
+  outputs_ = list<mpq_session>(get(), outputs_.size(), mpq_session_output_info);
+  return Ok{};
+}
+
 Checked Session::run() { return check(mpq_session_run(get()), where_); }
 
 Result<const std::byte*> Session::output(size_t index) const {
@@ -164,6 +177,22 @@ Result<const std::byte*> Session::output(size_t index) const {
   size_t bytes = 0;
   MPQ_CHECK(check(mpq_session_output_buffer(get(), index, &data, &bytes), where_));
   return static_cast<const std::byte*>(data);
+}
+
+Result<std::span<const std::byte>> Session::sample_output(size_t index, uint32_t position) const {
+  MPQ_TRY(const std::byte* const data, output(index));
+  const TensorInfo& info = outputs_[index];
+  uint64_t first = position, end = position + uint64_t{1}, rows = batch();
+  if (!starts_.empty()) {
+    rows = static_cast<uint64_t>(info.shape[0]);
+    const bool by_token = rows == starts_.back();
+    if (by_token) {
+      first = starts_[position];
+      end = starts_[position + 1];
+    }
+  }
+  const uint64_t row = info.bytes / rows;
+  return std::span(data + first * row, (end - first) * row);
 }
 
 }  // namespace mpq::cli

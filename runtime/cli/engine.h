@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,7 @@ class Model {
   std::vector<mpq_node_info> nodes() const;
   std::vector<std::string> labels() const;
   std::string label(size_t index) const;  // "" when the model has none
+  uint32_t sequence_length() const { return mpq_model_sequence_length(get()); }  // 0: no sequences
 
  private:
   std::unique_ptr<mpq_model, CloseModel> model_;
@@ -57,6 +59,7 @@ struct SessionSpec {
   uint32_t batch = 1, threads = 0;
   std::string isa = "auto";
   bool profile = false, keep_tensors = false;
+  uint32_t max_tokens = 0;  // of a run; 0: as many as the batch may have
 };
 
 class Session {
@@ -69,7 +72,8 @@ class Session {
   uint32_t threads() const { return mpq_session_threads(get()); }
   std::string isa() const { return mpq_isa_name(mpq_session_isa(get())); }
   double create_seconds() const { return create_seconds_; }
-  const std::vector<TensorInfo>& inputs() const { return inputs_; }  // with this batch
+  // With this batch, or with the sequences of the last set_sequences.
+  const std::vector<TensorInfo>& inputs() const { return inputs_; }
   const std::vector<TensorInfo>& outputs() const { return outputs_; }
   std::vector<mpq_step_info> steps() const;
   mpq_memory_info memory() const;
@@ -77,14 +81,20 @@ class Session {
   Checked set_input(size_t index, const void* data, size_t bytes);
   // One image's part of an input, in place.
   Checked set_sample(size_t index, uint32_t position, const std::vector<std::byte>& bytes);
+  // Sequences one behind the other, of lengths[i] tokens.
+  Checked set_sequences(const std::vector<int32_t>& ids, const std::vector<int32_t>& types,
+                        const std::vector<uint32_t>& lengths);
   Checked run();
   // Borrowed until the next run.
   Result<const std::byte*> output(size_t index) const;
+  // The part of an output that is one image's or one sequence's: a row, or a row a token.
+  Result<std::span<const std::byte>> sample_output(size_t index, uint32_t position) const;
 
  private:
   std::unique_ptr<mpq_session, DestroySession> session_;
   std::string where_;
   std::vector<TensorInfo> inputs_, outputs_;
+  std::vector<uint32_t> starts_;  // first token of each sequence, then their number
   double create_seconds_ = 0.0;
 };
 

@@ -8,6 +8,7 @@
 #include "runtime/cli/report.h"
 #include "runtime/cli/terminal.h"
 #include "runtime/cli/text.h"
+#include "runtime/cli/texts.h"
 #include "runtime/cli/verbs.h"
 
 namespace mpq::cli {
@@ -82,8 +83,13 @@ Result<ExitCode> run_eval(const Args& args) {
   MPQ_TRY(const Report report,
           Report::create(args, {Output::kText, Output::kJson, Output::kCsv, Output::kMarkdown}));
   MPQ_TRY(const std::string path, model_path(args));
-  if (args.text("dataset").empty())
-    return Error{Status::kInvalidArgument, "eval: --dataset FOLDER or .tar is needed"};
+  if (dataset_of(args).empty())
+    return Error{
+        Status::kInvalidArgument,
+        "eval: a data set is needed: --dataset FOLDER or .tar of images, or FORMAT:FILE of "
+        "texts"};
+  MPQ_TRY(const Model model, Model::open(path, args));
+  if (model.sequence_length() != 0) return eval_texts(args, model);
   SessionSpec spec;
   MPQ_TRY(spec.batch, single(args, "batch"));
   MPQ_TRY(spec.threads, single(args, "threads"));
@@ -101,7 +107,6 @@ Result<ExitCode> run_eval(const Args& args) {
     MPQ_TRY(expected, Expected::load(args.text("expect-csv")));
   }
 
-  MPQ_TRY(const Model model, Model::open(path, args));
   MPQ_TRY(const SampleSource source, SampleSource::create(model, args, limit, 0));
   MPQ_TRY(Session session, Session::create(model, spec, args));
   const TensorInfo& info = session.outputs()[0];
@@ -109,7 +114,7 @@ Result<ExitCode> run_eval(const Args& args) {
   if (classes < 2)
     return Error{Status::kUnsupported,
                  path + ": output " + to_string(info) + " is not a classifier's"};
-  const data::ImageDataset& set = *source.dataset();
+  const data::ImageDataset& set = *source.images();
   if (set.class_names().size() > classes)
     warn(format("the data set names %zu classes, the model has %zu", set.class_names().size(),
                 classes));
@@ -190,7 +195,7 @@ Result<ExitCode> run_eval(const Args& args) {
   if (keeps_logits) MPQ_CHECK(write_npy(args.text("save-logits"), logits));
 
   Json document = json_head(args, &model);
-  document["configuration"] = {{"dataset", args.text("dataset")},
+  document["configuration"] = {{"dataset", dataset_of(args)},
                                {"batch", session.batch()},
                                {"threads", session.threads()},
                                {"isa", session.isa()},

@@ -60,6 +60,11 @@ std::string summary(const Model& model, const ModelFacts& facts) {
   MPQ_INIT(&preprocess);
   if (mpq_model_image_preprocess(model.get(), &preprocess) == MPQ_OK)
     line("images", preprocess_text(preprocess));
+  if (model.sequence_length() != 0)
+    line("sequences", format("up to %u tokens of %u words, %s", model.sequence_length(),
+                             mpq_model_vocabulary_size(model.get()),
+                             mpq_model_takes_text(model.get()) != 0 ? "from text (WordPiece)"
+                                                                    : "without a vocabulary"));
   line("layers",
        format("%zu, of which %llu with weights: %.2f M weights, %.3f GMAC",
               mpq_model_node_count(model.get()), static_cast<unsigned long long>(facts.layers),
@@ -183,6 +188,10 @@ Json document_of(const Args& args, const Model& model, const std::vector<mpq_ste
                           {"crop_w", p.crop_w},
                           {"mean", p.mean},
                           {"stddev", p.stddev}};
+  if (model.sequence_length() != 0)
+    document["sequences"] = {{"max_tokens", model.sequence_length()},
+                             {"vocabulary_size", mpq_model_vocabulary_size(model.get())},
+                             {"takes_text", mpq_model_takes_text(model.get()) != 0}};
   document["layers"] = Json::array();
   for (const mpq_node_info& node : model.nodes())
     document["layers"].push_back(

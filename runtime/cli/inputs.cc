@@ -5,6 +5,7 @@
 
 #include "converter/data/read_file.h"
 #include "runtime/cli/text.h"
+#include "runtime/cli/texts.h"
 
 namespace mpq::cli {
 
@@ -98,6 +99,7 @@ Result<Sample> ImageReader::read(std::span<const std::byte> encoded,
 }
 
 Result<std::vector<Sample>> load_samples(const Model& model, const std::string& path) {
+  if (model.sequence_length() != 0) return text_samples(model, path);
   if (model.inputs().size() != 1)
     return Error{Status::kUnsupported, model.path() + ": has " +
                                            std::to_string(model.inputs().size()) +
@@ -109,28 +111,47 @@ Result<std::vector<Sample>> load_samples(const Model& model, const std::string& 
   return std::vector<Sample>{std::move(sample)};
 }
 
-std::vector<Sample> random_samples(const Model& model, size_t count, uint64_t seed) {
+std::vector<Sample> random_samples(const Model& model, size_t count, uint64_t seed,
+                                   uint32_t tokens) {
   Random random(seed);
   std::vector<Sample> samples(count);
+  const uint32_t words = mpq_model_vocabulary_size(model.get());
+  constexpr uint32_t kLongest = 48;
   for (size_t i = 0; i < count; ++i) {
     samples[i].name = "random " + std::to_string(i);
+    if (const uint32_t longest = model.sequence_length(); longest != 0) {
+      const uint64_t length =
+          tokens != 0 ? tokens : 1 + random.next() % std::min(longest, kLongest);
+      for (uint64_t t = 0; t < length; ++t)
+        samples[i].tokens.push_back({static_cast<int32_t>(random.next() % words), 0, 0, 0, 0});
+      continue;
+    }
     for (const TensorInfo& info : model.inputs())
       samples[i].inputs.push_back(random_bytes(info, &random));
   }
   return samples;
 }
 
+std::string dataset_of(const Args& args) {
+  const bool named = args.mode() == Mode::kEval && args.files().size() == 2;
+  return named ? args.files()[1] : args.text("dataset");
+}
+
 Result<SampleSource> SampleSource::create(const Model& model, const Args& args, size_t limit,
-                                          size_t random_count) {
+                                          size_t random_count, uint32_t random_tokens) {
   SampleSource source;
   for (const std::string& path : args.all("input")) {
     MPQ_TRY(std::vector<Sample> loaded, load_samples(model, path));
     std::move(loaded.begin(), loaded.end(), std::back_inserter(source.samples_));
   }
-  std::string path = args.text("dataset");
+  std::string path = dataset_of(args);
   if (!path.empty()) {
     if (!source.samples_.empty())
       return Error{Status::kInvalidArgument, "--input and --dataset: one of them"};
+    if (model.sequence_length() != 0) {
+      MPQ_TRY(source.samples_, set_samples(model, path, limit));
+      return source;
+    }
     // The kind may stand before the path; "imagenet" is any labelled set of images, the only kind
     // so far.
     constexpr std::string_view kKind = "imagenet:";
@@ -142,7 +163,7 @@ Result<SampleSource> SampleSource::create(const Model& model, const Args& args, 
   }
   if (source.size() != 0) return source;
   MPQ_TRY(const uint64_t seed, args.whole("seed"));
-  source.samples_ = random_samples(model, random_count, seed);
+  source.samples_ = random_samples(model, random_count, seed, random_tokens);
   return source;
 }
 
@@ -152,8 +173,10 @@ Result<Sample> SampleSource::get(size_t index) const {
   return reader_->read(encoded, set_->samples()[index].path);
 }
 
-Result<std::vector<Sample>> gather_samples(const Model& model, const Args& args, size_t count) {
-  MPQ_TRY(const SampleSource source, SampleSource::create(model, args, count, count));
+Result<std::vector<Sample>> gather_samples(const Model& model, const Args& args, size_t count,
+                                           uint32_t random_tokens) {
+  MPQ_TRY(const SampleSource source,
+          SampleSource::create(model, args, count, count, random_tokens));
   std::vector<Sample> samples;
   for (size_t i = 0; i < source.size(); ++i) {
     MPQ_TRY(Sample sample, source.get(i));
@@ -163,6 +186,11 @@ Result<std::vector<Sample>> gather_samples(const Model& model, const Args& args,
 }
 
 Checked fill(Session* session, const std::vector<Sample>& samples, size_t first) {
+  if (!samples.empty() && !samples[0].tokens.empty()) {
+    // A short last batch of sequences is a smaller one; one of images is filled up.
+    const size_t count = std::min<size_t>(session->batch(), samples.size());
+    return fill_sequences(session, samples, first, count);
+  }
   for (uint32_t position = 0; position < session->batch(); ++position) {
     const Sample& sample = samples[(first + position) % samples.size()];
     for (size_t i = 0; i < sample.inputs.size(); ++i)

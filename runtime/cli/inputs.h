@@ -1,4 +1,4 @@
-// Images, arrays and random numbers as the bytes that a model reads.
+// Images, arrays, texts and random numbers as a model reads them.
 #pragma once
 
 #include <optional>
@@ -12,10 +12,11 @@
 
 namespace mpq::cli {
 
-// One batch element: the bytes of each input of the model.
+// One batch element: the bytes of each input of the model, or, of a model of sequences, its tokens.
 struct Sample {
   std::string name;
   std::vector<std::vector<std::byte>> inputs;
+  std::vector<mpq_token> tokens;
 };
 
 // How images become bytes of input 0: u8 pixels as the model's preprocessing says. An error when
@@ -32,20 +33,22 @@ class ImageReader {
 // A file: an image is one sample; an .npy of shape [N, ...] is N.
 Result<std::vector<Sample>> load_samples(const Model& model, const std::string& path);
 
-// The same numbers for the same seed on every machine.
-std::vector<Sample> random_samples(const Model& model, size_t count, uint64_t seed);
+// The same numbers for the same seed on every machine. tokens: of each sequence; 0: of different
+// lengths.
+std::vector<Sample> random_samples(const Model& model, size_t count, uint64_t seed,
+                                   uint32_t tokens = 0);
 
 // The files of --input, the images of --dataset, or random numbers if neither is given. Images of a
 // data set are decoded when asked for.
 class SampleSource {
  public:
-  // At most `limit` images of a data set (0: all), `random_count` random samples.
+  // At most `limit` samples of a data set (0: all), `random_count` random ones.
   static Result<SampleSource> create(const Model& model, const Args& args, size_t limit,
-                                     size_t random_count);
+                                     size_t random_count, uint32_t random_tokens = 0);
   size_t size() const { return set_ ? count_ : samples_.size(); }
   int32_t label(size_t index) const { return set_ ? set_->samples()[index].label : -1; }
   Result<Sample> get(size_t index) const;  // thread-safe
-  const data::ImageDataset* dataset() const { return set_ ? &*set_ : nullptr; }
+  const data::ImageDataset* images() const { return set_ ? &*set_ : nullptr; }
 
  private:
   std::vector<Sample> samples_;
@@ -55,7 +58,11 @@ class SampleSource {
 };
 
 // The first `count` samples of such a source, all decoded.
-Result<std::vector<Sample>> gather_samples(const Model& model, const Args& args, size_t count);
+Result<std::vector<Sample>> gather_samples(const Model& model, const Args& args, size_t count,
+                                           uint32_t random_tokens = 0);
+
+// --dataset, or what is named behind the model: `mpqrun MODEL --eval stsb:FILE`.
+std::string dataset_of(const Args& args);
 
 // Puts sample (first + position) modulo their number at each position of the session's batch.
 Checked fill(Session* session, const std::vector<Sample>& samples, size_t first);

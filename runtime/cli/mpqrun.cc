@@ -77,7 +77,9 @@ int run(const std::vector<std::string>& words) {
 }  // namespace
 
 Result<std::string> model_path(const Args& args) {
-  if (args.files().size() == 1) return args.files()[0];
+  // eval takes the data set without --dataset, too.
+  const size_t most = args.mode() == Mode::kEval && !args.has("dataset") ? 2 : 1;
+  if (!args.files().empty() && args.files().size() <= most) return args.files()[0];
   if (args.files().empty())
     return Error{Status::kInvalidArgument,
                  "no model named: mpqrun " + std::string(mode_name(args.mode())) + " MODEL"};

@@ -16,7 +16,7 @@ constexpr Verb kVerbs[] = {
     {Mode::kBench, "bench", "latency and throughput", "mpqrun model.fb --bench -t 1,2 -b 1,8"},
     {Mode::kProfile, "profile", "time, bits, kernel and share of peak, layer by layer",
      "mpqrun model.fb --profile --by op"},
-    {Mode::kEval, "eval", "top-1 and top-5 on labelled images",
+    {Mode::kEval, "eval", "accuracy on labelled images or texts",
      "mpqrun model.fb --eval --dataset imagenet:val/"},
     {Mode::kInfo, "info", "what is in a model file", "mpqrun info model.fb --layers"},
     {Mode::kVerify, "verify",
@@ -31,12 +31,12 @@ constexpr Verb kVerbs[] = {
 // clang-format off
 constexpr Option kOptions[] = {
     // name, letter, value, default, modes, advanced, help
-    {"input", 'i', "FILE", nullptr, kInputs, false, "image (JPEG, PNG) or .npy; may be repeated"},
+    {"input", 'i', "FILE", nullptr, kInputs, false, "image (JPEG, PNG), .npy, or a text, or 'text | text'; may be repeated"},
     {"top", 0, "N", "5", kRun, false, "classes to print"},
     {"labels", 0, "FILE", nullptr, kRun | kEval, true, "class names, one a line, instead of the model's"},
     {"save", 0, "FILE", nullptr, kRun, false, "write the outputs: .npy (one output) or .npz"},
 
-    {"batch", 'b', "LIST", "1", kRun | kBench | kProfile | kEval, false, "images per run; bench takes lists: 1,2,4 or 1-8*2 or 0-16+4"},
+    {"batch", 'b', "LIST", "1", kRun | kBench | kProfile | kEval, false, "images or texts per run; bench takes lists: 1,2,4 or 1-8*2 or 0-16+4"},
     {"threads", 't', "LIST", "0", kSession & ~kVerify, false, "0: all this process may use; bench takes lists"},
     {"isa", 0, "NAME", "auto", kSession, false, "auto, scalar, avx2, avx512vnni, amx; bench and compare take lists"},
 
@@ -51,9 +51,10 @@ constexpr Option kOptions[] = {
     {"sort", 0, "KEY", "layer", kProfile, false, "time or layer"},
     {"by", 0, "KEY", "layer", kProfile, false, "one row per layer, op, bits or kernel"},
 
-    {"dataset", 0, "PATH", nullptr, kEval | kCompare | kProfile | kBench, false, "folder or .tar with labels.txt, or a folder per class; imagenet:PATH too"},
-    {"limit", 0, "N", "0", kEval | kCompare, false, "first N images only; 0: all"},
-    {"min-acc", 0, "PERCENT", nullptr, kEval, false, "exit 6 if top-1 is lower"},
+    {"dataset", 0, "PATH", nullptr, kEval | kCompare | kProfile | kBench, false, "images: folder or .tar; texts: stsb:FILE, glue-tsv:, tsv:, squad:, jsonl:, txt:"},
+    {"seq-len", 0, "LIST", "128", kBench | kProfile, false, "tokens of each random sequence; bench takes lists"},
+    {"limit", 0, "N", "0", kEval | kCompare, false, "first N samples only; 0: all"},
+    {"min-acc", 0, "PERCENT", nullptr, kEval, false, "exit 6 if top-1 (texts: the first measure) is lower"},
     {"jobs", 'j', "N", "0", kEval | kCompare, true, "threads that decode images; 0: all"},
     {"save-logits", 0, "FILE", nullptr, kEval, false, "write all outputs as .npy"},
     {"expect-csv", 0, "FILE", nullptr, kEval, false, "image,label,classes,accumulators per line; exit 6 at any difference"},

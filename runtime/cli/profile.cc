@@ -126,8 +126,19 @@ Result<ExitCode> run_profile(const Args& args) {
   spec.isa = args.text("isa");
   spec.profile = true;
   MPQ_TRY(const Model model, Model::open(path, args));
+  uint32_t tokens = 0;
+  if (model.sequence_length() != 0) {
+    constexpr uint32_t kUsual = 128;
+    tokens = std::min(kUsual, model.sequence_length());
+    if (args.has("seq-len")) {
+      MPQ_TRY(tokens, single(args, "seq-len"));
+    }
+    if (tokens == 0 || tokens > model.sequence_length())
+      return Error{Status::kInvalidArgument, format("--seq-len %u: the model takes 1 to %u tokens",
+                                                    tokens, model.sequence_length())};
+  }
   MPQ_TRY(const std::vector<Sample> samples,
-          gather_samples(model, args, std::max<uint64_t>(distinct, 1)));
+          gather_samples(model, args, std::max<uint64_t>(distinct, 1), tokens));
   MPQ_TRY(Session session, Session::create(model, spec, args));
 
   std::vector<double> whole;

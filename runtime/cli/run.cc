@@ -6,6 +6,7 @@
 #include "runtime/cli/report.h"
 #include "runtime/cli/terminal.h"
 #include "runtime/cli/text.h"
+#include "runtime/cli/texts.h"
 #include "runtime/cli/verbs.h"
 
 namespace mpq::cli {
@@ -67,8 +68,12 @@ Result<ExitCode> run_once(const Args& args) {
   MPQ_TRY(const Model model, Model::open(path, args));
   MPQ_TRY(const uint64_t top, args.whole("top"));
   if (!args.has("input"))
-    return Error{Status::kInvalidArgument, path + ": no input; give -i FILE (the model reads " +
-                                               to_string(model.inputs()[0]) + ")"};
+    return Error{Status::kInvalidArgument,
+                 path + ": no input; give " +
+                     (model.sequence_length() != 0
+                          ? "-i TEXT, or -i 'TEXT | TEXT'"
+                          : "-i FILE (the model reads " + to_string(model.inputs()[0]) + ")")};
+  if (model.sequence_length() != 0) return run_texts(args, model, report);
   MPQ_TRY(const SampleSource source, SampleSource::create(model, args, 0, 0));
   MPQ_TRY(const std::vector<std::string> labels, class_names(model, args));
   SessionSpec spec;

@@ -28,9 +28,9 @@ Result<std::vector<Outputs>> outputs_of(Session* session, const std::vector<Samp
     for (size_t i = 0; i < count; ++i) {
       Outputs outputs;
       for (size_t o = 0; o < session->outputs().size(); ++o) {
-        MPQ_TRY(const std::byte* const data, session->output(o));
-        const size_t bytes = session->outputs()[o].bytes / session->batch();
-        outputs.emplace_back(data + i * bytes, data + (i + 1) * bytes);
+        MPQ_TRY(const std::span<const std::byte> part,
+                session->sample_output(o, static_cast<uint32_t>(i)));
+        outputs.emplace_back(part.begin(), part.end());
       }
       all.push_back(std::move(outputs));
     }
@@ -69,11 +69,11 @@ Result<std::vector<Trial>> against_reference(const Model& model, const std::vect
     for (const uint32_t batch : kBatches)
       for (const uint32_t threads : kThreads)
         if (level != "scalar" || batch * threads == 2)
-          trials.push_back({{batch, threads, level, false, false}, ""});
+          trials.push_back({{batch, threads, level, false, false, 0}, ""});
 
   Progress progress(args, "verify", samples.size() * (trials.size() + 1));
   size_t done = 0;
-  MPQ_TRY(Session reference, Session::create(model, {1, 1, "scalar", false, false}, args));
+  MPQ_TRY(Session reference, Session::create(model, {1, 1, "scalar", false, false, 0}, args));
   MPQ_TRY(const std::vector<Outputs> expected, outputs_of(&reference, samples, &progress, &done));
   std::vector<Trial> finished;
   for (Trial& trial : trials) {

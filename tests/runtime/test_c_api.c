@@ -274,6 +274,7 @@ static void test_options(const mpq_model* model) {
     REFUSED(status, mpq_session_create(model, &options, &session)); \
   } while (0)
   CHECK(mpq_model_sequence_length(model) == 0);
+  CHECK(mpq_model_vocabulary_size(model) == 0);
   CHECK(mpq_model_takes_text(model) == 0);
   CHECK(mpq_model_token(model, 0) == NULL);
   REFUSED(MPQ_UNSUPPORTED,
