@@ -4,7 +4,7 @@ CC_CLANG ?= clang
 CXX_CLANG ?= clang++
 export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
 
-.PHONY: help all demo test check clang asan tsan lint bench bench-peers fuzz install clean deps
+.PHONY: help all demo test check check-tokenizer clang asan tsan lint bench bench-peers fuzz install clean deps
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -53,6 +53,9 @@ bench: all ## kernel benchmarks (Google Benchmark)
 bench-peers: all ## whole networks beside OpenVINO and ONNX Runtime int8, interleaved
 	@scripts/install_deps.sh peers
 	@bench/peers.sh $(BUILD)
+
+check-tokenizer: all ## tokens of all texts and of fuzzed ones beside Hugging Face's tokenizers
+	@scripts/check_tokenizer.sh $(BUILD)
 
 fuzz: | deps-lint ## a minute of fuzzing of each target; longer with SECONDS=3600
 	@[ -f build-fuzz/build.ninja ] || CC=$(CC_CLANG) CXX=$(CXX_CLANG) meson setup build-fuzz -Dfuzz=true \

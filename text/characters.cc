@@ -5,16 +5,17 @@
 #include <algorithm>
 #include <iterator>
 
+#include "text/unicode8.h"
+
 namespace mpq::text {
 namespace {
 
 utf8proc_int32_t code(uint32_t c) { return static_cast<utf8proc_int32_t>(c); }
 
-struct Range {
-  uint32_t first, last;
-};
-bool in_ranges(uint32_t c, const Range* begin, const Range* end) {
-  return std::any_of(begin, end, [c](const Range& r) { return c >= r.first && c <= r.last; });
+template <size_t N>
+bool in(uint32_t c, const Range (&ranges)[N]) {
+  return std::any_of(std::begin(ranges), std::end(ranges),
+                     [c](const Range& r) { return c >= r.first && c <= r.last; });
 }
 
 constexpr Range kIdeographs[] = {{0x4E00, 0x9FFF},   {0x3400, 0x4DBF},   {0x20000, 0x2A6DF},
@@ -29,33 +30,32 @@ constexpr Range kAsciiPunctuation[] = {{33, 47}, {58, 64}, {91, 96}, {123, 126}}
 
 bool is_control(uint32_t c) {
   if (c == '\t' || c == '\n' || c == '\r') return false;
-  switch (utf8proc_category(code(c))) {
-    case UTF8PROC_CATEGORY_CC:
-    case UTF8PROC_CATEGORY_CF:
-    case UTF8PROC_CATEGORY_CO:
-    case UTF8PROC_CATEGORY_CN:
-    case UTF8PROC_CATEGORY_CS:
-      return true;
-    default:
-      return false;
-  }
+  const utf8proc_category_t category = utf8proc_category(code(c));
+  const bool now = category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF ||
+                   category == UTF8PROC_CATEGORY_CO;
+  return now != in(c, kOtherControls);
 }
 
-bool is_space(uint32_t c) { return in_ranges(c, std::begin(kSpaces), std::end(kSpaces)); }
+bool is_space(uint32_t c) { return in(c, kSpaces); }
 
 bool is_punctuation(uint32_t c) {
-  if (c < 128) return in_ranges(c, std::begin(kAsciiPunctuation), std::end(kAsciiPunctuation));
+  if (c < 128) return in(c, kAsciiPunctuation);
   const utf8proc_category_t category = utf8proc_category(code(c));
-  return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
+  const bool now = category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
+  return now != in(c, kOtherPunctuation);
 }
 
-bool is_ideograph(uint32_t c) {
-  return in_ranges(c, std::begin(kIdeographs), std::end(kIdeographs));
+bool is_ideograph(uint32_t c) { return in(c, kIdeographs); }
+
+bool is_nonspacing_mark(uint32_t c) {
+  constexpr uint32_t kFirst = 0x300;  // of all marks
+  if (c < kFirst) return false;
+  return (utf8proc_category(code(c)) == UTF8PROC_CATEGORY_MN) != in(c, kOtherNonspacingMarks);
 }
 
-bool is_nonspacing_mark(uint32_t c) { return utf8proc_category(code(c)) == UTF8PROC_CATEGORY_MN; }
-
-int combining_class(uint32_t c) { return utf8proc_get_property(code(c))->combining_class; }
+int combining_class(uint32_t c) {
+  return in(c, kOtherNonspacingMarks) ? 0 : utf8proc_get_property(code(c))->combining_class;
+}
 
 void decompose(uint32_t c, std::vector<uint32_t>* out) {
   constexpr int kLongest = 16;

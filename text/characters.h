@@ -1,4 +1,4 @@
-// What BERT's tokenisers ask about a code point, by utf8proc's tables.
+// What BERT's tokenisers ask about a code point, by utf8proc's tables, as of Unicode 8.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace mpq::text {
 
 inline constexpr uint32_t kReplacement = 0xFFFD;
 
-bool is_control(uint32_t c);      // Cc, Cf, Co, Cn, Cs, but not tab and line ends
+bool is_control(uint32_t c);      // Cc, Cf, Co, but not tab and line ends
 bool is_space(uint32_t c);        // Unicode's White_Space
 bool is_punctuation(uint32_t c);  // P*, and what ASCII has besides letters and digits
 bool is_ideograph(uint32_t c);    // CJK, as BERT lists them

@@ -20,17 +20,38 @@ void replace_each(std::vector<Character>* characters, Replace replace) {
   *characters = std::move(result);
 }
 
-// Canonical order: runs of combining characters by class, stable.
-void order_marks(std::vector<Character>* characters) {
-  const auto is_mark = [](const Character& c) { return combining_class(c.code) != 0; };
-  for (auto at = characters->begin(); at != characters->end();) {
-    at = std::find_if(at, characters->end(), is_mark);
-    const auto end = std::find_if_not(at, characters->end(), is_mark);
-    std::stable_sort(at, end, [](const Character& a, const Character& b) {
+// NFD without nonspacing marks. Combining characters are put into canonical order, by class; their
+// places stay in the order of the text: a character that decomposition added is where the one
+// before it is.
+void strip_accents(std::vector<Character>* characters) {
+  struct Part {
+    uint32_t code;
+    bool added;
+  };
+  std::vector<Part> parts;
+  std::vector<uint32_t> codes;
+  for (const Character& c : *characters) {
+    codes.clear();
+    decompose(c.code, &codes);
+    for (size_t i = 0; i < codes.size(); ++i) parts.push_back({codes[i], i > 0});
+  }
+  const auto is_mark = [](const Part& part) { return combining_class(part.code) != 0; };
+  for (auto at = parts.begin(); at != parts.end();) {
+    at = std::find_if(at, parts.end(), is_mark);
+    const auto end = std::find_if_not(at, parts.end(), is_mark);
+    std::stable_sort(at, end, [](const Part& a, const Part& b) {
       return combining_class(a.code) < combining_class(b.code);
     });
     at = end;
   }
+  std::vector<Character> result;
+  size_t taken = 0;
+  for (const Part& part : parts) {
+    taken += part.added ? 0 : 1;
+    if (!is_nonspacing_mark(part.code))
+      result.push_back({part.code, (*characters)[taken == 0 ? 0 : taken - 1].place});
+  }
+  *characters = std::move(result);
 }
 
 void clean(uint32_t c, std::vector<uint32_t>* out) {
@@ -58,11 +79,7 @@ std::vector<Character> normalise(std::string_view text, Span span,
   }
   if (settings.clean_text) replace_each(&characters, clean);
   if (settings.split_chinese) replace_each(&characters, set_apart);
-  if (settings.strip_accents) {
-    replace_each(&characters, decompose);
-    order_marks(&characters);
-    std::erase_if(characters, [](const Character& c) { return is_nonspacing_mark(c.code); });
-  }
+  if (settings.strip_accents) strip_accents(&characters);
   if (settings.lowercase) replace_each(&characters, to_lower);
   return characters;
 }

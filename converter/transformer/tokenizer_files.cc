@@ -152,10 +152,15 @@ Result<TokenizerFiles> parse_tokenizer(const Json& json) {
   MPQ_TRY(files.settings.unknown,
           id_of(ids, unknown.is_string() ? unknown.get<std::string>() : "[UNK]"));
   MPQ_CHECK(read_post_processor(member(json, "post_processor"), ids, &files.settings));
-  for (const char* name : {"[PAD]", "<pad>"})
-    if (ids.count(name) != 0) files.settings.padding = id_or_none(ids, name);
-  if (ids.count("[PAD]") + ids.count("<pad>") == 0) files.settings.padding = format::kNoToken;
-  files.settings.mask = id_or_none(ids, ids.count("[MASK]") != 0 ? "[MASK]" : "<mask>");
+  // Of the special tokens: a vocabulary may hold others' as plain words.
+  const auto special_of = [&](std::initializer_list<const char*> names) {
+    for (const Json& added : member(json, "added_tokens"))
+      for (const char* name : names)
+        if (member(added, "content") == name) return member(added, "id").get<uint32_t>();
+    return format::kNoToken;
+  };
+  files.settings.padding = special_of({"[PAD]", "<pad>"});
+  files.settings.mask = special_of({"[MASK]", "<mask>"});
 
   // Text must not contain tokens that are found before it is normalised and that the settings do
   // not have: only the special ones are looked for.
