@@ -23,7 +23,8 @@ constexpr Verb kVerbs[] = {
     {"convert", "a network to a model file (the default verb)",
      "Examples:\n"
      "  mpqconvert resnet50_w4a4_nvidia/ -o w4a4.fb\n"
-     "  mpqconvert resnet50.onnx --calib images/ --map eagl:budget=0.75,bits=4/2 -o mixed.fb\n",
+     "  mpqconvert resnet50.onnx --calib images/ --map eagl:budget=0.75,bits=4/2 -o mixed.fb\n"
+     "  mpqconvert all-MiniLM-L6-v2/ --calib stsb:sts-train.csv --map uniform:4/8 -o minilm.fb\n",
      add_convert},
     {"search", "a precision map for a network",
      "Examples:\n"
@@ -39,6 +40,9 @@ constexpr Verb kVerbs[] = {
     {"map", "show, edit, compare and check precision maps",
      "Example:\n  mpqconvert map edit map.json --set 're:/layer4.*=4' --set fc=8 -o edited.json\n",
      add_map},
+    {"evaluate", "what the float network answers to texts, and its score",
+     "Example:\n  mpqconvert evaluate all-MiniLM-L6-v2/ --dataset stsb:sts-test.csv\n",
+     add_evaluate},
 };
 
 constexpr char kExamples[] =

@@ -39,5 +39,6 @@ Run add_search(CLI::App* app, const Global* global);
 Run add_inspect(CLI::App* app, const Global* global);
 Run add_calibrate(CLI::App* app, const Global* global);
 Run add_map(CLI::App* app, const Global* global);
+Run add_evaluate(CLI::App* app, const Global* global);
 
 }  // namespace mpq::convert::cli

@@ -161,7 +161,8 @@ Checked Session::set_sample(size_t index, uint32_t position, const std::vector<s
 Checked Session::set_sequences(const std::vector<int32_t>& ids, const std::vector<int32_t>& types,
                                const std::vector<uint32_t>& lengths) {
   MPQ_CHECK(check(
-      mpq_session_set_sequences(get(), ids.data(), types.data(), lengths.data(), lengths.size()),
+      mpq_session_set_sequences(get(), ids.data(), inputs_.size() > 1 ? types.data() : nullptr,
+                                lengths.data(), lengths.size()),
       where_));
   starts_.assign(1, 0);
   for (const uint32_t length : lengths) starts_.push_back(starts_.back() + length);

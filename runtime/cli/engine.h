@@ -81,7 +81,7 @@ class Session {
   Checked set_input(size_t index, const void* data, size_t bytes);
   // One image's part of an input, in place.
   Checked set_sample(size_t index, uint32_t position, const std::vector<std::byte>& bytes);
-  // Sequences one behind the other, of lengths[i] tokens.
+  // Sequences one behind the other, of lengths[i] tokens. Types are of models that have them.
   Checked set_sequences(const std::vector<int32_t>& ids, const std::vector<int32_t>& types,
                         const std::vector<uint32_t>& lengths);
   Checked run();
