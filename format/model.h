@@ -156,13 +156,22 @@ enum EmbeddingInput : uint8_t {
 struct EmbeddingAttrs {
   uint32_t position_offset = 0;
 };
-// layer_norm: x f32 [1,H], residual f32 [1,H]?, gamma f32 [H], beta f32 [H] -> y f32 [1,H] and
-// optionally codes of the same shape.
+// layer_norm: x f32 [1,H], residual f32 [1,H]?, gamma f32 [H], beta f32 [H], second_gamma f32 [H]?,
+// second_beta f32 [H]? -> y f32 [1,H] and optionally codes of the same shape.
 //   v = x + residual;   mean = sum16(v) / float(H);   d = v - mean
 //   variance = sum16 with lanes fma(d, d, lane) / float(H);   r = 1 / sqrt(variance + epsilon)
 //   y = fma(d * r, gamma, beta)
-//   code = clamp(round_half_even(fma(y, second_scale, second_bias)), second_lo, second_hi)
-enum LayerNormInput : uint8_t { kNormResidual = 1, kGamma = 2, kBeta = 3 };
+//   v = fma(y, second_scale, second_bias), or fma(d * r, second_gamma, second_beta) where they are
+//   code = clamp(round_half_even(v), second_lo, second_hi)
+// second_gamma and second_beta come together, with second_scale and second_bias 0: a scale a
+// channel.
+enum LayerNormInput : uint8_t {
+  kNormResidual = 1,
+  kGamma = 2,
+  kBeta = 3,
+  kSecondGamma = 4,
+  kSecondBeta = 5
+};
 struct LayerNormAttrs {
   float epsilon = 1e-12F;
   float second_scale = 0.0F, second_bias = 0.0F;

@@ -23,7 +23,8 @@ constexpr Operand kEmbeddingIn[] = {{"ids", kIndices},      {"types", kIndices, 
                                     {"words", kRows},       {"word_scale", kFloats, true},
                                     {"positions", kFloats}, {"type_rows", kFloats, true}};
 constexpr Operand kLayerNormIn[] = {
-    {"x", kReal}, {"residual", kReal, true}, {"gamma", kFloats}, {"beta", kFloats}};
+    {"x", kReal},      {"residual", kReal, true},       {"gamma", kFloats},
+    {"beta", kFloats}, {"second_gamma", kFloats, true}, {"second_beta", kFloats, true}};
 constexpr Operand kAttentionIn[] = {{"qkv", kCodes},
                                     {"score_scale", kFloats},
                                     {"value_scale", kFloats},

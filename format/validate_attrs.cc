@@ -219,15 +219,24 @@ Checked check(const NodeContext& c, const EmbeddingAttrs& a) {
 }
 
 Checked check(const NodeContext& c, const LayerNormAttrs& a) {
-  for (const size_t i : {kGamma, kBeta}) {
+  const bool own = c.has_in(kSecondGamma);
+  MPQ_REQUIRE(kNodeRows, own == c.has_in(kSecondBeta) && (c.has_out(1) || !own), c.who,
+              ": second_gamma, second_beta and the second output do not come together");
+  for (const size_t i : {kGamma, kBeta, kSecondGamma, kSecondBeta}) {
+    if (!c.has_in(i)) continue;
     MPQ_REQUIRE(kNodeChannels, c.in(i).shape == (Shape{c.in(0).shape[1]}), c.who, ": ", c.name(i),
                 " has shape ", to_string(c.in(i).shape), ", not ", c.in(0).shape[1]);
     MPQ_CHECK(require_finite(c, i));
   }
   MPQ_CHECK(require_scale(c, "epsilon", a.epsilon));
   if (!c.has_out(1)) return Ok{};
-  MPQ_CHECK(require_scale(c, "second scale", a.second_scale));
-  MPQ_CHECK(require_finite(c, "second bias", a.second_bias));
+  if (own) {
+    MPQ_REQUIRE(kNodeRows, a.second_scale == 0.0F && a.second_bias == 0.0F, c.who,
+                ": second scale ", a.second_scale, " beside second_gamma");
+  } else {
+    MPQ_CHECK(require_scale(c, "second scale", a.second_scale));
+    MPQ_CHECK(require_finite(c, "second bias", a.second_bias));
+  }
   return set_range(c, 1, {a.second_lo, a.second_hi});
 }
 

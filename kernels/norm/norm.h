@@ -4,7 +4,9 @@
 //   mean = sum16(v) / float(width);  d = v - mean
 //   variance = sum16 of d with lanes fma(d, d, lane) / float(width)
 //   y = fma(d * (1 / sqrt(variance + epsilon)), gamma, beta)
-//   code = clamp(round_half_even(fma(y, second_scale, second_bias)), second_lo, second_hi)
+//   v = fma(y, second_scale, second_bias), or with a scale a channel
+//       fma(d * (1 / sqrt(variance + epsilon)), second_gamma, second_beta)
+//   code = clamp(round_half_even(v), second_lo, second_hi)
 //
 // sum16: math/lanes.h. Single-threaded, re-entrant. Rows are dense. May write the channels above
 // width of the last block of the codes (unspecified codes) and nothing else outside its outputs.
@@ -28,6 +30,8 @@ struct LayerNormArgs {
   float* y = nullptr;
   Planes second;  // codes, a token a pixel; data null: none
   float second_scale = 0.0F, second_bias = 0.0F;
+  const float* second_gamma = nullptr;  // [width], as second_beta; null: by second_scale
+  const float* second_beta = nullptr;
   int32_t second_lo = 0, second_hi = 255;
 };
 

@@ -86,18 +86,25 @@ static void layer_norm_row(const LayerNormArgs& a, uint32_t token) {
   const float scale = 1.0F / __builtin_sqrtf(squares.sum() / size + a.epsilon);
 
   for (uint32_t i = 0; i < a.width; i += G::kSize) {
-    G d = G::load(y + i, count(i));
+    G d = G::load(y + i, count(i)), out;
     const G gamma = G::load(a.gamma + i, count(i)), beta = G::load(a.beta + i, count(i));
-    for (uint32_t j = 0; j < G::kVectors; ++j)
-      d.v[j] = L::fma(L::mul(d.v[j], L::set(scale)), gamma.v[j], beta.v[j]);
-    d.store(y + i, count(i));
+    for (uint32_t j = 0; j < G::kVectors; ++j) {
+      d.v[j] = L::mul(d.v[j], L::set(scale));
+      out.v[j] = L::fma(d.v[j], gamma.v[j], beta.v[j]);
+    }
+    out.store(y + i, count(i));
     if (a.second.data == nullptr) continue;
-    for (uint32_t j = 0; j < G::kVectors; ++j)
-      d.v[j] = L::fma(d.v[j], L::set(a.second_scale), L::set(a.second_bias));
+    if (a.second_gamma != nullptr) {
+      const G g = G::load(a.second_gamma + i, count(i)), b = G::load(a.second_beta + i, count(i));
+      for (uint32_t j = 0; j < G::kVectors; ++j) out.v[j] = L::fma(d.v[j], g.v[j], b.v[j]);
+    } else {
+      for (uint32_t j = 0; j < G::kVectors; ++j)
+        out.v[j] = L::fma(out.v[j], L::set(a.second_scale), L::set(a.second_bias));
+    }
     const uint32_t cb = a.second.cb;  // 16 or more when there is a whole group
-    d.store_codes(a.second.data + static_cast<ptrdiff_t>(i / cb) * a.second.plane +
-                      static_cast<ptrdiff_t>(token) * a.second.image + i % cb,
-                  count(i), static_cast<float>(a.second_lo), static_cast<float>(a.second_hi));
+    out.store_codes(a.second.data + static_cast<ptrdiff_t>(i / cb) * a.second.plane +
+                        static_cast<ptrdiff_t>(token) * a.second.image + i % cb,
+                    count(i), static_cast<float>(a.second_lo), static_cast<float>(a.second_hi));
   }
 }
 

@@ -20,6 +20,10 @@ Checked plan_layer_norm(Planner& planner, uint32_t node) {
   args.epsilon = a.epsilon;
   planner.write(n.outputs[0], Form::kDense, &args.y);
   write_second(planner, n, a, &args);
+  if (format::operand(n.inputs, format::kSecondGamma) != format::kNoTensor) {
+    args.second_gamma = planner.constant<float>(n, format::kSecondGamma);
+    args.second_beta = planner.constant<float>(n, format::kSecondBeta);
+  }
   planner.on_resize(
       [&args, rows = planner.rows(x)](const Live& live) { return args.tokens = live.rows(rows); });
   return Ok{};

@@ -18,7 +18,7 @@ using kernels::WorkRange;
 
 struct NormCase {
   uint32_t tokens = 1, width = 1;
-  bool residual = false, second = false;
+  bool residual = false, second = false, own = false;  // own: a scale a channel
 };
 
 // The definition of norm.h once more, written on arrays of whole rows.
@@ -46,7 +46,9 @@ void plain_layer_norm(const LayerNormArgs& a, const WorkRange&) {
       const float y = std::fmaf(v[i] * scale, a.gamma[i], a.beta[i]);
       a.y[token * a.width + i] = y;
       if (a.second.data == nullptr) continue;
-      const float code = std::nearbyint(std::fmaf(y, a.second_scale, a.second_bias));
+      const float code = std::nearbyint(
+          a.second_gamma == nullptr ? std::fmaf(y, a.second_scale, a.second_bias)
+                                    : std::fmaf(v[i] * scale, a.second_gamma[i], a.second_beta[i]));
       a.second.data[i / a.second.cb * a.second.plane + token * a.second.image + i % a.second.cb] =
           static_cast<uint8_t>(std::min(std::max(code, static_cast<float>(a.second_lo)),
                                         static_cast<float>(a.second_hi)));
@@ -57,7 +59,8 @@ void plain_layer_norm(const LayerNormArgs& a, const WorkRange&) {
 Problem norm_problem(const LayerNormKernel& row, const NormCase& c, Rng& rng) {
   Problem p;
   p.text = std::to_string(c.tokens) + " tokens of " + std::to_string(c.width) +
-           (c.residual ? ", residual" : "") + (c.second ? ", codes" : "");
+           (c.residual ? ", residual" : "") + (c.second ? ", codes" : "") +
+           (c.own ? " with a scale a channel" : "");
   const float size = rng.pick({1e-3F, 1.0F, 100.0F}), centre = rng.uniform(-3.0F, 3.0F);
   const auto floats = [&](size_t count, float low, float high) {
     std::vector<float> values(count);
@@ -71,6 +74,8 @@ Problem norm_problem(const LayerNormKernel& row, const NormCase& c, Rng& rng) {
       p.add("residual", floats(c.residual ? count : 1, -size, size), Role::kInput);
   const size_t gamma = p.add("gamma", floats(c.width, -2.0F, 2.0F), Role::kInput);
   const size_t beta = p.add("beta", floats(c.width, -1.0F, 1.0F), Role::kInput);
+  const size_t own_gamma = p.add("second_gamma", floats(c.width, -60.0F, 60.0F), Role::kInput);
+  const size_t own_beta = p.add("second_beta", floats(c.width, 0.0F, 255.0F), Role::kInput);
   const size_t y = p.add("y", std::vector<float>(count), Role::kOutput);
   // A matrix: tokens side by side in one row.
   PlanesOperand second;
@@ -93,6 +98,10 @@ Problem norm_problem(const LayerNormKernel& row, const NormCase& c, Rng& rng) {
     a.beta = reinterpret_cast<const float*>(at[beta]);
     a.y = reinterpret_cast<float*>(at[y]);
     if (c.second) a.second = second.at(at);
+    if (c.own) {
+      a.second_gamma = reinterpret_cast<const float*>(at[own_gamma]);
+      a.second_beta = reinterpret_cast<const float*>(at[own_beta]);
+    }
     return a;
   };
   const uint32_t units = c.tokens;
@@ -111,7 +120,7 @@ TEST_CASE("layer norm: every kernel equals the definition for every width and op
       require_ok(row.name, p, check(p, rng));
     }
     for (const uint32_t width : {384U, 768U, 1000U}) {
-      const Problem p = norm_problem(row, {9, width, true, true}, rng);
+      const Problem p = norm_problem(row, {9, width, true, true, rng.chance(2)}, rng);
       require_ok(row.name, p, check(p, rng));
     }
   });

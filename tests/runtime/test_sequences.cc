@@ -132,7 +132,8 @@ TEST_CASE("sequences: the C API turns text into the vocabulary's tokens") {
   const TinyModel tiny = tiny_text_net();  // [PAD] [UNK] [CLS] [SEP] [MASK] a b c ##d ##e f
   const format::AlignedBytes file = file_of(tiny.model);
   mpq_model* model = nullptr;
-  REQUIRE(mpq_model_open_memory(file.bytes().data(), file.bytes().size(), nullptr, &model) == MPQ_OK);
+  REQUIRE(mpq_model_open_memory(file.bytes().data(), file.bytes().size(), nullptr, &model) ==
+          MPQ_OK);
   CHECK(mpq_model_vocabulary_size(model) == 11);
   CHECK(mpq_model_takes_text(model) == 1);
   CHECK(std::string(mpq_model_token(model, 8)) == "##d");

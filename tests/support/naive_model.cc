@@ -268,9 +268,13 @@ struct Interpreter {
         const float z = std::fma(v[i] * scale, values[n.inputs[format::kGamma]].reals[i],
                                  values[n.inputs[format::kBeta]].reals[i]);
         values[y].reals[row * width + i] = z;
-        if (n.outputs.size() > 1)
-          values[n.outputs[1]].ints[row * width + i] =
-              to_code(std::fma(z, a.second_scale, a.second_bias), a.second_lo, a.second_hi);
+        if (n.outputs.size() < 2) continue;
+        const TensorId gamma = operand(n, format::kSecondGamma);
+        const float second = gamma == kNoTensor
+                                 ? std::fma(z, a.second_scale, a.second_bias)
+                                 : std::fma(v[i] * scale, values[gamma].reals[i],
+                                            values[n.inputs[format::kSecondBeta]].reals[i]);
+        values[n.outputs[1]].ints[row * width + i] = to_code(second, a.second_lo, a.second_hi);
       }
     }
   }

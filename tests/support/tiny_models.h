@@ -273,8 +273,9 @@ inline TinyModel tiny_text_net() {
   const TensorId g0 = floats("norm0.gamma", kWidth, 0.5F), b0 = floats("norm0.beta", kWidth, -0.5F);
   const TensorId h0 = t.activation("norm0.out", DType::kF32, {1, kWidth});
   const TensorId q0 = t.activation("norm0.codes", DType::kU8, {1, kWidth}, 0.02F, 120);
-  t.node("norm0", LayerNormAttrs{.epsilon = 1e-6F, .second_scale = 50.0F, .second_bias = 120.0F},
-         {e, kNoTensor, g0, b0}, {h0, q0});
+  const TensorId g0q = floats("norm0.second_gamma", kWidth, 40.0F),
+                 b0q = floats("norm0.second_beta", kWidth, 120.0F);
+  t.node("norm0", LayerNormAttrs{.epsilon = 1e-6F}, {e, kNoTensor, g0, b0, g0q, b0q}, {h0, q0});
 
   const TensorId qkv =
       linear("qkv", q0, DType::kS4, 3 * kWidth, 0.05F, 127.0F, {}, DType::kU8, 0.03F, 128);
