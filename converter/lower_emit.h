@@ -86,6 +86,7 @@ class Lowering {
 
   // lower_sequences.cc
   bool feeds_attention(ValueId value) const;
+  const Node* twin_of(const Node& norm) const;
   Checked embedding(const Node& node);
   Checked layer_norm(const Node& node);
   Checked attention(const Node& node);
@@ -103,6 +104,7 @@ class Lowering {
   std::map<ValueId, Codes> codes_;
   std::map<ValueId, TensorId> reals_;  // f32 tensors
   std::set<std::string> names_, node_names_;
+  std::set<const Node*> fused_;  // normalisations that are the second output of another
 };
 
 // The codes of a grid that a real clip leaves: clamping before rounding or after is the same.

@@ -55,14 +55,33 @@ Checked Lowering::embedding(const Node& node) {
   return Ok{};
 }
 
+// A normalisation of the same rows with other factors that is only read as codes of one grid: the
+// second output of this one may be it. Null: none.
+const Node* Lowering::twin_of(const Node& norm) const {
+  for (const uint32_t i : consumers(graph_, norm.inputs[0])) {
+    const Node& other = graph_.nodes[i];
+    const auto* const op = std::get_if<LayerNorm>(&other.op);
+    if (op == nullptr || &other == &norm || fused_.count(&other) != 0 ||
+        reals_.count(other.output) != 0 || op->epsilon != std::get<LayerNorm>(norm.op).epsilon ||
+        std::count(graph_.outputs.begin(), graph_.outputs.end(), other.output) != 0)
+      continue;
+    const std::vector<const Node*> quants = quantisers(other.output);
+    std::map<const Node*, const Node*> same;
+    const auto grids = grids_of(quants, &same);
+    if (grids.ok() && grids->size() == 1 && quants.size() == consumers(graph_, other.output).size())
+      return &other;
+  }
+  return nullptr;
+}
+
 // With the addition before it, and the codes of its readers as a second output.
 Checked Lowering::layer_norm(const Node& node) {
-  ValueId x = node.inputs[0];
+  if (fused_.count(&node) != 0) return Ok{};
+  const ValueId x = node.inputs[0];
   std::vector<TensorId> inputs;
   const int p = producer(graph_, x);
   const Node* const before = p < 0 ? nullptr : &graph_.nodes[static_cast<size_t>(p)];
-  if (before != nullptr && std::holds_alternative<Add>(before->op) &&
-      consumers(graph_, x).size() == 1) {
+  if (before != nullptr && std::holds_alternative<Add>(before->op) && reals_.count(x) == 0) {
     for (const ValueId operand : before->inputs) {
       MPQ_TRY(const TensorId tensor, real_value(operand));
       inputs.push_back(tensor);
@@ -77,13 +96,29 @@ Checked Lowering::layer_norm(const Node& node) {
   attrs.epsilon = std::get<LayerNorm>(node.op).epsilon;
   std::vector<TensorId> outputs = {add_real(node.output)};
   std::map<const Node*, const Node*> same;
-  MPQ_TRY(const Grids grids, grids_of(quantisers(node.output), &same));
+  MPQ_TRY(Grids grids, grids_of(quantisers(node.output), &same));
+  const Node* const twin = grids.empty() ? twin_of(node) : nullptr;
+  if (twin != nullptr) {
+    fused_.insert(twin);
+    MPQ_TRY(grids, grids_of(quantisers(twin->output), &same));
+    const Grid& grid = grids[0].second;
+    std::vector<float> gamma, beta;
+    for (const float g : graph_.values[twin->inputs[1]].data)
+      gamma.push_back(static_cast<float>(g / grid.scale));
+    for (const float b : graph_.values[twin->inputs[2]].data)
+      beta.push_back(static_cast<float>(b / grid.scale + grid.zero_point));
+    const Shape shape = shape_of(twin->inputs[1]);
+    inputs.push_back(add_constant(node.name + ".second_gamma", DType::kF32, shape, gamma));
+    inputs.push_back(add_constant(node.name + ".second_beta", DType::kF32, shape, beta));
+    std::tie(attrs.second_lo, attrs.second_hi) = clipped(grid, {});
+  } else if (!grids.empty()) {
+    set_second(grids[0].second, 1.0, 0.0, {}, &attrs);
+  }
   if (!grids.empty()) {
     const auto& [quant, grid] = grids[0];
-    set_second(grid, 1.0, 0.0, {}, &attrs);
     outputs.push_back(add_codes(quant->output, grid, shape_of(node.output)));
-    for (const auto& [twin, first] : same)
-      if (first == quant) codes_[twin->output] = codes_.at(quant->output);
+    for (const auto& [other, first] : same)
+      if (first == quant) codes_[other->output] = codes_.at(quant->output);
   }
   add_node(node.name, attrs, inputs, outputs);
   return Ok{};

@@ -38,27 +38,32 @@ QuantSpec grid_between(float lo, float hi, int bits) {
   return spec;
 }
 
+// weights: of each element; empty: 1.
 double grid_error(const QuantSpec& spec, const std::vector<float>& x,
-                  const std::vector<float>& target) {
+                  const std::vector<float>& target, const std::vector<float>& weights = {}) {
   const float scale = spec.scale[0], zero = static_cast<float>(spec.zero_point);
   const auto lo = static_cast<float>(spec.lo), hi = static_cast<float>(spec.hi);
-  return block_sum(x.size(), [&](size_t i) {
-    const float error = on_grid(x[i], scale, zero, lo, hi) - target[i];
-    return error * error;
-  });
+  const auto error = [&](size_t i) {
+    const float e = on_grid(x[i], scale, zero, lo, hi) - target[i];
+    return e * e;
+  };
+  if (weights.empty()) return block_sum(x.size(), error);
+  return block_sum(x.size(), [&](size_t i) { return error(i) * weights[i]; });
 }
 
 }  // namespace
 
 QuantSpec choose_grid(std::span<const float> values, std::span<const float> target, int bits,
-                      const PtqOptions& options) {
+                      const PtqOptions& options, std::span<const float> weights) {
   constexpr size_t kSample = size_t{1} << 17;
-  std::vector<float> x, t;
+  const size_t row = weights.empty() ? 1 : values.size() / weights.size();
+  std::vector<float> x, t, w;
   const size_t count = std::min(values.size(), kSample);
   for (size_t i = 0; i < count; ++i) {
     const size_t at = count == values.size() ? i : scramble(i) % values.size();
     x.push_back(values[at]);
     t.push_back(target[at]);
+    if (!weights.empty()) w.push_back(weights[at / row]);
   }
   if (x.empty()) return grid_between(0.0F, 0.0F, bits);
   const auto [least, most] = std::minmax_element(x.begin(), x.end());
@@ -82,11 +87,11 @@ QuantSpec choose_grid(std::span<const float> values, std::span<const float> targ
   constexpr int kCoarse = 48, kFine = 6;
   const double ratio = std::pow(narrowest, 1.0 / (kCoarse - 1));
   QuantSpec best = grid_between(lo, hi, bits);
-  double error = grid_error(best, x, t), share = 1.0;
+  double error = grid_error(best, x, t, w), share = 1.0;
   const auto consider = [&](double candidate) {
     const auto c = static_cast<float>(candidate);
     const QuantSpec spec = grid_between(lo * c, hi * c, bits);
-    const double e = grid_error(spec, x, t);
+    const double e = grid_error(spec, x, t, w);
     if (e < error) {
       error = e;
       best = spec;
@@ -158,24 +163,25 @@ void apply_grid(const QuantSpec& spec, std::span<float> x, size_t width) {
 
 std::vector<ChannelMoments> channel_moments(std::span<const float> real,
                                             std::span<const float> quantised, size_t channels,
-                                            size_t plane) {
+                                            size_t plane, std::span<const float> weights) {
   const size_t count = real.size() / (channels * plane);
   std::vector<ChannelMoments> moments(channels);
   parallel_for(channels, 1, [&](size_t begin, size_t end) {
     for (size_t c = begin; c < end; ++c) {
-      double r = 0.0, q = 0.0, rr = 0.0, qq = 0.0, rq = 0.0;
+      double r = 0.0, q = 0.0, rr = 0.0, qq = 0.0, rq = 0.0, total = 0.0;
       for (size_t n = 0; n < count; ++n) {
         const size_t at = (n * channels + c) * plane;
+        const double w = weights.empty() ? 1.0 : weights[n];
         for (size_t p = at; p < at + plane; ++p) {
           const double a = real[p], b = quantised[p];
-          r += a;
-          q += b;
-          rr += a * a;
-          qq += b * b;
-          rq += a * b;
+          r += w * a;
+          q += w * b;
+          rr += w * a * a;
+          qq += w * b * b;
+          rq += w * a * b;
         }
+        total += w * static_cast<double>(plane);
       }
-      const auto total = static_cast<double>(count * plane);
       ChannelMoments& m = moments[c];
       m.mean_real = r / total;
       m.mean_quantised = q / total;
@@ -220,6 +226,13 @@ std::vector<float> channel_peaks(std::span<const float> x, size_t channels, size
       peaks[c] = sample[static_cast<size_t>(rank)];
     }
   });
+  return peaks;
+}
+
+std::vector<float> column_peaks(std::span<const float> x, size_t width) {
+  std::vector<float> peaks(width, 0.0F);
+  for (size_t row = 0; row + width <= x.size(); row += width)
+    for (size_t c = 0; c < width; ++c) peaks[c] = std::max(peaks[c], std::abs(x[row + c]));
   return peaks;
 }
 

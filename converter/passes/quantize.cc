@@ -38,7 +38,7 @@ class Walk {
 
   Checked run() {
     MPQ_CHECK(prepare());
-    for (size_t i = 0; i < graph_.nodes.size(); ++i)
+    for (size_t i = 0; i < graph_.nodes.size(); ++i)  // grows: see layer_norm
       MPQ_CHECK(is_sequence() ? visit_sequence(i) : visit(i));
     finish_report();
     insert_fake_quants();
@@ -125,11 +125,44 @@ class Walk {
   }
 
   // The grid of a value at a width: one for all its readers.
-  const QuantSpec& grid(const GridKey& key) {
+  const QuantSpec& grid(const GridKey& key, std::span<const float> row_weights = {}) {
     const auto known = grids_.find(key);
     if (known != grids_.end()) return known->second;
     const Pair& pair = live_.at(key.first);
-    return grids_[key] = choose_grid(pair.quantised, pair.real, key.second, options_);
+    return grids_[key] = choose_grid(pair.quantised, pair.real, key.second, options_, row_weights);
+  }
+
+  // Of a layer whose output is added to a stream that is normalised: what an error in a token
+  // counts there is its size beside the token's. A few tokens (separators) are a hundred times as
+  // large as all others, and would decide alone. Empty: all rows count alike.
+  std::vector<float> row_weights(const Node& node, const std::vector<float>& y) const {
+    if (!is_sequence()) return {};
+    const std::vector<uint32_t> add = consumers(graph_, node.output);
+    if (add.size() != 1 || !std::holds_alternative<Add>(graph_.nodes[add[0]].op)) return {};
+    const Node& sum = graph_.nodes[add[0]];
+    const std::vector<uint32_t> next = consumers(graph_, sum.output);
+    const ValueId other = sum.inputs[sum.inputs[0] == node.output ? 1 : 0];
+    const auto stream = live_.find(other);
+    if (next.empty() || !std::holds_alternative<LayerNorm>(graph_.nodes[next[0]].op) ||
+        stream == live_.end() || stream->second.real.size() != y.size())
+      return {};
+    const size_t width = elements(graph_.values[node.output].shape), rows = y.size() / width;
+    std::vector<float> weights(rows);
+    double total = 0.0;
+    for (size_t r = 0; r < rows; ++r) {
+      double mean = 0.0, square = 0.0;
+      for (size_t i = r * width; i < (r + 1) * width; ++i) {
+        const double v = double{y[i]} + double{stream->second.real[i]};
+        mean += v;
+        square += v * v;
+      }
+      mean /= static_cast<double>(width);
+      weights[r] = static_cast<float>(
+          1.0 / std::max(square / static_cast<double>(width) - mean * mean, 1e-12));
+      total += weights[r];
+    }
+    for (float& w : weights) w *= static_cast<float>(static_cast<double>(rows) / total);
+    return weights;
   }
 
   // One node on all samples. Weights and bias, when given, replace the graph's.
@@ -201,9 +234,11 @@ class Walk {
 
   Checked visit_sequence(size_t i) {
     const Node& node = graph_.nodes[i];
+    if (node.output == smooth_) return Ok{};  // came with the node before it
     if (is_weighted(node)) return layer(i);
     if (std::holds_alternative<Embedding>(node.op)) return embedding(i);
     if (std::holds_alternative<Attention>(node.op)) return attention(i);
+    if (std::holds_alternative<LayerNorm>(node.op)) return layer_norm(i);
     if (std::holds_alternative<Add>(node.op)) {
       Pair a = consume(node.inputs[0]);
       add_to(&a, consume(node.inputs[1]));
@@ -229,6 +264,95 @@ class Walk {
     MPQ_TRY(y.quantised, evaluate_rows(graph_, graph_.nodes[i], {}, *data_.sequences));
     produce(node.output, std::move(y));
     return Ok{};
+  }
+
+  // Channels with large values would take the steps of all others. The linear layers that read a
+  // normalisation get one of their own, with channel c divided by s[c], and weights for it
+  // multiplied; the residual stream keeps the first. One step of the runtime computes both.
+  Checked layer_norm(size_t i) {
+    const Node node = graph_.nodes[i];
+    Pair x = consume(node.inputs[0]);
+    MPQ_CHECK(unary(node, x));
+    std::vector<uint32_t> readers;
+    for (const uint32_t r : consumers(graph_, node.output))
+      if (std::holds_alternative<Linear>(graph_.nodes[r].op)) readers.push_back(r);
+    if (readers.empty() || options_.equalise <= 0.0) return Ok{};
+
+    const std::vector<float>& y = live_.at(node.output).real;
+    const auto width = static_cast<size_t>(graph_.values[node.output].shape[1]);
+    std::vector<float> peak = column_peaks(y, width), weight(width, 0.0F);
+    for (const uint32_t r : readers) {
+      const std::vector<float>& w = graph_.values[graph_.nodes[r].inputs[1]].data;
+      for (size_t k = 0; k < w.size(); ++k)
+        weight[k % width] = std::max(weight[k % width], std::abs(w[k]));
+    }
+    const std::vector<float> factor = balance(std::move(peak), weight);
+
+    Value smooth = graph_.values[node.output];
+    smooth.name += ".smooth";
+    Node second = node;
+    second.name += ".smooth";
+    for (const size_t k : {1, 2}) {
+      Value scaled = graph_.values[node.inputs[k]];
+      scaled.name += ".smooth";
+      for (size_t c = 0; c < width; ++c) scaled.data[c] /= factor[c];
+      second.inputs[k] = graph_.add_value(std::move(scaled));
+    }
+    second.output = graph_.add_value(std::move(smooth));
+    for (const uint32_t r : readers) {
+      graph_.nodes[r].inputs[0] = second.output;
+      Value& w = own_constant(r, 1);
+      for (size_t k = 0; k < w.data.size(); ++k) w.data[k] *= factor[k % width];
+    }
+    smooth_ = second.output;
+    const auto count = static_cast<int>(readers.size());
+    uses_[second.output] = count;
+    uses_[node.output] -= count;
+    if (uses_[node.output] == 0) live_.erase(node.output);
+    graph_.nodes.insert(graph_.nodes.begin() + static_cast<ptrdiff_t>(i) + 1, second);
+    return unary(second, x);
+  }
+
+  // Factors by which activation channels are divided and weights for them multiplied: the share
+  // options_.equalise of what the activations' ranges differ, the rest of what the weights' do.
+  std::vector<float> balance(std::vector<float> peak, const std::vector<float>& weight) const {
+    const float top = *std::max_element(peak.begin(), peak.end()),
+                heavy = *std::max_element(weight.begin(), weight.end());
+    if (!(top > 0.0F) || !(heavy > 0.0F)) return std::vector<float>(peak.size(), 1.0F);
+    double mean_log = 0.0;
+    for (size_t c = 0; c < peak.size(); ++c) {
+      const double a = std::max(peak[c], top * 1e-3F), w = std::max(weight[c], heavy * 1e-3F);
+      const double f = std::pow(a, options_.equalise) / std::pow(w, 1.0 - options_.equalise);
+      mean_log += std::log(f);
+      peak[c] = static_cast<float>(f);
+    }
+    const auto centre = static_cast<float>(std::exp(mean_log / static_cast<double>(peak.size())));
+    for (float& f : peak) f = std::clamp(f / centre, 0.02F, 50.0F);
+    return peak;
+  }
+
+  // Linear -> value of an Attention -> Linear, nobody else reading: an attention is a mean of
+  // values, so channel c of them may be divided by s[c] as channels of a convolution are.
+  void equalise_values(const Node& node, std::vector<float>* weights, std::vector<float>* bias,
+                       std::vector<float>* real) {
+    const std::vector<uint32_t> attention = consumers(graph_, node.output);
+    if (attention.size() != 1 || uses_[node.output] != 1) return;
+    const Node& reader = graph_.nodes[attention[0]];
+    if (!std::holds_alternative<Attention>(reader.op) || reader.inputs[2] != node.output) return;
+    const std::vector<uint32_t> next = consumers(graph_, reader.output);
+    if (next.size() != 1 || uses_[reader.output] != 1 ||
+        !std::holds_alternative<Linear>(graph_.nodes[next[0]].op))
+      return;
+    const size_t width = bias->size(), k = weights->size() / width;
+    Value& w = own_constant(next[0], 1);
+    std::vector<float> weight(width, 0.0F);
+    for (size_t i = 0; i < w.data.size(); ++i)
+      weight[i % width] = std::max(weight[i % width], std::abs(w.data[i]));
+    const std::vector<float> factor = balance(column_peaks(*real, width), weight);
+    for (size_t i = 0; i < weights->size(); ++i) (*weights)[i] /= factor[i / k];
+    for (size_t c = 0; c < width; ++c) (*bias)[c] /= factor[c];
+    for (size_t i = 0; i < real->size(); ++i) (*real)[i] /= factor[i % width];
+    for (size_t i = 0; i < w.data.size(); ++i) w.data[i] *= factor[i % width];
   }
 
   Checked attention(size_t i) {
@@ -364,7 +488,8 @@ class Walk {
   }
 
   Result<QuantisedWeights> fit_weights(const Node& node, const std::vector<float>& weights,
-                                       int bits, const Pair& x) {
+                                       int bits, const Pair& x,
+                                       std::span<const float> row_weights) {
     const Shape& shape = graph_.values[node.inputs[1]].shape;
     const auto channels = static_cast<size_t>(shape[0]);
     if (bits == 8 || options_.rounding == WeightRounding::kNearest)
@@ -384,9 +509,14 @@ class Walk {
     for (uint32_t g = 0; g < groups; ++g) {
       const std::span<const float> own =
           std::span(weights).subspan(g * per_group * k, per_group * k);
-      const std::vector<float> inputs = take_patches(sample, x.quantised, g);
+      std::vector<float> inputs = take_patches(sample, x.quantised, g);
       std::vector<float> missing = take_patches(sample, x.real, g);
       for (size_t i = 0; i < missing.size(); ++i) missing[i] -= inputs[i];
+      for (size_t i = 0; !row_weights.empty() && i < inputs.size(); ++i) {
+        const float w = std::sqrt(row_weights[i / k]);
+        inputs[i] *= w;
+        missing[i] *= w;
+      }
       const size_t rows = inputs.size() / k;
       const auto held_out_images = static_cast<size_t>(static_cast<double>(samples) *
                                                        std::clamp(options_.held_out, 0.0, 0.5));
@@ -413,17 +543,20 @@ class Walk {
         has_bias ? graph_.values[node.inputs[2]].data : std::vector<float>(channels, 0.0F);
 
     LayerReport report{node.name, op_name(node.op), bits};
+    Pair y;
+    MPQ_TRY(y.real, evaluate(node, live_.at(node.inputs[0]).real, &weights, &bias));
+    const std::vector<float> rows = row_weights(node, y.real);
     const GridKey key{node.inputs[0], bits.activation};
-    const QuantSpec input_grid = grid(key);
+    const QuantSpec input_grid = grid(key, rows);
     readers_.push_back({i, 0, key});
     Pair x = consume(node.inputs[0]);
     apply_grid(input_grid, x.quantised);
     report.input_sqnr = sqnr(x.real, x.quantised);
-
-    Pair y;
-    MPQ_TRY(y.real, evaluate(node, x.real, &weights, &bias));
-    if (options_.equalise > 0.0) equalise(node, &weights, &bias, &y.real);
-    MPQ_TRY(const QuantisedWeights quantised, fit_weights(node, weights, bits.weight, x));
+    if (options_.equalise > 0.0) {
+      equalise(node, &weights, &bias, &y.real);
+      equalise_values(node, &weights, &bias, &y.real);
+    }
+    MPQ_TRY(const QuantisedWeights quantised, fit_weights(node, weights, bits.weight, x, rows));
 
     WeightQuant result;
     result.spec = {bits.weight,
@@ -444,7 +577,7 @@ class Walk {
     const size_t plane = elements(out) / channels;
     if (options_.correction != OutputCorrection::kNone) {
       const std::vector<ChannelMoments> moments =
-          channel_moments(y.real, y.quantised, channels, plane);
+          channel_moments(y.real, y.quantised, channels, plane, rows);
       std::vector<ChannelFit> fits;
       for (size_t c = 0; c < channels; ++c) {
         fits.push_back(fit_channel(moments[c], options_.correction));
@@ -539,6 +672,7 @@ class Walk {
   std::map<GridKey, QuantSpec> grids_;
   std::vector<Reader> readers_;
   uint32_t total_ = 0;
+  ValueId smooth_ = kNoValue;  // output of the normalisation that was added last
 };
 
 }  // namespace

@@ -3,7 +3,9 @@
 // float network and the network quantised so far side by side on the calibration samples, so every
 // layer is fitted to the inputs that it will really see:
 //
-//   equalise      rescale channels between Conv -> Relu -> Conv (the function is unchanged)
+//   equalise      rescale channels between Conv -> Relu -> Conv, between the values and the
+//                 output of an attention, and behind a LayerNorm (SmoothQuant, arXiv 2211.10438);
+//                 the function is unchanged
 //   step          of each activation: least squared error against the float tensor, or a percentile
 //   weights       per-channel scale by search, then rounding with error compensation: column by
 //                 column, the error of a rounded weight is spread over the columns still to come by
@@ -66,7 +68,7 @@ struct PtqOptions {
   double held_out = 0.0;  // share of the samples that choose the refit's damping; 0: none
   int residual_bits = 8;
   bool quantise_words = true;  // of an embedding; else they stay float
-  uint32_t batch = 32;  // samples evaluated together
+  uint32_t batch = 32;         // samples evaluated together
   // Called when a layer is finished: how many of how many, its name. Returning false stops.
   std::function<bool(uint32_t done, uint32_t total, const std::string& layer)> progress;
 };
