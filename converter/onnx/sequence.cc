@@ -105,6 +105,9 @@ Result<ImportedModel> import_sequence_model(const onnx::ModelProto& model,
     for (Value& value : probe.values) std::vector<float>().swap(value.data);
   }
   int64_t tokens = wanted != 0 ? wanted : std::min(state.longest, kMostTokens);
+  if (wanted == 0 && options.most_tokens != 0)
+    tokens = tokens == 0 ? options.most_tokens
+                         : std::min(tokens, static_cast<int64_t>(options.most_tokens));
   if (tokens == 0)
     return Error{Status::kInvalidArgument,
                  "ONNX model: it has no table of positions; give the longest sequence"};
