@@ -134,8 +134,11 @@ void name_apart(Graph* graph) {
 OpFunction Importer::function_of(const onnx::NodeProto& proto) const {
   if (sequences_->length == 0) return find_op(proto.domain(), proto.op_type());
   if (proto.domain().empty() || proto.domain() == "ai.onnx") {
-    for (const std::string& input : proto.input())
+    for (const std::string& input : proto.input()) {
       if (operand(input).kind == Operand::Kind::kSymbol) return find_sequence_op(proto.op_type());
+      if (operand(input).symbol != nullptr)  // its codes
+        return proto.op_type() == "DequantizeLinear" ? find_sequence_op(proto.op_type()) : nullptr;
+    }
     if (const OpFunction found = find_sequence_constant_op(proto.op_type())) return found;
   }
   return find_op(proto.domain(), proto.op_type());

@@ -132,6 +132,19 @@ Outcome add_to_scores(const NodeView& node, size_t at) {
   return {};
 }
 
+// A quantiser between a product and its bias is left out.
+bool bias_behind_quantiser(const NodeView& node, ValueId value, const Tensor& bias,
+                           const std::string& name, ValueId* output) {
+  const Graph& graph = node.importer->graph();
+  const int at = producer(graph, value);
+  if (at < 0 || !std::holds_alternative<FakeQuant>(graph.nodes[static_cast<size_t>(at)].op))
+    return false;
+  if (!with_bias(node, graph.nodes[static_cast<size_t>(at)].inputs[0], bias, name, output))
+    return false;
+  node.importer->note("node '" + node.name + "' (Add): the quantiser before this bias is left out");
+  return true;
+}
+
 Outcome add_constant(const NodeView& node, size_t at) {
   const Symbol& symbol = *symbol_at(node, at);
   const Tensor& constant = *node.in(1 - at).tensor;
@@ -153,6 +166,11 @@ Outcome add_constant(const NodeView& node, size_t at) {
     return {};
   }
   ValueId value = kNoValue;
+  if (is_identity(symbol) && is_per_column(constant, width) && is_rows(symbol.layout, width) &&
+      bias_behind_quantiser(node, symbol.value, constant, layer_of(node, 1 - at), &value)) {
+    define_symbol(node, rows_symbol(value, symbol.layout));
+    return {};
+  }
   if (is_identity(symbol) && is_per_column(constant, width) && is_rows(symbol.layout, width) &&
       with_bias(node, symbol.value, constant, layer_of(node, 1 - at), &value)) {
     define_symbol(node, rows_symbol(value, symbol.layout));

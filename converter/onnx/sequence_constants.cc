@@ -373,6 +373,25 @@ Outcome import_slice(const NodeView& node) {
   return {};
 }
 
+// Rows of a quantised table as real numbers: positions and types are not kept as codes.
+Outcome gather_real_rows(const NodeView& node, const Tensor& table) {
+  if (Outcome problem = expect_constant(node, 1)) return problem;
+  const Tensor& indices = *node.in(1).tensor;
+  const size_t inner = table.reals.size() / static_cast<size_t>(table.shape[0]);
+  Tensor result{.type = table.type, .shape = indices.shape};
+  result.shape.insert(result.shape.end(), table.shape.begin() + 1, table.shape.end());
+  for (int64_t at : indices.integers) {
+    if (at < 0) at += table.shape[0];
+    if (at < 0 || at >= table.shape[0]) return Problem{"an index is out of range", kAgain};
+    const auto row = table.reals.begin() + at * static_cast<int64_t>(inner);
+    result.reals.insert(result.reals.end(), row, row + static_cast<ptrdiff_t>(inner));
+  }
+  if (result.reals.size() != element_count(result.shape))
+    return Problem{"the indices are no integers", kAgain};
+  node.importer->define_constant(node, std::move(result));
+  return {};
+}
+
 Outcome import_gather(const NodeView& node) {
   const Operand &data = node.in(0), &indices = node.in(1);
   const int64_t length = node.importer->sequences().length;
@@ -389,6 +408,8 @@ Outcome import_gather(const NodeView& node) {
                      "convert for shorter sequences"};
     if (rising) found_positions(node, rows);
   }
+  if (data.is_constant() && data.tensor->grid && node.integer("axis", 0) == 0)
+    return gather_real_rows(node, *data.tensor);
   return find_op("", "Gather")(node);
 }
 
@@ -441,7 +462,24 @@ Outcome import_tile(const NodeView& node) {
   return broadcast_to(node, *node.in(0).tensor, shape);
 }
 
+// Codes that no weights can have, as those of embeddings around a zero point, become real numbers.
+Outcome import_dequantize(const NodeView& node) {
+  Outcome problem = find_op("", "DequantizeLinear")(node);
+  if (!problem || all_constant(node) || node.inputs() < 2) return problem;
+  const Tensor &codes = *node.in(0).tensor, &scale = *node.in(1).tensor;
+  if (!codes.is_integer() || scale.is_integer() || scale.reals.size() != 1) return problem;
+  const bool shifted = node.in(2).is_constant();
+  if (shifted && node.in(2).tensor->elements() != 1) return problem;
+  const double zero_point = shifted ? node.in(2).tensor->at(0) : 0.0;
+  Tensor result{.type = kFloat, .shape = codes.shape};
+  for (size_t i = 0; i < codes.elements(); ++i)
+    result.reals.push_back(static_cast<float>((codes.at(i) - zero_point) * double{scale.reals[0]}));
+  node.importer->define_constant(node, std::move(result));
+  return {};
+}
+
 constexpr OpRow kRows[] = {
+    {"DequantizeLinear", import_dequantize},
     {"Equal", import_equal},
     {"Less", import_less},
     {"LessOrEqual", import_less_equal},

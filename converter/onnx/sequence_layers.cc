@@ -356,7 +356,91 @@ Outcome import_lp_normalization(const NodeView& node) {
   return {};
 }
 
+// ---- quantisers
+
+Outcome import_quantize(const NodeView& node) {
+  if (symbol_at(node, 0) == nullptr) return Problem{"a scale is no constant", kExportAgain};
+  if (Outcome problem = expect_constant(node, 1)) return problem;
+  const Tensor& scale = *node.in(1).tensor;
+  const Operand& zero = node.in(2);
+  if (scale.is_integer() || scale.reals.size() != 1 || !(scale.reals[0] > 0.0F) ||
+      (zero.is_constant() && zero.tensor->elements() != 1))
+    return Problem{"an activation is quantised with several scales, or by one that is not positive",
+                   "quantise activations per tensor"};
+  const int32_t type = zero.is_constant()
+                           ? zero.tensor->type
+                           : static_cast<int32_t>(node.integer("output_dtype", kUint8));
+  const ElementInfo* const info = element_info(type == 0 ? kUint8 : type);
+  if (info == nullptr || !info->is_integer || info->bits > 8 || type == kBool)
+    return Problem{"it quantises to element type " + std::to_string(type),
+                   "quantise to 8, 4 or 2 bit integers"};
+  Operand codes{.kind = Operand::Kind::kQuantised, .symbol = node.in(0).symbol};
+  codes.codes = {.scale = scale.reals[0],
+                 .zero_point = zero.is_constant() ? zero.tensor->integers[0] : 0,
+                 .rounded = true,
+                 .linear = true,
+                 .type = info->type};
+  node.importer->define(node, std::move(codes));
+  return {};
+}
+
+// Rows that a quantiser can be put on, times a number; false for what is in the middle of a
+// normalisation, an attention or a function, which the graph has no place for.
+bool quantisable(const NodeView& node, ValueId* value, double* factor) {
+  const Operand rows{.kind = Operand::Kind::kSymbol, .symbol = node.in(0).symbol};
+  const Symbol& symbol = *rows.symbol;
+  *factor = 1.0;
+  if (symbol.form == Form::kFunction) {
+    const std::optional<double> multiple = slope(symbol.f);
+    const bool heads = !is_rows(symbol.layout, shape_of(symbol.layout).back());
+    if (multiple && *multiple > 0.0 && heads) {
+      *value = symbol.value;
+      *factor = *multiple;
+      return true;
+    }
+    if (multiple && !is_identity(symbol)) return false;
+    return !rows_of(node, rows, value);
+  }
+  if (symbol.form != Form::kNormal || symbol.gamma == nullptr || symbol.beta == nullptr)
+    return false;
+  return !rows_of(node, rows, value);
+}
+
+Outcome import_dequantize(const NodeView& node) {
+  const Operand& x = node.in(0);
+  if (x.symbol == nullptr || x.kind != Operand::Kind::kQuantised || !node.in(1).is_constant())
+    return Problem{"its input is not quantised", kExportAgain};
+  const Tensor& scale = *node.in(1).tensor;
+  const Operand& zero = node.in(2);
+  const int64_t zero_point =
+      zero.is_constant() && zero.tensor->integers.size() == 1 ? zero.tensor->integers[0] : 0;
+  if (scale.is_integer() || scale.reals.size() != 1 || scale.reals[0] != x.codes.scale ||
+      zero_point != x.codes.zero_point)
+    return Problem{
+        "DequantizeLinear and the QuantizeLinear before it have different scales or zero points",
+        "use the same scale and zero point in both"};
+  ValueId value = kNoValue;
+  double factor = 1.0;
+  if (!quantisable(node, &value, &factor)) {
+    node.importer->note("node '" + node.name + "' (DequantizeLinear): " + describe(*x.symbol) +
+                        " are left unquantised");
+    define_symbol(node, *x.symbol);
+    return {};
+  }
+  const ElementInfo& info = *element_info(x.codes.type);
+  QuantSpec spec;
+  if (Outcome problem = activation_spec(static_cast<float>(x.codes.scale / factor), zero_point,
+                                        info.lowest(), info.highest(), &spec))
+    return problem;
+  Symbol rows = rows_symbol(node.importer->fake_quant(node, value, spec), x.symbol->layout);
+  for (double& v : rows.f) v *= factor;
+  define_symbol(node, std::move(rows));
+  return {};
+}
+
 constexpr OpRow kRows[] = {
+    {"QuantizeLinear", import_quantize},
+    {"DequantizeLinear", import_dequantize},
     {"MatMul", import_matmul},
     {"Gemm", import_gemm},
     {"Softmax", import_softmax},
