@@ -30,6 +30,7 @@ struct Style {
   bool scaled_inputs = false;     // SDPA: queries and keys scaled, a guard against NaN
   bool attention_op = false;      // opset 23
   bool gelu_op = false;           // opset 20
+  bool quantised = false;         // Q/DQ before linear layers, and on their weights
   bool numbers_of_batch = false;  // Reshape to [0, 0, heads, d], else by Shape, Gather, Concat
   std::string head;               // "", "mean", "first", "classifier", "answers"
 };
@@ -124,9 +125,20 @@ class Bert {
 
   std::string linear(const std::string& x, const std::string& name, int64_t from, int64_t to,
                      int seed) {
-    const std::string weights = parameter(name + "_matmul", {from, to}, seed),
-                      bias = parameter(name + ".bias", {to}, seed + 1);
-    return op("Add", {bias, op("MatMul", {x, weights})});
+    const std::string bias = parameter(name + ".bias", {to}, seed + 1);
+    if (!style_.quantised)
+      return op("Add", {bias, op("MatMul", {x, parameter(name + "_matmul", {from, to}, seed)})});
+    b.floats(name + "_scale", {}, {0.125F});
+    b.integers(name + "_zero", onnx::TensorProto::UINT8, {}, {100});
+    b.integers(name + "_none", onnx::TensorProto::INT8, {}, {0});
+    std::vector<int64_t> codes;
+    for (const float v : numbers(from * to, seed)) codes.push_back(std::lround(v * 127.0F));
+    b.integers(name + "_codes", onnx::TensorProto::INT8, {from, to}, codes);
+    const std::string scale = name + "_scale", zero = name + "_zero";
+    const std::string rows =
+        op("DequantizeLinear", {op("QuantizeLinear", {x, scale, zero}), scale, zero});
+    const std::string weights = op("DequantizeLinear", {name + "_codes", scale, name + "_none"});
+    return op("Add", {bias, op("MatMul", {rows, weights})});
   }
 
   std::string split(const std::string& x, const std::vector<int64_t>& order) {
@@ -390,6 +402,31 @@ TEST_CASE("every way to export a layer of BERT gives the same graph and the righ
     REQUIRE(got.size() == want.size());
     for (size_t i = 0; i < got.size(); ++i) CHECK(got[i] == doctest::Approx(want[i]).epsilon(1e-4));
   }
+}
+
+TEST_CASE("quantisers of rows and codes of weights are kept") {
+  const Graph graph = imported(Bert({.quantised = true}));
+  size_t quantisers = 0;
+  for (const Node& node : graph.nodes) {
+    if (const auto* const quant = std::get_if<FakeQuant>(&node.op)) {
+      ++quantisers;
+      CHECK(quant->spec.scale == std::vector<float>{0.125F});
+      CHECK(quant->spec.zero_point == 100);
+    }
+    if (!std::holds_alternative<Linear>(node.op)) continue;
+    REQUIRE(node.weight_quant);
+    CHECK(node.weight_quant->spec.scale == std::vector<float>{0.125F});
+    CHECK(std::holds_alternative<FakeQuant>(
+        graph.nodes[static_cast<size_t>(producer(graph, node.inputs[0]))].op));
+  }
+  CHECK(quantisers == 4);  // query, key and value share one
+  const Node& query = graph.nodes[3];
+  REQUIRE(query.name == "encoder.layer.0.attention.self.query");
+  const std::vector<float> want = numbers(kWidth * kWidth, 21);  // [K, N], as the file has it
+  for (size_t k = 0; k < kWidth; ++k)
+    for (size_t n = 0; n < kWidth; ++n)
+      CHECK(query.weight_quant->codes[n * kWidth + k] ==
+            std::lround(want[k * kWidth + n] * 127.0F));
 }
 
 TEST_CASE("layers have the names of their tensors") {

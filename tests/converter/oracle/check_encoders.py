@@ -9,6 +9,7 @@ absolute difference must be below 1e-4. --plant damages our outputs: the script 
 A missing package is one SKIPPED line.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -120,6 +121,32 @@ def compare(name, network, path, words, two_outputs):
     return bool(worst < TOLERANCE)
 
 
+def check_quantised():
+    """Q/DQ at the inputs and weights of linear layers, by ONNX Runtime's tool."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Samples(CalibrationDataReader):
+        def __init__(self):
+            ids = RNG.integers(5, 100, (8, 1, 12))
+            self.rest = iter([{"input_ids": i, "attention_mask": np.ones_like(i), "token_type_ids": np.zeros_like(i)} for i in ids])
+
+        def get_next(self):
+            return next(self.rest, None)
+
+    network = randomise(transformers.BertModel(small(transformers.BertModel)))
+    with tempfile.TemporaryDirectory() as folder:
+        path, quantised = os.path.join(folder, "float.onnx"), os.path.join(folder, "model.onnx")
+        export(network, 17, False, path)
+        graph = onnx.load(path).graph
+        constants = {c.name for c in graph.initializer}
+        products = [n.name for n in graph.node if n.op_type == "MatMul" and n.input[1] not in constants]
+        quantize_static(path, quantised, Samples(), quant_format=QuantFormat.QDQ, op_types_to_quantize=["MatMul"],
+                        nodes_to_exclude=products, weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
+                        extra_options={"WeightSymmetric": True, "OpTypesToExcludeOutputQuantization": ["MatMul"]})
+        return compare("encoder with Q/DQ", network, quantised, 100, False)
+
+
 def randomise(network):
     """Parameters that differ from each other: a mistaken one shows."""
     generator = torch.Generator().manual_seed(1)
@@ -161,6 +188,7 @@ def main():
         print(__doc__)
         return 2
     warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)  # of the exporters
     good, count = True, 0
     for name, network, words, two_outputs in networks():
         for opset, dynamo in ((14, False), (17, False), (18, True), (20, True), (23, True)):
@@ -172,6 +200,8 @@ def main():
                 count += 1
         if PLANT:
             break
+    good = check_quantised() and good
+    count += 1
     print(f"encoders: {count} exports compared, torch {torch.__version__}, transformers {transformers.__version__}, "
           f"ONNX Runtime {onnxruntime.__version__}")
     return 0 if good else 1
