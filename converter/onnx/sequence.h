@@ -54,7 +54,7 @@ struct Symbol {
   double factor = 1.0;
   TensorPtr bias;
   int64_t heads = 1;
-  int64_t first = 0;
+  int64_t first = 0, count = 0;        // kPart
   std::string name;                    // of the node that it becomes; empty: the ONNX node's
   mutable ValueId emitted = kNoValue;  // once it has become a node
 };

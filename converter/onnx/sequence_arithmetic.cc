@@ -69,6 +69,7 @@ Outcome unsupported(const NodeView& node) {
 }
 
 Outcome expect_two(const NodeView& node) {
+  if (node.inputs() != 2) return Problem{"it has not two inputs", kExportAgain};
   for (size_t i = 0; i < 2; ++i)
     if (!node.in(i).is_constant() && symbol_at(node, i) == nullptr)
       return Problem{"it has not two inputs", kExportAgain};

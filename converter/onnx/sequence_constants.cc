@@ -233,7 +233,9 @@ Outcome import_range(const NodeView& node) {
                delta = node.in(2).tensor->at(0);
   const double count = std::ceil((limit - start) / delta);
   constexpr double kMost = 1 << 24;
-  if (!(count <= kMost)) return Problem{"it gives too many numbers", kAgain};
+  constexpr double kExact = 9007199254740992.0;  // integers that a double holds
+  if (!(count <= kMost) || !(std::abs(start) <= kExact) || !(std::abs(limit) <= kExact))
+    return Problem{"it gives too many numbers", kAgain};
   Tensor result{.type = node.in(0).tensor->type};
   for (double i = 0.0; i < count; ++i) {
     const double v = start + i * delta;
@@ -377,6 +379,7 @@ Outcome import_slice(const NodeView& node) {
 Outcome gather_real_rows(const NodeView& node, const Tensor& table) {
   if (Outcome problem = expect_constant(node, 1)) return problem;
   const Tensor& indices = *node.in(1).tensor;
+  if (table.shape.empty() || table.shape[0] < 1) return Problem{"the table is empty", kAgain};
   const size_t inner = table.reals.size() / static_cast<size_t>(table.shape[0]);
   Tensor result{.type = table.type, .shape = indices.shape};
   result.shape.insert(result.shape.end(), table.shape.begin() + 1, table.shape.end());

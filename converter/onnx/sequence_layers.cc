@@ -245,6 +245,7 @@ Outcome import_matmul(const NodeView& node) {
 }
 
 Outcome import_softmax(const NodeView& node) {
+  if (symbol_at(node, 0) == nullptr) return Problem{"its input is constant", kExportAgain};
   const Symbol& symbol = *symbol_at(node, 0);
   const auto rank = static_cast<int64_t>(symbol.layout.size());
   const int64_t axis = node.integer("axis", node.opset < 13 ? 1 : -1);
@@ -392,7 +393,8 @@ bool quantisable(const NodeView& node, ValueId* value, double* factor) {
   *factor = 1.0;
   if (symbol.form == Form::kFunction) {
     const std::optional<double> multiple = slope(symbol.f);
-    const bool heads = !is_rows(symbol.layout, shape_of(symbol.layout).back());
+    const bool heads =
+        !symbol.layout.empty() && !is_rows(symbol.layout, shape_of(symbol.layout).back());
     if (multiple && *multiple > 0.0 && heads) {
       *value = symbol.value;
       *factor = *multiple;

@@ -230,8 +230,8 @@ Outcome rows_of(const NodeView& node, const Operand& operand, ValueId* value) {
         problem = emit_normal(node, symbol, &symbol.emitted);
         break;
       case Symbol::Form::kPart:
-        problem = changed_linear(node, symbol.value, symbol.first, shape_of(symbol.layout).back(),
-                                 1.0, &symbol.emitted);
+        problem =
+            changed_linear(node, symbol.value, symbol.first, symbol.count, 1.0, &symbol.emitted);
         break;
       default:
         problem = Problem{std::string("it reads ") + describe(symbol), kExportAgain};

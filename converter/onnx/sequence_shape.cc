@@ -45,6 +45,7 @@ Outcome import_cast(const NodeView& node) {
 Outcome import_cast_like(const NodeView& node) {
   if (symbol_at(node, 0) != nullptr) return alias_symbol(node, 0);
   if (Outcome problem = expect_constant(node, 0)) return problem;
+  if (symbol_at(node, 1) == nullptr) return expect_symbol(node);
   const Symbol::Form form = symbol_at(node, 1)->form;
   if (form == Symbol::Form::kIds || form == Symbol::Form::kTypes || node.in(0).tensor->is_integer())
     return Problem{"a constant becomes an integer", kExportAgain};
@@ -52,6 +53,7 @@ Outcome import_cast_like(const NodeView& node) {
 }
 
 Outcome import_shape(const NodeView& node) {
+  if (Outcome problem = expect_symbol(node)) return problem;
   const Shape shape = shape_of(symbol_at(node, 0)->layout);
   const auto rank = static_cast<int64_t>(shape.size());
   const auto limit = [&](int64_t v) { return std::clamp<int64_t>(v < 0 ? v + rank : v, 0, rank); };
@@ -101,6 +103,7 @@ Outcome import_reshape(const NodeView& node) {
 }
 
 Outcome import_flatten(const NodeView& node) {
+  if (Outcome problem = expect_symbol(node)) return problem;
   const Shape from = shape_of(symbol_at(node, 0)->layout);
   const auto rank = static_cast<int64_t>(from.size());
   int64_t axis = node.integer("axis", 1);
@@ -147,15 +150,17 @@ Outcome import_unsqueeze(const NodeView& node) {
 }
 
 Outcome import_transpose(const NodeView& node) {
+  if (Outcome problem = expect_symbol(node)) return problem;
   const Layout& from = symbol_at(node, 0)->layout;
   std::vector<int64_t> perm = node.integers("perm");
   if (!node.has_attribute("perm"))
     for (size_t d = from.size(); d-- > 0;) perm.push_back(static_cast<int64_t>(d));
+  if (perm.size() != from.size()) return Problem{"perm has the wrong length", kExportAgain};
   std::vector<int64_t> sorted = perm;
   std::sort(sorted.begin(), sorted.end());
   Layout to;
   for (size_t d = 0; d < perm.size(); ++d) {
-    if (perm.size() != from.size() || sorted[d] != static_cast<int64_t>(d))
+    if (sorted[d] != static_cast<int64_t>(d))
       return Problem{"perm is no permutation", kExportAgain};
     to.push_back(from[static_cast<size_t>(perm[d])]);
   }
@@ -217,6 +222,7 @@ Outcome select(const NodeView& node, size_t axis, int64_t from, int64_t count, b
     Symbol part = rows_symbol(value, std::move(layout));
     part.form = Symbol::Form::kPart;
     part.first = from;
+    part.count = count;
     part.layout[axis] = columns(count);
     finish(std::move(part));
     return {};
@@ -239,6 +245,7 @@ Outcome import_gather(const NodeView& node) {
     define_symbol(node, std::move(embedding));
     return {};
   }
+  if (Outcome problem = expect_symbol(node)) return problem;
   if (Outcome problem = expect_constant(node, 1)) return problem;
   const Tensor& indices = *node.in(1).tensor;
   size_t axis = 0;
@@ -330,17 +337,20 @@ Outcome false_like(const NodeView& node, size_t i) {
 }
 
 // Probabilities are numbers.
-Outcome import_is_nan(const NodeView& node) { return false_like(node, 0); }
+Outcome import_is_nan(const NodeView& node) {
+  if (Outcome problem = expect_symbol(node)) return problem;
+  return false_like(node, 0);
+}
 
 // Comparing word indices with that of padding: no word of a sequence is padding.
 Outcome import_equal(const NodeView& node) {
   const size_t at = symbol_at(node, 0) != nullptr ? 0 : 1;
   if (node.inputs() != 2 || symbol_at(node, at)->form != Symbol::Form::kIds ||
-      !uniform_at(node, 1 - at))
+      !uniform_at(node, 1 - at) || !node.in(1 - at).tensor->is_integer())
     return Problem{"it compares what is computed from tokens",
                    "only word indices are compared, with that of padding"};
   node.importer->note("node '" + node.name + "' (Equal): no word is " +
-                      std::to_string(static_cast<int64_t>(*uniform_at(node, 1 - at))) +
+                      std::to_string(node.in(1 - at).tensor->integers[0]) +
                       ", which is taken for padding");
   return false_like(node, at);
 }

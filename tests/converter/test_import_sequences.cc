@@ -506,6 +506,46 @@ TEST_CASE("what does not fit is refused with node, operator and reason") {
   CHECK(contains(text, "(MatMul): the product of"));
 }
 
+TEST_CASE("nodes with too few, too many or constant inputs are refused, not followed") {
+  const auto change = [](const std::string& op, const auto& edit) {
+    Bert bert({.scaled_inputs = true, .head = "answers"});
+    for (auto& node : *bert.builder().graph().mutable_node())
+      if (node.op_type() == op) edit(&node);
+    return refused(bert.model());
+  };
+  for (const char* const op :
+       {"Add",     "Mul",   "Sub",     "Div",   "MatMul",     "Transpose", "Reshape",
+        "Softmax", "Pow",   "Sqrt",    "Erf",   "ReduceMean", "Gather",    "Where",
+        "IsNaN",   "Split", "Squeeze", "Shape", "Concat",     "Slice"}) {
+    CAPTURE(op);
+    CHECK_FALSE(change(op, [](auto* node) { node->clear_input(); }).empty());
+    // The symbol comes third, behind constants.
+    change(op, [](auto* node) {
+      node->add_input(node->input(0));
+      node->set_input(0, "half");
+      node->add_input("half");
+    });
+    change(op, [](auto* node) {
+      const std::string first = node->input(0);
+      node->clear_input();
+      for (const std::string& input : {std::string("half"), std::string("half"), first})
+        node->add_input(input);
+    });
+    change(op, [](auto* node) { node->clear_attribute(); });
+    change(op, [](auto* node) {
+      for (auto& a : *node->mutable_attribute()) a.clear_ints();
+    });
+  }
+}
+
+TEST_CASE("one column of two is an output of its own") {
+  Bert bert({.head = "answers"});
+  bert.builder().graph().mutable_output()->RemoveLast();
+  const auto model = import_onnx(bert.model(), "");
+  REQUIRE_MESSAGE(model.ok(), model.error().message);
+  CHECK(model->graph.values[model->graph.outputs[0]].shape == Shape{1, 1});
+}
+
 TEST_CASE("inputs that are no part of a text are refused") {
   Bert bert({});
   auto& graph = bert.builder().graph();
