@@ -4,11 +4,11 @@ CC_CLANG ?= clang
 CXX_CLANG ?= clang++
 export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
 
-.PHONY: help all demo test check check-tokenizer clang asan tsan lint bench bench-peers fuzz install clean deps
+.PHONY: help all demo test check check-tokenizer check-encoders clang asan tsan lint bench bench-peers fuzz install clean deps
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps:
 	@scripts/install_deps.sh build
@@ -56,6 +56,9 @@ bench-peers: all ## whole networks beside OpenVINO and ONNX Runtime int8, interl
 
 check-tokenizer: all ## tokens of all texts and of fuzzed ones beside Hugging Face's tokenizers
 	@scripts/check_tokenizer.sh $(BUILD)
+
+check-encoders: all ## encoders exported to ONNX beside ONNX Runtime, float, by both exporters of PyTorch
+	@scripts/check_encoders.sh $(BUILD)
 
 fuzz: | deps-lint ## a minute of fuzzing of each target; longer with SECONDS=3600
 	@[ -f build-fuzz/build.ninja ] || CC=$(CC_CLANG) CXX=$(CXX_CLANG) meson setup build-fuzz -Dfuzz=true \

@@ -112,6 +112,7 @@ Run add_convert(CLI::App* app, const Global* global) {
                   "longest text in tokens (default: as the model says)")
       ->check(CLI::Range(2, 32768))
       ->type_name("N");
+  app->add_option("--tokenizer", r.network.tokenizer, kTokenizerHelp);
   app->add_option("--preset", r.preset, "preprocessing: " + joined(preset_names()))
       ->capture_default_str();
   app->add_flag("--crop-only-small", r.crop_only_small,

@@ -37,6 +37,9 @@ struct Converted {
 
 Result<Converted> convert_nvidia(const ConvertRequest& request, nlohmann::ordered_json* report);
 Result<Converted> convert_encoder(const ConvertRequest& request, nlohmann::ordered_json* report);
+// A network of texts, whatever file it comes from.
+Result<Converted> convert_texts(const ConvertRequest& request, Network network,
+                                nlohmann::ordered_json* report);
 Result<Converted> convert_onnx(const ConvertRequest& request, nlohmann::ordered_json* report);
 
 }  // namespace mpq::convert::cli

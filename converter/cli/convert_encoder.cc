@@ -49,19 +49,26 @@ Result<format::PrecisionMap> quantise_texts(const ConvertRequest& request,
 }  // namespace
 
 Result<Converted> convert_encoder(const ConvertRequest& request, Json* report) {
+  MPQ_TRY(Network network, load_network(request.input, request.network));
+  return convert_texts(request, std::move(network), report);
+}
+
+Result<Converted> convert_texts(const ConvertRequest& request, Network network, Json* report) {
   if (request.accumulators)
     return Error{Status::kInvalidArgument, request.input +
                                                ": --accumulators is for classifiers of "
                                                "images"};
-  MPQ_TRY(Network network, load_network(request.input, request.network));
-  MPQ_TRY(const transformer::TokenizerFiles files, transformer::read_tokenizer(request.input));
+  if (network.is_quantised)
+    return Error{Status::kUnsupported,
+                 request.input + ": is quantised already; give the network of texts in float"};
+  MPQ_TRY(const transformer::TokenizerFiles files, transformer::read_tokenizer(network.tokenizer));
   MPQ_TRY(const text::Tokenizer tokenizer,
           text::Tokenizer::create(files.settings, files.vocabulary));
   const auto tokens =
       static_cast<size_t>(std::count(files.vocabulary.begin(), files.vocabulary.end(), '\n'));
-  if (tokens > network.encoder->vocab)
+  if (tokens > network.words())
     return Error{Status::kCorrupt, fmt::format("{}: {} tokens, the network has words for {}",
-                                               request.input, tokens, network.encoder->vocab)};
+                                               request.input, tokens, network.words())};
   Converted converted;
   converted.summary = network.notes;
   MPQ_TRY(format::PrecisionMap map,
@@ -76,7 +83,7 @@ Result<Converted> convert_encoder(const ConvertRequest& request, Json* report) {
   const auto* const begin = reinterpret_cast<const std::byte*>(files.vocabulary.data());
   converted.lowered.storage.emplace_back(begin, begin + files.vocabulary.size());
   model.vocabulary = converted.lowered.storage.back();
-  model.labels = network.encoder->labels;
+  model.labels = network.labels;
   if (!request.labels.empty()) {
     MPQ_TRY(model.labels, read_labels(request.labels));
   }

@@ -111,6 +111,7 @@ Checked fill(const ConvertRequest& request, const format::ImagePreprocess& image
 
 Result<Converted> convert_onnx(const ConvertRequest& request, Json* report) {
   MPQ_TRY(Network network, load_network(request.input, request.network));
+  if (network.takes_texts()) return convert_texts(request, std::move(network), report);
   Converted converted;
   converted.summary = network.notes;
   const Graph& graph = network.graph;

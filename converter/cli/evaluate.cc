@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "converter/cli/command.h"
+#include "converter/cli/input.h"
 #include "converter/cli/network.h"
 #include "converter/cli/output.h"
 #include "converter/cli/progress.h"
@@ -84,12 +85,12 @@ Checked run_evaluate(const Request& request, const Global& global) {
   MPQ_TRY(const Network network, load_network(request.input, request.network));
   const Graph& graph = network.graph;
   const int last = producer(graph, graph.outputs[0]);
-  if (!network.encoder || last < 0 ||
+  if (!network.takes_texts() || last < 0 ||
       !std::holds_alternative<SequencePool>(graph.nodes[static_cast<size_t>(last)].op))
     return Error{Status::kUnsupported,
                  request.input + ": only encoders of sentences (with pooling) are evaluated"};
   MPQ_TRY(const std::vector<data::TextSample> samples, samples_of(request));
-  MPQ_TRY(const transformer::TokenizerFiles files, transformer::read_tokenizer(request.input));
+  MPQ_TRY(const transformer::TokenizerFiles files, transformer::read_tokenizer(network.tokenizer));
   MPQ_TRY(const text::Tokenizer tokenizer,
           text::Tokenizer::create(files.settings, files.vocabulary));
   std::vector<const std::string*> texts;
@@ -134,12 +135,14 @@ Checked run_evaluate(const Request& request, const Global& global) {
 
 Run add_evaluate(CLI::App* app, const Global* global) {
   auto request = std::make_shared<Request>();
-  app->add_option("input", request->input, "folder of a sentence encoder")->required();
+  app->add_option("input", request->input, "sentence encoder: a folder, or an ONNX file")
+      ->required();
   app->add_option("--dataset", request->dataset,
                   "pairs of texts with a similarity: stsb:FILE, ...");
   app->add_option("-i,--pair", request->pairs, "a pair of texts, 'text | text'; may be repeated");
   app->add_option("--limit", request->limit, "first N pairs only");
   app->add_option("--max-tokens", request->network.max_tokens, "longest text in tokens");
+  app->add_option("--tokenizer", request->network.tokenizer, kTokenizerHelp);
   return [request, global] { return run_evaluate(*request, *global); };
 }
 

@@ -12,6 +12,9 @@ enum class InputKind { kOnnx, kNvidia, kEncoder };
 inline constexpr char kInputHelp[] =
     "ONNX file, folder of a BERT or MPNet encoder, or of NVIDIA's integer ResNet";
 
+inline constexpr char kTokenizerHelp[] =
+    "folder with the tokeniser of a network of texts (default: where the model lies)";
+
 // The error says what the file is instead, and what to do.
 Result<InputKind> recognise(const std::string& path);
 

@@ -37,7 +37,7 @@ Checked print_summary(const Json& json, const Global& global) {
   return Ok{};
 }
 
-Result<Json> inspect_network(const Request& request) {
+Result<Json> inspect_network(const Request& request, InputKind kind) {
   MPQ_TRY(const Network network, load_network(request.input, request.network));
   const Graph& graph = network.graph;
   if (request.graph) fmt::print("{}", print(graph));
@@ -57,7 +57,7 @@ Result<Json> inspect_network(const Request& request) {
   }
   Json json = {{"schema_version", 1},
                {"input", request.input},
-               {"kind", network.encoder ? "encoder" : "onnx"},
+               {"kind", kind == InputKind::kEncoder ? "encoder" : "onnx"},
                {"name", graph.name}};
   for (const ValueId id : graph.inputs) json["input_shape"] = to_string(graph.values[id].shape);
   for (const ValueId id : graph.outputs) json["output_shape"] = to_string(graph.values[id].shape);
@@ -96,7 +96,7 @@ Result<Json> inspect_nvidia(const Request& request) {
 Checked run_inspect(const Request& request, const Global& global) {
   MPQ_TRY(const InputKind kind, recognise(request.input));
   MPQ_TRY(const Json json,
-          kind == InputKind::kNvidia ? inspect_nvidia(request) : inspect_network(request));
+          kind == InputKind::kNvidia ? inspect_nvidia(request) : inspect_network(request, kind));
   return print_summary(json, global);
 }
 
@@ -107,6 +107,7 @@ Run add_inspect(CLI::App* app, const Global* global) {
   app->add_option("input", request->input, kInputHelp)->required();
   app->add_option("--input-shape", request->network.input_shape,
                   "1,3,224,224, where the model leaves it open");
+  app->add_option("--tokenizer", request->network.tokenizer, kTokenizerHelp);
   app->add_flag("--graph", request->graph, "print the graph, a line a node");
   return [request, global] { return run_inspect(*request, *global); };
 }

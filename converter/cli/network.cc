@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 
 #include "converter/data/read_file.h"
 #include "converter/onnx/import.h"
@@ -11,10 +12,13 @@
 #include "converter/passes/pass.h"
 #include "converter/precision/names.h"
 #include "converter/transformer/import.h"
+#include "converter/transformer/sentence.h"
 #include "format/sha256.h"
 
 namespace mpq::convert::cli {
 namespace {
+
+namespace fs = std::filesystem;
 
 constexpr char kImport[] = "import";
 constexpr char kAll[] = "all";
@@ -58,15 +62,77 @@ Checked check_pass_name(const std::string& name) {
                                              " Passes: " + known};
 }
 
+// Whether the output is a row a token.
+bool gives_tokens(const Graph& graph) {
+  const std::function<bool(ValueId)> pooled = [&](ValueId value) {
+    const int at = producer(graph, value);
+    if (at < 0) return false;
+    const Node& node = graph.nodes[static_cast<size_t>(at)];
+    return std::holds_alternative<SequencePool>(node.op) ||
+           (!std::holds_alternative<Attention>(node.op) &&
+            !std::holds_alternative<LayerNorm>(node.op) && pooled(activations(node)[0]));
+  };
+  return !pooled(graph.outputs[0]);
+}
+
+// The pooling that sentence-transformers put behind an encoder whose file ends before it.
+Checked add_pooling(Network* network) {
+  Graph& graph = network->graph;
+  transformer::EncoderConfig config;
+  config.hidden = static_cast<size_t>(graph.values[graph.outputs[0]].shape[1]);
+  config.max_positions = graph.sequence_length;
+  std::error_code ignored;
+  if (!gives_tokens(graph) || !fs::exists(network->tokenizer + "/modules.json", ignored))
+    return Ok{};
+  MPQ_TRY(const transformer::SentenceConfig sentence,
+          transformer::read_sentence_config(network->tokenizer, config));
+  if (sentence.pooling == transformer::Pooling::kNone) return Ok{};
+  const bool mean = sentence.pooling == transformer::Pooling::kMean;
+  Node pool{"pooling", SequencePool{mean, sentence.normalise}, {graph.outputs[0]}, kNoValue, {}};
+  pool.output = graph.add_value({"pooling.out", graph.values[graph.outputs[0]].shape, {}, false});
+  graph.outputs = {pool.output};
+  graph.nodes.push_back(std::move(pool));
+  network->notes.push_back(std::string(mean ? "mean" : "first-token") + " pooling" +
+                           (sentence.normalise ? " to length 1" : "") + " from " +
+                           network->tokenizer + "/modules.json");
+  return check(graph);
+}
+
+// What stands beside an ONNX file of texts: limits, pooling, names of classes.
+Checked complete_texts(const std::string& folder, Network* network) {
+  network->tokenizer = folder;
+  MPQ_CHECK(add_pooling(network));
+  const auto config = transformer::read_config(folder);
+  const Graph& graph = network->graph;
+  const auto outputs = static_cast<size_t>(graph.values[graph.outputs[0]].shape[1]);
+  if (config.ok() && config->labels.size() == outputs && !gives_tokens(graph))
+    network->labels = config->labels;
+  network->notes.push_back("sequences of up to " + std::to_string(graph.sequence_length) +
+                           " tokens");
+  return Ok{};
+}
+
 Result<Network> load_onnx(const std::string& path, const NetworkOptions& options) {
-  if (options.max_tokens != 0)
-    return Error{Status::kInvalidArgument, path + ": --max-tokens is for folders of encoders"};
+  const std::string beside = fs::path(path).parent_path().string();
+  const std::string folder = !options.tokenizer.empty() ? options.tokenizer
+                             : beside.empty()           ? "."
+                                                        : beside;
+  constexpr size_t kNoLimit = UINT32_MAX;
   ImportOptions import;
   MPQ_TRY(import.input_shape, parse_shape(options.input_shape));
+  import.max_tokens = options.max_tokens;
+  MPQ_TRY(const size_t most, transformer::read_max_tokens(folder, kNoLimit));
+  if (most != kNoLimit) import.most_tokens = static_cast<uint32_t>(most);
   MPQ_TRY(ImportedModel imported, import_onnx(path, import));
   Network network;
   network.graph = std::move(imported.graph);
   network.notes = std::move(imported.notes);
+  if (network.takes_texts()) {
+    MPQ_CHECK(complete_texts(folder, &network));
+  } else if (options.max_tokens != 0 || !options.tokenizer.empty()) {
+    return Error{Status::kInvalidArgument,
+                 path + ": --max-tokens and --tokenizer are for networks of texts"};
+  }
   MPQ_TRY(network.source_sha256, file_sha256(path));
   return network;
 }
@@ -79,12 +145,20 @@ Result<Network> load_encoder(const std::string& folder, const NetworkOptions& op
   Network network;
   network.graph = std::move(imported.graph);
   network.notes = std::move(imported.notes);
-  network.encoder = std::move(imported.config);
+  network.labels = std::move(imported.config.labels);
+  network.tokenizer = options.tokenizer.empty() ? folder : options.tokenizer;
   MPQ_TRY(network.source_sha256, file_sha256(folder + "/" + transformer::kWeightsFile));
   return network;
 }
 
 }  // namespace
+
+size_t Network::words() const {
+  for (const Node& node : graph.nodes)
+    if (std::holds_alternative<Embedding>(node.op))
+      return static_cast<size_t>(graph.values[node.inputs[weights_input(node)]].shape[0]);
+  return 0;
+}
 
 Result<Network> load_network(const std::string& path, const NetworkOptions& options) {
   MPQ_CHECK(check_pass_name(options.dump_after));

@@ -2,12 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "converter/graph.h"
-#include "converter/transformer/config.h"
 
 namespace mpq::convert::cli {
 
@@ -15,13 +13,18 @@ struct Network {
   Graph graph;  // float passes have run
   std::vector<std::string> notes;
   std::string source_sha256;
-  std::optional<transformer::EncoderConfig> encoder;  // of such a folder
-  bool is_quantised = false;  // brings quantisers or codes along, perhaps not everywhere
+  // Of a network of texts.
+  std::string tokenizer;            // the folder that has its tokeniser
+  std::vector<std::string> labels;  // by class
+  bool is_quantised = false;        // brings quantisers or codes along, perhaps not everywhere
+  bool takes_texts() const { return graph.sequence_length != 0; }
+  size_t words() const;  // rows of the table of words
 };
 
 struct NetworkOptions {
   std::string input_shape;  // "1,3,224,224"; empty: as the model says
-  uint32_t max_tokens = 0;  // of an encoder; 0: as the folder says
+  uint32_t max_tokens = 0;  // of a network of texts; 0: as the model says
+  std::string tokenizer;    // folder; empty: the model's, or the one that the ONNX file lies in
   std::string dump_after;   // name of a pass, "import", or "all": prints the graph to stdout
 };
 

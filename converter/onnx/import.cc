@@ -9,6 +9,7 @@
 #include <set>
 
 #include "converter/onnx/importer.h"
+#include "converter/onnx/sequence.h"
 
 namespace mpq::convert {
 namespace {
@@ -62,8 +63,20 @@ const Shape& NodeView::shape(size_t i) const {
 
 // ---- Importer: services
 
-void Importer::define(const NodeView& node, Operand operand) {
-  if (node.proto->output_size() > 0) operands_[node.proto->output(0)] = std::move(operand);
+Importer::Importer(const onnx::ModelProto& model, std::string folder, const ImportOptions& options,
+                   int64_t tokens)
+    : model_(model),
+      folder_(std::move(folder)),
+      options_(options),
+      sequences_(std::make_unique<SequenceState>()) {
+  sequences_->length = tokens;
+  graph().sequence_length = static_cast<uint32_t>(tokens);
+}
+Importer::~Importer() = default;
+
+void Importer::define(const NodeView& node, Operand operand, int output) {
+  if (output < node.proto->output_size())
+    operands_[node.proto->output(output)] = std::move(operand);
 }
 
 void Importer::alias(const NodeView& node, const std::string& of) {
@@ -245,6 +258,10 @@ Checked Importer::read_inputs() {
     if (operands_.count(input.name()) != 0)
       continue;  // an initialiser listed as input (IR version 3)
     if (uses_.find(input.name()) == uses_.end()) continue;
+    if (sequences_->length != 0) {
+      MPQ_CHECK(read_sequence_input(input));
+      continue;
+    }
     if (!graph().inputs.empty())
       return Error{Status::kUnsupported,
                    "ONNX model: inputs " + shown(graph().values[graph().inputs[0]].name) + " and " +
@@ -358,7 +375,7 @@ void Importer::import_node(const onnx::NodeProto& proto, int index) {
     if (operand(input).kind == Operand::Kind::kPoison) return poison();
 
   Outcome problem;
-  if (const OpFunction import = find_op(proto.domain(), proto.op_type()))
+  if (const OpFunction import = function_of(proto))
     problem = import(node);
   else
     problem = unknown_operator(proto);
@@ -386,9 +403,10 @@ Checked Importer::import_nodes() {
 }
 
 Checked Importer::finish() {
+  if (sequences_->length != 0) finish_sequences();
   for (const onnx::ValueInfoProto& output : model_.graph().output()) {
     const Operand& operand = this->operand(output.name());
-    if (operand.kind == Operand::Kind::kPoison) continue;
+    if (operand.kind == Operand::Kind::kPoison || operand.kind == Operand::Kind::kSymbol) continue;
     if (!operand.is_activation() || operand.padding.any()) {
       ++problem_count_;
       problems_.push_back("output " + shown(output.name()) +
@@ -409,6 +427,7 @@ Checked Importer::finish() {
   }
   if (graph().inputs.empty()) return corrupt("the output depends on no input");
   remove_dead(&graph());
+  if (sequences_->length != 0) name_apart(&graph());
   return check(graph());
 }
 
@@ -428,6 +447,7 @@ Result<ImportedModel> Importer::run() {
 Result<ImportedModel> import_onnx(const onnx::ModelProto& model, const std::string& folder,
                                   const ImportOptions& options) {
   try {
+    if (is_sequence_model(model)) return import_sequence_model(model, folder, options);
     return Importer(model, folder, options).run();
   } catch (const std::bad_alloc&) {
     return Error{Status::kOutOfMemory, "ONNX model: not enough memory for its tensors"};

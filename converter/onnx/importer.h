@@ -14,6 +14,9 @@
 
 namespace mpq::convert {
 
+struct Symbol;         // sequence.h
+struct SequenceState;  // sequence.h
+
 // Zero padding taken from a Pad node, waiting for the Conv or MaxPool that absorbs it.
 struct Padding {
   uint32_t top = 0, left = 0, bottom = 0, right = 0;
@@ -28,12 +31,14 @@ struct Operand {
     kQuantised,   // codes of an activation: after QuantizeLinear or inside LSQ's Div, Clip, Round,
                   // Mul
     kDifference,  // a - b, from a Sub that only a straight-through residue may read
+    kSymbol,      // what sequence.h makes of tokens
     kPoison,      // behind a problem that is already reported
   };
   Kind kind = Kind::kAbsent;
   TensorPtr tensor;
   ValueId value = kNoValue;  // kActivation; kQuantised: the source
   Padding padding;
+  std::shared_ptr<const Symbol> symbol;
 
   // kQuantised
   struct Codes {
@@ -78,14 +83,20 @@ struct NodeView {
   const Shape& shape(size_t i) const;
 };
 
+using OpFunction = Outcome (*)(const NodeView& node);
+
 class Importer {
  public:
-  Importer(const onnx::ModelProto& model, std::string folder, const ImportOptions& options)
-      : model_(model), folder_(std::move(folder)), options_(options) {}
+  // tokens: of the sequence that is followed, in a graph of sequences
+  Importer(const onnx::ModelProto& model, std::string folder, const ImportOptions& options,
+           int64_t tokens = 0);
+  ~Importer();
+  Importer(const Importer&) = delete;
+  Importer& operator=(const Importer&) = delete;
   Result<ImportedModel> run();
 
   // For operator functions.
-  void define(const NodeView& node, Operand operand);  // output 0
+  void define(const NodeView& node, Operand operand, int output = 0);
   void define_constant(const NodeView& node, Tensor tensor);
   void alias(const NodeView& node, const std::string& of);  // output 0 is that value
   Result<Tensor> read_constant(const onnx::TensorProto& proto) const {
@@ -104,6 +115,7 @@ class Importer {
   int uses(const std::string& name) const;
   bool is_read_by(const std::string& name, const char* op_type) const;  // also through Identity
   Graph& graph() { return result_.graph; }
+  SequenceState& sequences() { return *sequences_; }
   std::string unique(const std::string& stem);
   // x on the grid `spec`: one FakeQuant node per value and grid.
   ValueId fake_quant(const NodeView& node, ValueId value, const QuantSpec& spec);
@@ -118,6 +130,9 @@ class Importer {
   Checked import_nodes();
   void import_node(const onnx::NodeProto& proto, int index);
   Problem unknown_operator(const onnx::NodeProto& node) const;
+  Checked read_sequence_input(const onnx::ValueInfoProto& input);
+  OpFunction function_of(const onnx::NodeProto& proto) const;
+  void finish_sequences();
   Checked finish();
   int64_t opset_of(const onnx::NodeProto& node) const;
 
@@ -125,6 +140,7 @@ class Importer {
   const std::string folder_;
   const ImportOptions& options_;
   ImportedModel result_;
+  std::unique_ptr<SequenceState> sequences_;
   std::map<std::string, int64_t> opsets_;
   std::unordered_map<std::string, Operand> operands_;
   std::unordered_map<std::string, std::string> alias_;
@@ -136,7 +152,6 @@ class Importer {
   int problem_count_ = 0;
 };
 
-using OpFunction = Outcome (*)(const NodeView& node);
 struct OpRow {
   const char* op_type;
   OpFunction import;

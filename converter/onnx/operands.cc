@@ -19,6 +19,8 @@ const char* describe(const Operand& operand) {
       return "codes of an unfinished quantiser";
     case Operand::Kind::kDifference:
       return "a difference of activations";
+    case Operand::Kind::kSymbol:
+      return "computed from tokens";
     case Operand::Kind::kPoison:
       return "unknown";
   }

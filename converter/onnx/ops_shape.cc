@@ -2,9 +2,11 @@
 // on constants (the shape arithmetic of exporters) they are computed.
 
 #include <algorithm>
+#include <cmath>
 
 #include "converter/onnx/fold.h"
 #include "converter/onnx/operands.h"
+#include "converter/onnx/sequence.h"
 
 namespace mpq::convert {
 namespace {
@@ -176,6 +178,8 @@ Outcome cast_to(const NodeView& node, int32_t type) {
   if (to->is_integer == source.is_integer()) {
     Tensor result = source;
     result.type = type;
+    if (type == kBool)
+      for (int64_t& v : result.integers) v = v != 0 ? 1 : 0;
     node.importer->define_constant(node, std::move(result));
     return {};
   }
@@ -185,6 +189,8 @@ Outcome cast_to(const NodeView& node, int32_t type) {
       result.reals.push_back(static_cast<float>(source.at(i)));
     else if (type == kBool)
       result.integers.push_back(source.at(i) != 0.0 ? 1 : 0);
+    else if (node.importer->sequences().length != 0 && !std::isfinite(source.at(i)))
+      result.integers.push_back(INT64_MIN);  // as x86 does: the logarithm of distance 0, not used
     else if (!(source.at(i) > -9.2e18 && source.at(i) < 9.2e18))
       return Problem{"a number does not fit the type it is cast to", "export the model again"};
     else

@@ -91,6 +91,19 @@ Result<SentenceConfig> read_modules(const std::string& folder, const std::string
 
 }  // namespace
 
+Result<size_t> read_max_tokens(const std::string& folder, size_t otherwise) {
+  std::error_code ignored;
+  const std::string limits = folder + "/sentence_bert_config.json";
+  if (!std::filesystem::exists(limits, ignored)) return otherwise;
+  MPQ_TRY(const Json json, data::read_json(limits, kMaxBytes));
+  const Json& tokens = member(json, "max_seq_length");
+  if (tokens.is_null()) return otherwise;
+  if (!tokens.is_number_unsigned() || tokens < 3)
+    return Error{Status::kCorrupt,
+                 limits + ": max_seq_length is " + shown(tokens) + ", expected an integer above 2"};
+  return std::min(otherwise, tokens.get<size_t>());
+}
+
 Result<SentenceConfig> read_sentence_config(const std::string& folder,
                                             const EncoderConfig& config) {
   SentenceConfig sentence;
@@ -99,16 +112,7 @@ Result<SentenceConfig> read_sentence_config(const std::string& folder,
   if (std::filesystem::exists(modules, ignored)) {
     MPQ_TRY(sentence, read_modules(folder, modules, config));
   }
-  sentence.max_tokens = config.max_tokens();
-  const std::string limits = folder + "/sentence_bert_config.json";
-  if (!std::filesystem::exists(limits, ignored)) return sentence;
-  MPQ_TRY(const Json json, data::read_json(limits, kMaxBytes));
-  const Json& tokens = member(json, "max_seq_length");
-  if (tokens.is_null()) return sentence;
-  if (!tokens.is_number_unsigned() || tokens < 3)
-    return Error{Status::kCorrupt,
-                 limits + ": max_seq_length is " + shown(tokens) + ", expected an integer above 2"};
-  sentence.max_tokens = std::min(sentence.max_tokens, tokens.get<size_t>());
+  MPQ_TRY(sentence.max_tokens, read_max_tokens(folder, config.max_tokens()));
   return sentence;
 }
 

@@ -13,6 +13,9 @@ struct SentenceConfig {
   size_t max_tokens = 0;   // longer texts are cut, special tokens included
 };
 
+// The longest text that FOLDER/sentence_bert_config.json allows, or `otherwise`.
+Result<size_t> read_max_tokens(const std::string& folder, size_t otherwise);
+
 // Of a folder without modules.json: no pooling, and as many tokens as the encoder takes.
 Result<SentenceConfig> read_sentence_config(const std::string& folder, const EncoderConfig& config);
 
