@@ -117,10 +117,16 @@ std::vector<Item> items_of(const std::vector<Unit>& units) {
 
 // ---- setting up
 
+// A group of the ends has one width; others may have activations of a width of their own.
+Bits bits_of(const SearchOptions& options, const Group& group, int bits) {
+  return {bits, options.activation_bits == 0 || group.fixed ? bits : options.activation_bits};
+}
+
 Result<double> group_cost(const Problem& problem, const Group& group, int bits) {
+  const Bits chosen = bits_of(problem.options, group, bits);
   double sum = 0.0;
   for (const uint32_t layer : group.layers) {
-    MPQ_TRY(const double cost, layer_cost(problem.selection.layers[layer], {bits, bits},
+    MPQ_TRY(const double cost, layer_cost(problem.selection.layers[layer], chosen,
                                           problem.options.cost, problem.options.table));
     sum += cost;
   }
@@ -136,6 +142,10 @@ Checked check_options(const SearchOptions& options) {
     if (i > 0 && bits >= options.bits[i - 1])
       return invalid("precisions must descend, as in 8,4,2");
   }
+  if (options.activation_bits != 0 && options.cost == CostModel::kBmac)
+    return invalid("bmac costs the wider of weights and activations: with activations of " +
+                   std::to_string(options.activation_bits) +
+                   " bits choose by bytes, bops, latency or energy");
   if (!std::isfinite(options.budget) || options.budget < 0.0)
     return invalid("the budget is no number of at least 0");
   return Ok{};
@@ -295,8 +305,9 @@ Result<SearchResult> search(const Graph& graph, const SearchOptions& options) {
   result.map.budget = result.cost_high > 0.0 ? allowed / result.cost_high : 1.0;
   result.map.seed = options.seed;
   for (const Layer& layer : selection.layers) {
-    const auto width = static_cast<uint8_t>(bits[layer.group]);
-    result.map.layers.push_back({layer.name, width, width, layer.group});
+    const Bits chosen = bits_of(options, selection.groups[layer.group], bits[layer.group]);
+    result.map.layers.push_back({layer.name, static_cast<uint8_t>(chosen.weight),
+                                 static_cast<uint8_t>(chosen.activation), layer.group});
   }
   result.layer_entropy = std::move(problem.layer_entropy);
   return result;

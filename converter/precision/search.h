@@ -24,6 +24,7 @@ enum class BudgetForm {
 struct SearchOptions {
   std::string method = "eagl";
   std::vector<int> bits = {4, 2};  // choices, descending
+  int activation_bits = 0;         // of selectable layers; 0: as their weights
   int fixed_bits = 8;              // of the first and the last layer
   bool count_fixed = false;        // their cost is part of the budget
   CostModel cost = CostModel::kBmac;

@@ -112,6 +112,11 @@ constexpr Key kKeys[] = {
        return set_budget(o, v, BudgetForm::kAbsolute);
      }},
     {"bits", "the choices, descending, such as 4/2 or 8/4/2", set_bits_list},
+    {"activations", "8, 4 or 2: bits of the inputs of selectable layers, or same: as their weights",
+     [](SearchOptions* o, const std::string& v) {
+       if (v == "same") o->activation_bits = 0;
+       return v == "same" || parse_width(v, &o->activation_bits);
+     }},
     {"fixed", "8, 4 or 2: bits of the first and the last layer",
      [](SearchOptions* o, const std::string& v) { return parse_width(v, &o->fixed_bits); }},
     {"count-fixed", "yes or no: the first and the last layer are part of the budget",

@@ -333,6 +333,27 @@ TEST_CASE("search: a budget below the lowest precision and an unknown method are
   CHECK(unknown.error().message.find("did you mean 'eagl'") != std::string::npos);
 }
 
+TEST_CASE("search: activations may have a width of their own, which bmac does not price") {
+  const Graph graph =
+      with_random_weights(ResnetBuilder({.width = 8, .side = 64, .classes = 10}).build());
+  auto options = parse_search("eagl:budget=0.6,bits=8/4/2,cost=bytes,activations=8");
+  REQUIRE(options.ok());
+  const auto result = search(graph, *options);
+  REQUIRE(result.ok());
+  bool mixed = false;
+  for (const format::MapLayer& layer : result->map.layers) {
+    CHECK_EQ(layer.activation_bits, 8);
+    mixed = mixed || layer.weight_bits < 8;
+  }
+  CHECK(mixed);
+  options->cost = CostModel::kBmac;
+  const auto refused = search(graph, *options);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().message.find("activations of 8 bits") != std::string::npos);
+  CHECK_EQ(parse_search("eagl:activations=same")->activation_bits, 0);
+  CHECK_FALSE(parse_search("eagl:activations=3").ok());
+}
+
 TEST_CASE("spec: a word states a method and its options") {
   const auto options = parse_search(
       "eagl:budget=0.6,bits=8/4/"
