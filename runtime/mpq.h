@@ -425,9 +425,9 @@ typedef struct mpq_step_info {
   uint32_t fallback;  /* 1: portable code although the session may use vectors */
   uint32_t input_bits, weight_bits, output_bits; /* weight_bits 0: no weights */
   uint32_t threads;                              /* parts that run at the same time */
-  uint64_t macs;                                 /* for the session's batch */
+  uint64_t macs;                                 /* of the next run */
   uint64_t weight_bytes;                         /* in kernel layout */
-  uint64_t activation_bytes;                     /* read and written, without halo */
+  uint64_t activation_bytes;                     /* read and written in it, without halo */
   uint64_t runs;                                 /* measured runs */
   uint64_t last_ns, total_ns;
 } mpq_step_info;

@@ -241,19 +241,22 @@ void Planner::add_weights(WeightsRequest request) {
   plan_.weights.push_back(std::move(request));
 }
 
-void Planner::on_resize(std::function<uint32_t(const Live&)> resize, Work work) {
+void Planner::on_resize(Rows rows, std::function<uint32_t(const Live&)> resize, Work work) {
   if (plan_.starts == nullptr) return;
   Step& s = step();
   if (work.unit_bytes == 0) work.unit_bytes = s.activation_bytes;
-  const uint32_t all_rows = options_.tokens;
+  const uint32_t all_rows = rows == Rows::kTokens ? options_.tokens : options_.batch;
   s.parts.reserve(options_.threads);
-  s.resize = [=, resize = std::move(resize), threads = options_.threads](Step& to,
-                                                                         const Live& live) {
+  s.resize = [=, resize = std::move(resize), threads = options_.threads, macs = s.macs,
+              bytes = s.activation_bytes](Step& to, const Live& live) {
+    const auto share = [&](uint64_t all) { return all * live.rows(rows) / all_rows; };
     Work part = work;
     part.units = resize(live);
-    part.macs = work.macs * live.tokens / all_rows;
-    part.unit_bytes = work.unit_bytes * live.tokens / all_rows;
+    part.macs = share(work.macs);
+    part.unit_bytes = share(work.unit_bytes);
     split_work(part, threads, &to.parts);
+    to.macs = share(macs);
+    to.activation_bytes = share(bytes);
   };
 }
 

@@ -25,7 +25,7 @@ Checked plan_add(Planner& planner, uint32_t node) {
   args.hi = a.hi;
   write_second(planner, n, a, &args);
   split_range(planner, kernels::add_units(args.shape, args.a.cb));
-  planner.on_resize([&args, rows = planner.rows(x)](const Live& live) {
+  planner.on_resize(planner.rows(x), [&args, rows = planner.rows(x)](const Live& live) {
     args.shape.n = live.rows(rows);
     return kernels::add_units(args.shape, args.a.cb);
   });

@@ -41,7 +41,7 @@ Checked plan_attention(Planner& planner, uint32_t node) {
   planner.read(qkv, &args.qkv);
   planner.write(y, &args.y);
   planner.step().scratch_bytes = kernel.scratch_bytes(args.head_size, args.max_length);
-  planner.on_resize([&args](const Live& live) {
+  planner.on_resize(Rows::kTokens, [&args](const Live& live) {
     args.sequences = live.sequences;
     return kernels::attention_units(args);
   });

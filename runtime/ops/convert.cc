@@ -77,15 +77,15 @@ Checked Planner::prepare_read(format::TensorId id, Form form) {
       read(id, Form::kCanonical, &step.codes.dense);
       write(id, &step.codes.planes);
     }
-    on_resize([&step, rows = t.rows](const Live& live) {
-      step.codes.shape.n = live.rows(rows);
-      return 1U;
-    });
     Step& s = plan_.steps.back();
     s.name = tensor(id).name;
     s.op = "convert";
     s.input_bits = s.output_bits = static_cast<uint32_t>(bits_of(tensor(id).dtype));
     s.activation_bytes = 2 * d.elements() * (codes ? 1 : 4);
+    on_resize(t.rows, [&step, rows = t.rows](const Live& live) {
+      step.codes.shape.n = live.rows(rows);
+      return 1U;
+    });
     return Ok{};
   }
   return Error{Status::kUnsupported, "tensor " + tensor(id).name + ": " +

@@ -173,6 +173,7 @@ Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const forma
   kernel.units(shape, &work.units, &work.panels);
   s.parts = split_work(work, planner.options().threads);
   planner.on_resize(
+      planner.rows(x),
       [&step, rows = planner.rows(x)](const Live& live) {
         step.args.shape.ow = live.rows(rows);
         uint32_t units = 0, panels = 0;

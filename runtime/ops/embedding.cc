@@ -25,7 +25,8 @@ Checked plan_embedding(Planner& planner, uint32_t node) {
   args.width = planner.dims(n.outputs[0]).c;
   args.starts = planner.starts();
   planner.write(n.outputs[0], Form::kDense, &args.y);
-  planner.on_resize([&args](const Live& live) { return args.sequences = live.sequences; });
+  planner.on_resize(Rows::kTokens,
+                    [&args](const Live& live) { return args.sequences = live.sequences; });
   return Ok{};
 }
 

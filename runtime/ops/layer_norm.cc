@@ -24,8 +24,9 @@ Checked plan_layer_norm(Planner& planner, uint32_t node) {
     args.second_gamma = planner.constant<float>(n, format::kSecondGamma);
     args.second_beta = planner.constant<float>(n, format::kSecondBeta);
   }
-  planner.on_resize(
-      [&args, rows = planner.rows(x)](const Live& live) { return args.tokens = live.rows(rows); });
+  planner.on_resize(planner.rows(x), [&args, rows = planner.rows(x)](const Live& live) {
+    return args.tokens = live.rows(rows);
+  });
   return Ok{};
 }
 

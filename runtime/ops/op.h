@@ -61,8 +61,9 @@ class Planner {
 
   // The step in progress of a sequence model can run on fewer rows than it was planned for:
   // `resize` tells its arguments and returns the units of work, which are then cut into parts.
-  // `work` is of all rows. In other models nothing ever changes, and this does nothing.
-  void on_resize(std::function<uint32_t(const Live&)> resize, Work work = {});
+  // `work` is of all rows, which are `rows` of the run. Comes last: what the step says of itself
+  // shrinks too. In other models nothing ever changes, and this does nothing.
+  void on_resize(Rows rows, std::function<uint32_t(const Live&)> resize, Work work = {});
 
  private:
   Checked plan_dims();

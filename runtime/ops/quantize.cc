@@ -23,7 +23,7 @@ Checked plan_quantize(Planner& planner, uint32_t node) {
   planner.read(x, Form::kCanonical, &step.x);
   planner.write(y, &step.y);
   split_range(planner, kernels::codes_units(step.shape, step.y.cb));
-  planner.on_resize([&step, rows = planner.rows(x)](const Live& live) {
+  planner.on_resize(planner.rows(x), [&step, rows = planner.rows(x)](const Live& live) {
     step.shape.n = live.rows(rows);
     return kernels::codes_units(step.shape, step.y.cb);
   });

@@ -15,7 +15,8 @@ Checked plan_sequence_pool(Planner& planner, uint32_t node) {
   args.mean = a.mode == format::SequencePoolAttrs::Mode::kMean;
   args.normalise = a.normalise;
   planner.write(n.outputs[0], Form::kDense, &args.y);
-  planner.on_resize([&args](const Live& live) { return args.sequences = live.sequences; });
+  planner.on_resize(Rows::kTokens,
+                    [&args](const Live& live) { return args.sequences = live.sequences; });
   return Ok{};
 }
 

@@ -92,6 +92,28 @@ TEST_CASE("sequences: results do not depend on the neighbours or their number") 
   }
 }
 
+TEST_CASE("sequences: what steps say of their work is of the next run") {
+  const format::AlignedBytes file = file_of(tiny_text_net().model);
+  const auto model = open_model(file);
+  const auto session = make_session(model, {.batch = 5, .tokens = 30});
+  ModelMaker random(11);
+  size_t products = 0;
+  for (const uint32_t count : {1U, 5U, 2U}) {
+    const Sequences s = random_sequences(&random, count, 6);
+    REQUIRE(set(session.get(), s).ok());
+    for (const runtime::Step& step : session->plan().steps) {
+      if (step.macs == 0) continue;
+      ++products;
+      const format::Node& node = model->graph().nodes[step.node];
+      const Shape& weights = model->graph().tensors[node.inputs[1]].shape;
+      const uint32_t rows = session->plan().live_rows(node.outputs[0]);
+      CHECK((rows == count || rows == s.ids.size()));
+      CHECK_EQ(step.macs, static_cast<uint64_t>(rows * weights[0] * weights[1]));
+    }
+  }
+  CHECK(products > 0);
+}
+
 TEST_CASE("sequences: what is out of range is refused by name and number, and nothing changes") {
   const TinyModel tiny = tiny_text_net();
   const format::AlignedBytes file = file_of(tiny.model);
