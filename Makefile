@@ -4,7 +4,7 @@ CC_CLANG ?= clang
 CXX_CLANG ?= clang++
 export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
 
-.PHONY: help all demo test check check-tokenizer check-encoders clang asan tsan lint bench bench-peers fuzz install clean deps
+.PHONY: help all demo test check check-tokenizer check-encoders text-accuracy clang asan tsan lint bench bench-peers fuzz install clean deps
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -59,6 +59,9 @@ check-tokenizer: all ## tokens of all texts and of fuzzed ones beside Hugging Fa
 
 check-encoders: all ## encoders exported to ONNX beside ONNX Runtime, float, by both exporters of PyTorch
 	@scripts/check_encoders.sh $(BUILD)
+
+text-accuracy: all ## what precision costs MiniLM and MPNet: STS-B and a probe on SST-2
+	@scripts/text_accuracy.sh $(BUILD)
 
 fuzz: | deps-lint ## a minute of fuzzing of each target; longer with SECONDS=3600
 	@[ -f build-fuzz/build.ninja ] || CC=$(CC_CLANG) CXX=$(CXX_CLANG) meson setup build-fuzz -Dfuzz=true \

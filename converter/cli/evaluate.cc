@@ -22,7 +22,7 @@ namespace mpq::convert::cli {
 namespace {
 
 struct Request {
-  std::string input, dataset;
+  std::string input, dataset, save;
   std::vector<std::string> pairs;
   uint32_t limit = 0;
   NetworkOptions network;
@@ -76,9 +76,25 @@ Result<std::vector<data::TextSample>> samples_of(const Request& request) {
   if (samples.empty())
     return Error{Status::kInvalidArgument, "give texts: --dataset stsb:FILE, or -i 'text | text'"};
   for (const data::TextSample& sample : samples)
-    if (sample.pair.empty())
+    if (sample.pair.empty() && request.save.empty())
       return Error{Status::kInvalidArgument, "'" + sample.text + "' is no pair of texts"};
   return samples;
+}
+
+// Rows of float as NumPy's .npy, version 1.0 of the format.
+std::string npy_of(const std::vector<float>& rows, size_t width) {
+  std::string header =
+      fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}",
+                  rows.size() / width, width);
+  constexpr size_t kBefore = 10, kAligned = 64;
+  header.resize((header.size() + kBefore + kAligned) / kAligned * kAligned - kBefore - 1, ' ');
+  header += '\n';
+  std::string file("\x93NUMPY\x01\0", 8);
+  file += static_cast<char>(header.size() & 0xFF);
+  file += static_cast<char>(header.size() >> 8);
+  file += header;
+  file.append(reinterpret_cast<const char*>(rows.data()), rows.size() * sizeof(float));
+  return file;
 }
 
 Checked run_evaluate(const Request& request, const Global& global) {
@@ -96,13 +112,15 @@ Checked run_evaluate(const Request& request, const Global& global) {
   std::vector<const std::string*> texts;
   for (const data::TextSample& sample : samples) {
     texts.push_back(&sample.text);
-    texts.push_back(&sample.pair);
+    if (!sample.pair.empty()) texts.push_back(&sample.pair);
   }
   const auto start = std::chrono::steady_clock::now();
   MPQ_TRY(const std::vector<float> rows, embed(graph, tokenizer, texts, global.quiet));
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
 
   const size_t width = rows.size() / texts.size();
+  if (!request.save.empty()) MPQ_CHECK(write_text(request.save, npy_of(rows, width)));
+  if (texts.size() != 2 * samples.size()) return Ok{};  // not pairs: there is nothing to compare
   std::vector<double> ours, theirs;
   auto results = nlohmann::ordered_json::array();
   for (size_t i = 0; i < samples.size(); ++i) {
@@ -140,6 +158,8 @@ Run add_evaluate(CLI::App* app, const Global* global) {
   app->add_option("--dataset", request->dataset,
                   "pairs of texts with a similarity: stsb:FILE, ...");
   app->add_option("-i,--pair", request->pairs, "a pair of texts, 'text | text'; may be repeated");
+  app->add_option("--save", request->save,
+                  "write the embeddings, a row a text: .npy; texts need be no pairs then");
   app->add_option("--limit", request->limit, "first N pairs only");
   app->add_option("--max-tokens", request->network.max_tokens, "longest text in tokens");
   app->add_option("--tokenizer", request->network.tokenizer, kTokenizerHelp);
