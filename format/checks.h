@@ -95,7 +95,7 @@ namespace mpq::format {
   X(kNodePoolQuant, "node.pool_quant", kCorrupt, "max pool leaves type, scale and zero point as they are")       \
   X(kNodeActivation, "node.activation", kCorrupt, "an activation goes with codes or f32")                         \
   X(kNodeHeads, "node.heads", kCorrupt, "heads divide the columns; scales and biases of heads fit; codes are u8 with zero point 128") \
-  X(kNodeRows, "node.rows", kCorrupt, "tables that tokens index have rows for every position, and scales exactly for codes") \
+  X(kNodeRows, "node.rows", kCorrupt, "tables that tokens index have rows for every position, and scales exactly for codes; second factors of a normalisation are complete") \
   X(kNodeAccumulator, "node.accumulator", kCorrupt, "no sum can leave int32, whatever the input")                \
   X(kGraphDead, "graph.dead", kCorrupt, "every node leads to an output")                                         \
   X(kGraphUnused, "graph.unused", kCorrupt, "every tensor belongs to a node")                                    \
