@@ -63,15 +63,17 @@ temp=
 trap '[ -z "$temp" ] || rm -rf "$temp"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# pip as it is, or from a throw-away virtual environment: Debian's python3 has neither by default.
+# pip as it is, or from a throw-away virtual environment. Debian's python3 has neither by default: what makes
+# the environment is installed then.
+make_venv() { python3 -m venv --clear "$temp/venv" >/dev/null 2>&1; }
 find_pip() {
   if python3 -m pip --version >/dev/null 2>&1; then
     pip="python3 -m pip"
-  elif python3 -m venv "$temp/venv" >/dev/null 2>&1; then
+  elif make_venv || { "$(dirname "$0")/install_deps.sh" text && make_venv; }; then
     pip="$temp/venv/bin/python -m pip"
   else
     echo "fetch_text_models: no pip and no venv for $(command -v python3 || echo python3);" \
-      "install one: scripts/install_deps.sh peers" >&2
+      "install one: scripts/install_deps.sh text" >&2
     exit 3
   fi
 }

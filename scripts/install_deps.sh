@@ -1,21 +1,23 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs and that are missing, as root or through sudo; says
 # what it does before it does it. Nothing outside the package manager is touched.
-#   scripts/install_deps.sh build|lint|peers [--dry-run]
+#   scripts/install_deps.sh build|lint|text|peers [--dry-run]
 set -eu
 
 build="g++ pkg-config meson ninja-build cmake flatbuffers-compiler libflatbuffers-dev doctest-dev
   libbenchmark-dev protobuf-compiler libprotobuf-dev libonnx-dev libdnnl-dev libjpeg62-turbo-dev
   libpng-dev zlib1g-dev python3-pil nlohmann-json3-dev libutf8proc-dev libcli11-dev libfmt-dev python3 tar xz-utils"
 lint="clang clang-format clang-tidy libclang-rt-14-dev abigail-tools"
+text="python3-venv"
 peers="python3-venv"
 
 task=${1:-build}
 case $task in
   build) wanted=$build ;;
   lint) wanted="$build $lint" ;;
+  text) wanted="$build $text" ;;
   peers) wanted="$build $peers" ;;
-  *) echo "install_deps: unknown task '$task' (build, lint or peers)" >&2; exit 2 ;;
+  *) echo "install_deps: unknown task '$task' (build, lint, text or peers)" >&2; exit 2 ;;
 esac
 
 missing=
