@@ -4,7 +4,7 @@ CC_CLANG ?= clang
 CXX_CLANG ?= clang++
 export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
 
-.PHONY: help all demo test check check-tokenizer check-encoders text-accuracy clang asan tsan lint bench bench-peers fuzz install clean deps
+.PHONY: help all demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint bench bench-peers fuzz install clean deps
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -19,8 +19,11 @@ $(BUILD)/build.ninja: | deps
 all: $(BUILD)/build.ninja ## build everything into build/
 	ninja -C $(BUILD)
 
-demo: all ## convert a real 4-bit ResNet-50, name what is in real images, time it
+demo: all ## convert a sentence encoder to mixed precision, compare sentences, size, accuracy, speed
 	@scripts/demo.sh $(BUILD)
+
+demo-resnet: all ## convert a real 4-bit ResNet-50, name what is in real images, time it
+	@scripts/demo_resnet.sh $(BUILD)
 
 test: all ## build and run all tests; the last line counts them
 	@tests/run.sh $(BUILD)
