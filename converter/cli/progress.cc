@@ -34,10 +34,10 @@ void Progress::update(uint64_t done, uint64_t total, const std::string& item) {
   const double seconds = duration<double>(now - start_).count();
   const double left =
       done == 0 ? 0.0 : seconds * static_cast<double>(total - done) / static_cast<double>(done);
-  std::fprintf(stderr, "%s%s: %llu of %llu, %.0f s, %.0f s left: %s%s", terminal_ ? "\r" : "",
+  std::fprintf(stderr, "%s%s: %llu of %llu, %.0f s, %.0f s left%s%s%s", terminal_ ? "\r" : "",
                what_.c_str(), static_cast<unsigned long long>(done),
-               static_cast<unsigned long long>(total), seconds, left, item.c_str(),
-               terminal_ ? "\033[K" : "\n");
+               static_cast<unsigned long long>(total), seconds, left, item.empty() ? "" : ": ",
+               item.c_str(), terminal_ ? "\033[K" : "\n");
   open_ = terminal_;
 }
 

@@ -45,6 +45,19 @@ std::map<std::string, Prepacked> prepacked_of(const Model& model) {
   return layouts;
 }
 
+// Only a map found by a search has a cost, a solver and a budget.
+std::string map_text(const mpq_precision_map& map) {
+  std::string text = or_empty(map.method);
+  const auto add = [&](const char* before, const char* value, const char* after) {
+    if (*value != '\0') text += std::string(", ") + before + value + after;
+  };
+  add("cost ", or_empty(map.cost_model), "");
+  add("solver ", or_empty(map.solver), "");
+  if (*or_empty(map.solver) != '\0') add("budget ", format("%.3g", map.budget).c_str(), "");
+  add("", or_empty(map.checkpoint), " weights");
+  return text;
+}
+
 std::string summary(const Model& model, const ModelFacts& facts) {
   std::string text;
   const auto line = [&text](const char* key, const std::string& value) {
@@ -75,10 +88,7 @@ std::string summary(const Model& model, const ModelFacts& facts) {
                     share(s.macs, facts.macs)));
   mpq_precision_map map;
   MPQ_INIT(&map);
-  if (mpq_model_precision_map(model.get(), &map) == MPQ_OK)
-    line("map", format("%s, cost %s, solver %s, budget %.3g, %s weights", or_empty(map.method),
-                       or_empty(map.cost_model), or_empty(map.solver), map.budget,
-                       or_empty(map.checkpoint)));
+  if (mpq_model_precision_map(model.get(), &map) == MPQ_OK) line("map", map_text(map));
   for (const auto& [layout, p] : prepacked_of(model))
     line("prepacked",
          format("%s: %zu layers, %s", layout.c_str(), p.layers, bytes_text(p.bytes).c_str()));

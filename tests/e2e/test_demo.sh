@@ -28,6 +28,12 @@ awk '$1 == "float" || $1 == "int8" || $1 == "mixed" { rows += NF == ($1 == "mixe
 awk '$1 == "int8" { int8 = $3 } $1 == "mixed" && $2 == "4/2" { mixed = $4 } END { exit !(mixed > 0 && mixed < int8 / 2) }' \
   "$scratch/log" || fail "mixed precision is not smaller"
 awk '/^mixed and float differ by/ { found = 1; bad = $6 > 0.1 } END { exit !found || bad }' "$scratch/log" || fail "mixed is far from float"
+# What is empty leaves no bare word or colon behind.
+grep -q 'left: *$' "$scratch/log" && fail "a progress line that ends in nothing"
+"$build/runtime/cli/mpqrun" info "$scratch/build/models/tiny-encoder-int8.fb" | grep -q '^map  *uniform$' ||
+  fail "info of a uniform map is not its one word"
+"$build/runtime/cli/mpqrun" info "$scratch/build/models/tiny-encoder-mixed.fb" |
+  grep -q '^map  *eagl, cost bytes, solver pareto-dp, budget 0.75, ptq weights$' || fail "info of a map found by search"
 [ $failed = 0 ] || cat "$scratch/log"
 
 rm "$scratch/build/runtime"
