@@ -70,6 +70,17 @@ IsaMask detect_isa() {
   return isa;
 }
 
+bool has_spare_byte_adders() {
+  static const bool has = [] {
+    const CpuidRegs vendor = cpuid(0, 0);
+    constexpr uint32_t kAuth = 0x68747541;  // "AuthenticAMD"
+    const uint32_t signature = cpuid(1, 0).eax;
+    const uint32_t family = ((signature >> 8) & 15) + ((signature >> 20) & 255);
+    return vendor.ebx == kAuth && family >= 0x19;
+  }();
+  return has;
+}
+
 bool parse_isa(const char* text, IsaMask* mask) {
   IsaMask sum = 0;
   for (const Level& level : kLevels) {

@@ -15,6 +15,10 @@ inline constexpr IsaMask kIsaAmx = 1U << 2;  // AMX tile + int8, granted by the 
 // What this machine has. Each level contains the ones below it.
 IsaMask detect_isa();
 
+// Additions of bytes in 512-bit vectors run beside multiplications (vpdpbusd), on ports of their
+// own: AMD family 19h and later. For choices between equal kernels only. Asked once.
+bool has_spare_byte_adders();
+
 // "scalar" -> 0, "avx2", "avx512vnni", "amx": the level and all below it. False for an unknown
 // word.
 bool parse_isa(const char* text, IsaMask* mask);

@@ -15,6 +15,8 @@ std::span<const ConvKernel> conv_kernels() {
   static const ConvKernel kRows[] = {
 #if MPQ_HAVE_AVX512VNNI
     conv_u4s4_winograd2_avx512vnni,
+    conv_u252s2_pairs_avx512vnni,
+    conv_u240s4_pairs_avx512vnni,
     conv_u8s2_14x64_avx512vnni,
     conv_u8s4_14x64_avx512vnni,
     conv_u8s8_14x64_avx512vnni,

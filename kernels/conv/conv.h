@@ -47,7 +47,7 @@ struct ConvKernel {
   const char* name;        // "conv_u8s4_14x32_avx512vnni"
   IsaMask isa;             // all bits needed
   Elem weights;            // s8, s4 or s2; activations are codes of at most max_activation
-  int32_t max_activation;  // largest x code the row is exact for: 255, 15 or 3
+  int32_t max_activation;  // largest x code the row is exact for
   const char* layout;  // packed layout name with version: rows of one layout share packed weights
 
   bool (*fits)(const ConvShape&, uint32_t cb);  // shapes the row accepts

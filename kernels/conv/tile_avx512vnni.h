@@ -25,10 +25,11 @@ struct TileArgs {
   ptrdiff_t pixel;           // bytes from an output pixel's input to the next one's
   const ptrdiff_t* offsets;  // where each k-group's 4 bytes lie from there
   size_t groups;
-  const int8_t* w;       // first vector used, of the panel's first k-group
-  const int32_t* start;  // accumulators start here: [pixel][start_step]
-  size_t start_step;     // 0: the same for every pixel
-  int32_t* sums;         // [pixel][sums_step]
+  const int8_t* w;            // first vector used, of the panel's first k-group
+  const int32_t* start;       // accumulators start here: [pixel][start_step]
+  size_t start_step;          // 0: the same for every pixel
+  const int32_t* correction;  // taken off every sum of a pixel; null: nothing
+  int32_t* sums;              // [pixel][sums_step]
   size_t sums_step;
   const int8_t* prefetch;  // weights needed next, brought to L2 on the way
   size_t prefetch_step;    // a k-group: 64, or 0 when there is nothing to fetch

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <bit>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -70,6 +71,11 @@ struct Scale {
   int32_t lo, hi;
 };
 
+// Channels of a block: 4, or 64 for rows that take no fewer.
+uint32_t block_of(const ConvKernel& row) {
+  return row.fits({.c = 1, .o = 1, .r = kernel_side(row), .s = kernel_side(row)}, 4) ? 4 : 64;
+}
+
 // The epilogue of a row over many (sum, scale) pairs, through the real kernel: a convolution of one
 // input channel with weight 1 in the middle, and zeros around, makes acc = acc_bias[o] + x exactly,
 // so channel o and pixel x are one sum.
@@ -80,19 +86,21 @@ class Sweep {
         channels_(channels),
         pixels_(pixels),
         side_(kernel_side(row)),
+        cb_(block_of(row)),
         multiplier_(padded()),
         bias_(padded()),
         acc_bias_(padded()),
-        x_(size_t{side_} * columns() * 4),
+        x_(size_t{side_} * columns() * cb_),
         y_(padded() * pixels),
-        packed_(row.packed_bytes(shape(), 4) + 64),
-        scratch_(row.scratch_bytes(shape(), 4) + 64) {
+        packed_(row.packed_bytes(shape(), cb_) + 64),
+        scratch_(row.scratch_bytes(shape(), cb_) + 64) {
     for (uint32_t i = 0; i < pixels; ++i)
-      x_[(size_t{side_ / 2} * columns() + side_ / 2 + i) * 4] = static_cast<uint8_t>(i);
-    std::vector<int8_t> weights(size_t{channels} * side_ * side_);
+      x_[(size_t{side_ / 2} * columns() + side_ / 2 + i) * cb_] = static_cast<uint8_t>(i);
+    const uint32_t inputs = shape().c;
+    std::vector<int8_t> weights(size_t{channels} * inputs * side_ * side_);
     for (uint32_t o = 0; o < channels; ++o)
-      weights[(size_t{o} * side_ + side_ / 2) * side_ + side_ / 2] = 1;
-    row.pack(shape(), 4, weights.data(), aligned(&packed_));
+      weights[(size_t{o} * inputs * side_ + side_ / 2) * side_ + side_ / 2] = 1;
+    row.pack(shape(), cb_, weights.data(), aligned(&packed_));
   }
   void set(uint32_t channel, int32_t acc, const Scale& s) {
     acc_bias_[channel] = acc;
@@ -101,7 +109,7 @@ class Sweep {
   }
   void run(int32_t lo, int32_t hi) {
     kernels::ConvArgs a = {.shape = shape()};
-    a.x = {.data = x_.data(), .image = 0, .plane = 0, .row = ptrdiff_t{columns()} * 4, .cb = 4};
+    a.x = {.data = x_.data(), .image = 0, .plane = 0, .row = ptrdiff_t{columns()} * cb_, .cb = cb_};
     a.y = {.data = y_.data(), .image = 0, .plane = ptrdiff_t{pixels_} * 64, .row = 0, .cb = 64};
     a.weights = aligned(&packed_);
     a.epilogue.acc_bias = acc_bias_.data();
@@ -123,12 +131,12 @@ class Sweep {
     return bytes->data() + (64 - reinterpret_cast<uintptr_t>(bytes->data()) % 64) % 64;
   }
   ConvShape shape() const {
-    return {.c = 1, .ow = pixels_, .o = channels_, .r = side_, .s = side_};
+    return {.c = cb_ == 4 ? 1U : cb_, .ow = pixels_, .o = channels_, .r = side_, .s = side_};
   }
   uint32_t columns() const { return pixels_ + side_ - 1; }
 
   const ConvKernel* row_;
-  uint32_t channels_, pixels_, side_;
+  uint32_t channels_, pixels_, side_, cb_;
   std::vector<float> multiplier_, bias_;
   std::vector<int32_t> acc_bias_;
   std::vector<uint8_t> x_, y_, packed_, scratch_;
@@ -160,8 +168,7 @@ struct SweepOf {
 std::vector<SweepOf> sweeps() {
   std::vector<SweepOf> all;
   for (const ConvKernel& row : conv_kernels()) {
-    const uint32_t pixels =
-        row.max_activation >= 255 ? 256 : static_cast<uint32_t>(row.max_activation) + 1;
+    const uint32_t pixels = std::bit_floor(static_cast<uint32_t>(row.max_activation) + 1);
     if (can_run(row.name, row.isa))
       all.push_back({&row, pixels, Sweep(row, kSums / pixels, pixels)});
   }
