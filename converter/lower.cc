@@ -84,11 +84,11 @@ void Lowering::add_node(const std::string& name, format::Attrs attrs, std::vecto
 }
 
 // Of the node added last.
-void Lowering::add_map_layer(const Node& layer, const Grid& input, const std::string& part) {
+void Lowering::add_map_layer(int weight_bits, const Grid& input, const std::string& part) {
   std::vector<format::MapLayer>& layers = out_.model.map.layers;
-  layers.push_back(
-      {out_.model.nodes.back().name, static_cast<uint8_t>(layer.weight_quant->spec.bits),
-       static_cast<uint8_t>(bits_of(input.type)), static_cast<uint32_t>(layers.size()), part});
+  layers.push_back({out_.model.nodes.back().name, static_cast<uint8_t>(weight_bits),
+                    static_cast<uint8_t>(bits_of(input.type)), static_cast<uint32_t>(layers.size()),
+                    part});
 }
 
 Checked Lowering::inputs() {

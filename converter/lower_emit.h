@@ -64,7 +64,7 @@ class Lowering {
   std::vector<TensorId> output_tensors(const Node& base, const Grids& grids);
   void add_node(const std::string& name, format::Attrs attrs, std::vector<TensorId> inputs,
                 std::vector<TensorId> outputs);
-  void add_map_layer(const Node& layer, const Grid& input, const std::string& part = {});
+  void add_map_layer(int weight_bits, const Grid& input, const std::string& part = {});
 
   // lower_layers.cc: convolutional networks, and layers with weights.
   Checked max_pool(const Node& node);

@@ -177,7 +177,7 @@ Checked Lowering::matrix(const Node& node, const Chain& chain, const Grids& grid
   } else {
     add_node(node.name, format::LinearAttrs{requant}, inputs, outputs);
   }
-  add_map_layer(node, in.grid);
+  add_map_layer(node.weight_quant->spec.bits, in.grid);
   return Ok{};
 }
 

@@ -124,8 +124,8 @@ Checked Lowering::layer_norm(const Node& node) {
   return Ok{};
 }
 
-// Query, key and value are the thirds of one linear layer. Their scales, one a head, go into its
-// multipliers, so that all its codes are plain numbers around 128.
+// Query, key and value are the thirds of one linear layer, at the most bits of their weights. Their
+// scales, one a head, go into its multipliers, so that all its codes are plain numbers around 128.
 Checked Lowering::attention(const Node& node) {
   const size_t heads = std::get<Attention>(node.op).heads;
   const auto width = static_cast<size_t>(shape_of(node.output)[1]);
@@ -190,7 +190,7 @@ Checked Lowering::attention(const Node& node) {
   requant.hi = specs[0]->hi + kMiddle;
   add_node(name, format::LinearAttrs{requant}, layer_inputs(name, in.tensor, weights, merged),
            {qkv});
-  for (const Node* layer : layers) add_map_layer(*layer, in.grid, layer->name);
+  for (const Node* layer : layers) add_map_layer(bits, in.grid, layer->name);
 
   const std::vector<const Node*> quants = quantisers(node.output);
   std::map<const Node*, const Node*> same;

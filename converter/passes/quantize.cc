@@ -81,6 +81,29 @@ class Walk {
           return Error{Status::kInvalidArgument, "precision map: " + name + ": " +
                                                      std::to_string(b) + " bits not in {2,4,8}"};
     }
+    return check_attention_bits();
+  }
+
+  // Query, key and value are one layer of the model; weights of other bits there save nothing.
+  Checked check_attention_bits() const {
+    const auto text = [](const LayerBits& bits) {
+      return std::to_string(bits.weight) + "/" + std::to_string(bits.activation);
+    };
+    for (const Node& node : graph_.nodes) {
+      if (!std::holds_alternative<Attention>(node.op)) continue;
+      const Node* first = nullptr;
+      for (size_t i = 0; i < 3; ++i) {
+        const int p = producer(graph_, node.inputs[i]);
+        if (p < 0 || !is_weighted(graph_.nodes[static_cast<size_t>(p)])) continue;
+        const Node& layer = graph_.nodes[static_cast<size_t>(p)];
+        if (first == nullptr) first = &layer;
+        const std::string a = text(bits_of(*first)), b = text(bits_of(layer));
+        if (a != b)
+          return Error{Status::kInvalidArgument, "precision map: " + layer.name + " has " + b +
+                                                     " bits, but " + first->name + " " + a +
+                                                     "; query, key and value need the same"};
+      }
+    }
     return Ok{};
   }
 
