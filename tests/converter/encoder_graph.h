@@ -16,7 +16,8 @@ struct EncoderShape {
   bool types = true, relative_bias = false, gelu_tanh = false;
   // A row a token, of hidden states or of answers; a row a sequence.
   enum class Head { kHidden, kAnswers, kMean, kFirst, kClassifier } head = Head::kHidden;
-  // Channels 1 and 5 of normalisations are so much larger than others.
+  // Channels 1 and 5 of normalisations are so much larger than others, and weights for them
+  // smaller.
   float outlier = 1.0F;
 };
 
@@ -46,22 +47,28 @@ class EncoderBuilder {
   }
 
  private:
+  static bool is_outlier(size_t channel) { return channel == 1 || channel == 5; }
   ValueId node(const std::string& name, Op op, std::vector<ValueId> inputs) {
     const ValueId y = b_.node(std::move(op), std::move(inputs));
     b_.graph.nodes.back().name = name;
     b_.graph.values[y].name = name + ".out";
     return y;
   }
-  ValueId linear(const std::string& name, ValueId x, int64_t outputs) {
+  ValueId linear(const std::string& name, ValueId x, int64_t outputs, bool of_norm = true) {
     const int64_t in = b_.graph.values[x].shape[1];
     const float deviation = 1.2F / std::sqrt(static_cast<float>(in));
     const ValueId weights = b_.random({outputs, in}, deviation);
-    b_.graph.values[weights].name = name + ".weight";
+    Value& value = b_.graph.values[weights];
+    value.name = name + ".weight";
+    for (size_t i = 0; of_norm && i < value.data.size(); ++i)
+      if (is_outlier(i % static_cast<size_t>(in))) value.data[i] /= shape_.outlier;
     return node(name, Linear{}, {x, weights, b_.random({outputs}, 0.2F)});
   }
   ValueId norm(const std::string& name, ValueId x) {
     const ValueId gamma = b_.random({shape_.width}, 0.2F, 1.0F);
-    for (const size_t c : {1, 5}) b_.graph.values[gamma].data[c] *= shape_.outlier;
+    std::vector<float>& data = b_.graph.values[gamma].data;
+    for (size_t c = 0; c < data.size(); ++c)
+      if (is_outlier(c)) data[c] *= shape_.outlier;
     return node(name, LayerNorm{1e-5F}, {x, gamma, b_.random({shape_.width}, 0.2F)});
   }
   ValueId layer(const std::string& at, ValueId x, ValueId bias) {
@@ -70,11 +77,11 @@ class EncoderBuilder {
       inputs.push_back(linear(at + part, x, shape_.width));
     if (bias != kNoValue) inputs.push_back(bias);
     const ValueId attended = node(at + "attention", Attention{shape_.heads}, std::move(inputs));
-    const ValueId projected = linear(at + "projection", attended, shape_.width);
+    const ValueId projected = linear(at + "projection", attended, shape_.width, false);
     x = norm(at + "attention.norm", node(at + "attention.add", Add{}, {projected, x}));
     const ValueId bent =
         node(at + "gelu", Gelu{shape_.gelu_tanh}, {linear(at + "up", x, shape_.wide)});
-    const ValueId down = linear(at + "down", bent, shape_.width);
+    const ValueId down = linear(at + "down", bent, shape_.width, false);
     return norm(at + "output.norm", node(at + "output.add", Add{}, {down, x}));
   }
   ValueId head(ValueId x) {
