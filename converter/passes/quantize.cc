@@ -66,6 +66,7 @@ class Walk {
         return error(node, "the graph is already quantised; lower it as it is");
       if (std::holds_alternative<BatchNorm>(node.op))
         return error(node, "not folded; run fold_bn before quantising");
+      MPQ_CHECK(check_numbers(node));
       for (const ValueId value : node.inputs)
         if (value != kNoValue) ++uses_[value];
       total_ += is_weighted(node) ? 1 : 0;
@@ -82,6 +83,21 @@ class Walk {
                                                      std::to_string(b) + " bits not in {2,4,8}"};
     }
     return check_attention_bits();
+  }
+
+  // What is no number has no code.
+  Checked check_numbers(const Node& node) const {
+    for (const ValueId id : node.inputs) {
+      if (id == kNoValue) continue;
+      const Value& value = graph_.values[id];
+      const auto bad = std::find_if_not(value.data.begin(), value.data.end(),
+                                        [](float v) { return std::isfinite(v); });
+      if (bad != value.data.end())
+        return Error{Status::kCorrupt, node.name + " (" + op_name(node.op) + "): '" + value.name +
+                                           "' is " + std::to_string(*bad) + " at " +
+                                           std::to_string(bad - value.data.begin())};
+    }
+    return Ok{};
   }
 
   // Query, key and value are one layer of the model; weights of other bits there save nothing.
