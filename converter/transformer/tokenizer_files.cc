@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "converter/data/json.h"
+#include "format/text.h"
 
 namespace mpq::convert::transformer {
 namespace {
@@ -23,17 +24,19 @@ Error unsupported(const std::string& field, const Json& value, const std::string
 // Tokens by id; what the vocabulary leaves out gets a name that no text contains.
 Result<std::string> vocabulary_of(const std::map<size_t, std::string>& tokens) {
   if (tokens.empty()) return Error{Status::kCorrupt, "the vocabulary is empty"};
-  const size_t count = tokens.rbegin()->first + 1;
-  if (count > kMaxTokens)
-    return Error{Status::kLimit, "token id " + std::to_string(count - 1) + ", at most " +
+  const size_t last = tokens.rbegin()->first;
+  if (last >= kMaxTokens)
+    return Error{Status::kLimit, "token id " + std::to_string(last) + ", at most " +
                                      std::to_string(kMaxTokens - 1)};
   std::string text;
   auto next = tokens.begin();
-  for (size_t id = 0; id < count; ++id) {
+  for (size_t id = 0; id <= last; ++id) {
     const bool known = next->first == id;
     const std::string token = known ? next->second : "[no token " + std::to_string(id) + "]";
     if (token.find('\n') != std::string::npos)
       return Error{Status::kUnsupported, "token " + std::to_string(id) + " has a line feed"};
+    if (!format::is_clean_text(token, true))  // as the format wants it: no control characters
+      return Error{Status::kUnsupported, "token " + std::to_string(id) + " is no clean UTF-8"};
     text += token + "\n";
     if (known) ++next;
   }
@@ -182,7 +185,7 @@ Result<TokenizerFiles> read_vocab_txt(const std::string& folder) {
   std::string_view rest(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   std::map<size_t, std::string> tokens;
   Ids ids;
-  while (!rest.empty()) {
+  while (!rest.empty() && tokens.size() <= kMaxTokens) {  // one too many is an error
     const size_t end = std::min(rest.find('\n'), rest.size());
     std::string token(rest.substr(0, end));
     if (!token.empty() && token.back() == '\r') token.pop_back();

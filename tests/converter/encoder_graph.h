@@ -1,6 +1,7 @@
 // Small transformer encoders for tests, with every option that importers give them.
 #pragma once
 
+#include <cmath>
 #include <initializer_list>
 #include <string>
 

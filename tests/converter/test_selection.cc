@@ -1,4 +1,5 @@
-// Linked groups, cost totals and whole searches on the ResNets of the literature.
+// Linked groups, cost totals and whole searches on the ResNets of the literature, groups of
+// encoders.
 #include <doctest/doctest.h>
 
 #include <numeric>
@@ -8,6 +9,7 @@
 #include "converter/precision/cost.h"
 #include "converter/precision/search.h"
 #include "converter/precision/spec.h"
+#include "encoder_graph.h"
 #include "resnet_graph.h"
 
 using namespace mpq;
@@ -101,6 +103,26 @@ TEST_CASE("groups: readers of one tensor are linked through fake quantisation an
   std::vector<uint32_t> groups;
   for (const Layer& layer : selection->layers) groups.push_back(layer.group);
   CHECK_EQ(groups, std::vector<uint32_t>{0, 0, 0, 1, 2});  // relu makes another tensor
+}
+
+TEST_CASE("groups: of an encoder only the head, behind the last normalisation, is fixed") {
+  using Head = EncoderShape::Head;
+  const std::pair<Head, std::vector<std::string>> kFixed[] = {
+      {Head::kHidden, {}},
+      {Head::kMean, {}},
+      {Head::kAnswers, {"answers"}},
+      {Head::kClassifier, {"pooler", "classifier"}}};
+  for (const auto& [head, names] : kFixed) {
+    const auto selection = Selection::of(encoder_graph({.layers = 3, .head = head}, 1));
+    REQUIRE(selection.ok());
+    std::vector<std::string> fixed;
+    for (const Group& group : selection->groups)
+      for (const uint32_t layer : group.layers)
+        if (group.fixed) fixed.push_back(selection->layers[layer].name);
+    CHECK_EQ(fixed, names);
+    CHECK_EQ(selection->selectable_groups(), 3 * 4);  // qkv, projection, up, down
+    CHECK_EQ(selection->selectable_layers(), 3 * 6);
+  }
 }
 
 TEST_CASE("groups: a layer whose shapes are unknown is named") {
