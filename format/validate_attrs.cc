@@ -232,7 +232,8 @@ Checked check(const NodeContext& c, const LayerNormAttrs& a) {
   if (!c.has_out(1)) return Ok{};
   if (own) {
     MPQ_REQUIRE(kNodeRows, a.second_scale == 0.0F && a.second_bias == 0.0F, c.who,
-                ": second scale ", a.second_scale, " beside second_gamma");
+                ": second scale ", a.second_scale, " and bias ", a.second_bias,
+                " beside second_gamma");
   } else {
     MPQ_CHECK(require_scale(c, "second scale", a.second_scale));
     MPQ_CHECK(require_finite(c, "second bias", a.second_bias));

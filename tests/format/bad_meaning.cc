@@ -495,6 +495,46 @@ void add_sequences(
   add("normalised codes to 16 of u4", kNodeCodeRange, "codes 0..16", text([](TinyModel& t) {
         std::get<LayerNormAttrs>(node_named(t, "norm1").attrs).second_hi = 16;
       }));
+  const char* const together =
+      "second_gamma, second_beta and the second output do not come together";
+  add("second gamma without beta", kNodeRows, together,
+      text([](TinyModel& t) { node_named(t, "norm0").inputs.pop_back(); }));
+  add("second beta without gamma", kNodeRows, together,
+      text([](TinyModel& t) { node_named(t, "norm0").inputs[kSecondGamma] = kNoTensor; }));
+  add("second gamma without a second output", kNodeRows, together, text([](TinyModel& t) {
+        for (const char* name : {"norm0.second_gamma", "norm0.second_beta"})
+          node_named(t, "norm2").inputs.push_back(named(t, name));
+      }));
+  add("second gamma of another width", kNodeChannels, "second_gamma has shape 12, not 8",
+      text(
+          [](TinyModel& t) { node_named(t, "norm0").inputs[kSecondGamma] = named(t, "up.bias"); }));
+  add("second beta of another width", kNodeChannels, "second_beta has shape 3, not 8",
+      text([](TinyModel& t) {
+        node_named(t, "norm0").inputs[kSecondBeta] = named(t, "head.bias");
+      }));
+  add("second gamma of codes", kNodeType, "second_gamma cannot be s8",
+      text([](TinyModel& t) { node_named(t, "norm0").inputs[kSecondGamma] = named(t, "words"); }));
+  add("second gamma that is computed", kNodeRole, "second_gamma is not constant",
+      text([](TinyModel& t) {
+        node_named(t, "norm0").inputs[kSecondGamma] = named(t, "embedded");
+      }));
+  add("second gamma not a number", kNodeBias, "second_gamma is not finite",
+      text_value("norm0.second_gamma", 7, kNaN));
+  add("second beta infinite", kNodeBias, "second_beta is not finite",
+      text_value("norm0.second_beta", 0, kInfinity));
+  add("second scale beside second gamma", kNodeRows,
+      "second scale 2 and bias 0 beside second_gamma", text([](TinyModel& t) {
+        std::get<LayerNormAttrs>(node_named(t, "norm0").attrs).second_scale = 2.0F;
+      }));
+  add("second bias beside second gamma", kNodeRows, "scale 0 and bias 120 beside",
+      text([](TinyModel& t) {
+        std::get<LayerNormAttrs>(node_named(t, "norm0").attrs).second_bias = 120.0F;
+      }));
+  add("normalised codes without a scale", kNodeMultiplier, "second scale 0", text([](TinyModel& t) {
+        std::get<LayerNormAttrs>(node_named(t, "norm1").attrs).second_scale = 0;
+      }));
+  add("seven operands of a normalisation", kNodeArity, "7 inputs",
+      text([](TinyModel& t) { node_named(t, "norm0").inputs.push_back(named(t, "up.bias")); }));
   add("sequence operators without a length", kGraphSequence, "needs a sequence length", [] {
     TinyModel t;
     const TensorId x = t.activation("x", DType::kF32, {1, 8}),
