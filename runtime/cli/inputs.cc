@@ -106,8 +106,12 @@ Result<std::vector<Sample>> load_samples(const Model& model, const std::string& 
                                            " inputs; files can feed one"};
   if (path.ends_with(".npy")) return split_array(model, path);
   MPQ_TRY(const ImageReader reader, ImageReader::create(model));
-  MPQ_TRY(const std::vector<std::byte> encoded, data::read_file(path));
-  MPQ_TRY(Sample sample, reader.read(encoded, path));
+  const auto encoded = data::read_file(path);
+  if (!encoded.ok() && encoded.error().code == Status::kNotFound)
+    return Error{Status::kNotFound,
+                 encoded.error().message + "; " + model.path() + " takes images"};
+  if (!encoded.ok()) return encoded.error();
+  MPQ_TRY(Sample sample, reader.read(*encoded, path));
   return std::vector<Sample>{std::move(sample)};
 }
 
@@ -152,6 +156,9 @@ Result<SampleSource> SampleSource::create(const Model& model, const Args& args, 
       MPQ_TRY(source.samples_, set_samples(model, path, limit));
       return source;
     }
+    if (data::is_text_dataset(path))
+      return Error{Status::kInvalidArgument,
+                   path + ": is a set of texts; " + model.path() + " takes images"};
     // The kind may stand before the path; "imagenet" is any labelled set of images, the only kind
     // so far.
     constexpr std::string_view kKind = "imagenet:";

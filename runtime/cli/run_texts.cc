@@ -31,10 +31,8 @@ Result<std::vector<Question>> questions_of(const Model& model, const Args& args)
         questions.push_back({sample.text, sample.pair});
       continue;
     }
-    MPQ_TRY(const std::vector<Sample> checked, text_samples(model, word));
-    const size_t bar = word.find(" | ");
-    questions.push_back({std::string(trim(word.substr(0, bar))),
-                         bar == std::string::npos ? "" : std::string(trim(word.substr(bar + 3)))});
+    MPQ_TRY(const data::TextSample sample, words_of(model, word));
+    questions.push_back({sample.text, sample.pair});
   }
   return questions;
 }

@@ -89,13 +89,9 @@ Result<Sample> tokenise(const Model& model, const std::string& name, const std::
   return sample;
 }
 
-Result<std::vector<Sample>> text_samples(const Model& model, const std::string& word) {
+Result<data::TextSample> words_of(const Model& model, const std::string& word) {
   MPQ_CHECK(check_takes_text(model));
   std::error_code ignored;
-  const bool file =
-      ends_with_any(word, {".txt", ".tsv", ".jsonl"}) && std::filesystem::exists(word, ignored);
-  if (file || data::is_text_dataset(word))
-    return set_samples(model, file ? word.substr(word.rfind('.') + 1) + ":" + word : word, 0);
   if (std::filesystem::is_regular_file(word, ignored))
     return Error{Status::kInvalidArgument,
                  word +
@@ -105,6 +101,17 @@ Result<std::vector<Sample>> text_samples(const Model& model, const std::string& 
   data::TextSample sample;
   sample.text = sides[0];
   if (sides.size() > 1) sample.pair = sides[1];
+  return sample;
+}
+
+Result<std::vector<Sample>> text_samples(const Model& model, const std::string& word) {
+  MPQ_CHECK(check_takes_text(model));
+  std::error_code ignored;
+  const bool file =
+      ends_with_any(word, {".txt", ".tsv", ".jsonl"}) && std::filesystem::exists(word, ignored);
+  if (file || data::is_text_dataset(word))
+    return set_samples(model, file ? word.substr(word.rfind('.') + 1) + ":" + word : word, 0);
+  MPQ_TRY(const data::TextSample sample, words_of(model, word));
   return samples_of(model, sample, word);
 }
 

@@ -25,6 +25,8 @@ TextTask text_task(const Model& model);
 Result<Sample> tokenise(const Model& model, const std::string& name, const std::string& text,
                         const std::string* pair);
 
+// "text" or "a | b", as it was written: nothing is cut yet. Files are refused.
+Result<data::TextSample> words_of(const Model& model, const std::string& word);
 // "text", "a | b", or a file of texts (.txt, .tsv, .jsonl). Of an embedding model, the two sides of
 // a pair are two samples.
 Result<std::vector<Sample>> text_samples(const Model& model, const std::string& word);

@@ -352,6 +352,20 @@ TEST_CASE_FIXTURE(Prepared, "mpqrun eval: counts, gates, known answers, saved ou
   CHECK(mpqrun("conv.fb --eval --dataset set --expect-csv bad.csv").code == 4);
 }
 
+TEST_CASE_FIXTURE(Prepared, "mpqrun: texts given to a model of images are refused") {
+  const Outcome text = mpqrun("conv.fb -i 'the cat | a dog'");
+  CHECK(text.code == 3);
+  CHECK(contains(text.err, "the cat | a dog: No such file or directory; conv.fb takes images"));
+  write("pairs.csv", "a\tb\t2026\t1\t3.0\tone text\ttwo texts\n");
+  const Outcome set = mpqrun("conv.fb --eval --dataset stsb:pairs.csv");
+  CHECK(set.code == 2);
+  CHECK(contains(set.err, "stsb:pairs.csv: is a set of texts; conv.fb takes images"));
+  const Outcome bench = mpqrun("conv.fb --bench --seq-len 8 --duration 0.01");
+  CHECK(bench.code == 2);
+  CHECK(contains(bench.err, "conv.fb: takes no sequences"));
+  CHECK(mpqrun("conv.fb -i pairs.csv").code == 4);
+}
+
 TEST_CASE_FIXTURE(Prepared, "mpqrun info: the model in words and in JSON") {
   const Outcome text = mpqrun("info conv.fb");
   CHECK(text.code == 0);
