@@ -59,6 +59,11 @@ Json row_of(const std::string& tensor, const Seen& seen) {
 
 Checked run_calibrate(const Request& request, const Global& global) {
   MPQ_TRY(const Network network, load_network(request.input, request.network));
+  if (network.takes_texts())
+    return Error{Status::kUnsupported,
+                 request.input +
+                     ": takes texts; calibrate is for networks of images, convert "
+                     "calibrates on texts itself"};
   const Graph& graph = network.graph;
   if (graph.inputs.size() != 1)
     return Error{Status::kUnsupported, request.input + ": has several inputs"};
