@@ -119,21 +119,20 @@ struct Pairs {
   static void multiply(TileArgs tile, uint32_t pixels) {
     if (tile.correction == nullptr) tile.correction = kNoCorrection;
     const uint32_t first = pixels <= kTilePixels ? pixels : (pixels + 1) / 2;
-    for (uint32_t at = 0; at < pixels; at += first) {
+    for (uint32_t c = 0; c < kPanelChannels; c += 32) {
       TileArgs part = tile;
-      const uint32_t count = pixels - at < first ? pixels - at : first;
-      part.x += static_cast<ptrdiff_t>(at) * tile.pixel;
-      part.start += at * tile.start_step;
-      part.correction += at;
-      part.sums += at * tile.sums_step;
-      for (uint32_t c = 0; c < kPanelChannels; c += 32) {
-        kPairTiles[count](part);
-        part.w += 128;
-        part.start += 32;
-        part.sums += 32;
+      for (uint32_t at = 0; at < pixels; at += first) {  // the second time weights come from L1
+        kPairTiles[pixels - at < first ? pixels - at : first](part);
+        part.x += static_cast<ptrdiff_t>(first) * tile.pixel;
+        part.start += first * tile.start_step;
+        part.correction += first;
+        part.sums += first * tile.sums_step;
         // Each pass makes half as many steps as there are k-groups.
         part.prefetch += tile.groups / 2 * tile.prefetch_step;
       }
+      tile.w += 128;
+      tile.start += 32;
+      tile.sums += 32;
       tile.prefetch = part.prefetch;
     }
   }
