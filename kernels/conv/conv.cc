@@ -13,6 +13,11 @@ constexpr int weight_bits(Elem e) { return e == Elem::s2 ? 2 : e == Elem::s4 ? 4
 
 std::span<const ConvKernel> conv_kernels() {
   static const ConvKernel kRows[] = {
+#if MPQ_HAVE_AMX
+    conv_u8s2_32x64_amx,
+    conv_u8s4_32x64_amx,
+    conv_u8s8_32x64_amx,
+#endif
 #if MPQ_HAVE_AVX512VNNI
     conv_u4s4_winograd2_avx512vnni,
     conv_u252s2_pairs_avx512vnni,

@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "kernels/conv/blocks.h"
+#include "kernels/conv/widen_avx512.h"
 
 namespace mpq::kernels {
 
@@ -101,23 +102,6 @@ static void multiply_tile(const TileArgs& t) {
   for (int p = 0; p < kPixels; ++p, sums += sums_step)
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) _mm512_storeu_si512(sums + 16 * v, acc[p][v]);
-}
-
-// One GFNI affine map takes a field of every byte and sign-extends it. Row i of the matrix, from
-// the top byte down, names the source bits of result bit i.
-[[maybe_unused]] static constexpr uint64_t field_matrix(uint32_t bits, uint32_t field) {
-  uint64_t matrix = 0;
-  for (uint32_t i = 0; i < 8; ++i) {
-    const uint32_t source = field * bits + (i < bits ? i : bits - 1);
-    matrix |= (uint64_t{1} << source) << (8 * (7 - i));
-  }
-  return matrix;
-}
-
-template <uint32_t kBits>
-static inline __m512i widen_field(__m512i line, uint32_t field) {
-  const __m512i matrix = _mm512_set1_epi64(static_cast<long long>(field_matrix(kBits, field)));
-  return _mm512_gf2p8affine_epi64_epi8(line, matrix, 0);
 }
 
 // By pixels: up to 7 make 64 channels in one pass, 8 to 14 make 32.

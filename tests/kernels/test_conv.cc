@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "kernels/isa_config.h"
+#include "tests/kernels/amx_on_model.h"
 #include "tests/kernels/conv_problem.h"
 
 namespace mpq::test {
@@ -11,6 +13,18 @@ using kernels::conv_kernels;
 using kernels::ConvKernel;
 using kernels::ConvShape;
 using kernels::Elem;
+
+// The table's rows and, as far as this build has them, the AMX rows on a model of tiles.
+std::span<const ConvKernel> conv_rows() {
+  static const std::vector<ConvKernel> kRows = [] {
+    std::vector<ConvKernel> rows(conv_kernels().begin(), conv_kernels().end());
+#if MPQ_HAVE_AMX
+    for (const ConvKernel& row : amx_rows_on_model()) rows.push_back(row);
+#endif
+    return rows;
+  }();
+  return kRows;
+}
 
 // The block of a row, found where its work counts step: pixels of a unit, channels of a panel.
 struct Block {
@@ -52,7 +66,7 @@ uint32_t require_if_accepted(const ConvKernel& row, const ConvCase& c, Rng& rng)
 }
 
 TEST_CASE("conv: every kernel equals the reference at the edges of its block") {
-  for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
+  for_each_kernel(conv_rows(), [](const ConvKernel& row, Rng& rng) {
     const Block b = block_of(row);
     const uint32_t side = kernel_side(row);
     uint32_t run = 0;
@@ -68,7 +82,7 @@ TEST_CASE("conv: every kernel equals the reference at the edges of its block") {
 }
 
 TEST_CASE("conv: every kernel equals the reference for every number of channels") {
-  for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
+  for_each_kernel(conv_rows(), [](const ConvKernel& row, Rng& rng) {
     const uint32_t side = kernel_side(row);
     uint32_t run = 0;
     for (uint32_t channels = 1; channels <= 130; ++channels) {
@@ -105,7 +119,7 @@ ConvShape random_shape(Rng& rng, const Block& b) {
 }
 
 TEST_CASE("conv: every kernel equals the reference on random geometry") {
-  for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
+  for_each_kernel(conv_rows(), [](const ConvKernel& row, Rng& rng) {
     const Block b = block_of(row);
     const uint32_t wanted = test_cases(120);
     uint32_t run = 0;
@@ -118,7 +132,7 @@ TEST_CASE("conv: every kernel equals the reference on random geometry") {
 }
 
 TEST_CASE("conv: every kernel is exact at the extremes of a long sum") {
-  for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
+  for_each_kernel(conv_rows(), [](const ConvKernel& row, Rng& rng) {
     uint32_t channels = 2048;  // or as many as the row takes
     while (!row.fits({.c = channels, .o = 17, .r = 3, .s = 3}, 64)) channels /= 2;
     for (int corner = 0; corner < 8; ++corner) {
@@ -135,7 +149,7 @@ TEST_CASE("conv: every kernel is exact at the extremes of a long sum") {
 }
 
 TEST_CASE("conv: every kernel equals the reference on ResNet-50's first layer and its last") {
-  for_each_kernel(conv_kernels(), [](const ConvKernel& row, Rng& rng) {
+  for_each_kernel(conv_rows(), [](const ConvKernel& row, Rng& rng) {
     ConvCase c = random_conv_case(
         {.c = 3, .oh = 4, .ow = 112, .o = 64, .r = 7, .s = 7, .stride_h = 2, .stride_w = 2}, rng);
     c.x_cb = 4;
