@@ -26,7 +26,7 @@ static constexpr size_t kHalf = 32;                       // channels of a pass
 static constexpr size_t kAmxResidentBytes = 1024 * 1024;  // widened weights that stay in L2
 static constexpr size_t kLead = 3;                        // k-blocks between widening and use
 static constexpr size_t kRing = 8;                        // k-blocks kept if used once
-static constexpr uint32_t kSliceMin = 4;                  // pixels of an epilogue's slice
+static constexpr uint32_t kSliceMin = 2;                  // pixels of an epilogue's slice
 
 // k in blocks of at most 64 codes that lie together in memory, all of one length.
 struct KBlocks {

@@ -26,9 +26,6 @@ struct Avx2Lanes {
   static F with_sign(F x, F sign) {
     return _mm256_or_ps(x, _mm256_and_ps(sign, _mm256_set1_ps(-0.0F)));
   }
-  static F if_negative(F x, F a, F b) {
-    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ));
-  }
   static F round(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static F load_sums(const int32_t* p) {
     return _mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -56,6 +53,12 @@ struct Avx2Lanes {
   static F pow2(F n) {
     const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+  }
+  static F pick16(const float* table, F selector) {
+    const __m256i at = _mm256_castps_si256(selector);
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), at),
+                            _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), at),
+                            _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)));
   }
 };
 

@@ -26,9 +26,6 @@ struct Avx512Lanes {
   static F with_sign(F x, F sign) {
     return _mm512_or_ps(x, _mm512_and_ps(sign, _mm512_set1_ps(-0.0F)));
   }
-  static F if_negative(F x, F a, F b) {
-    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), b, a);
-  }
   static F round(F x) {
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
@@ -49,6 +46,9 @@ struct Avx512Lanes {
   static F pow2(F n) {
     const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
+  }
+  static F pick16(const float* table, F selector) {
+    return _mm512_permutexvar_ps(_mm512_castps_si512(selector), _mm512_loadu_ps(table));
   }
 };
 

@@ -29,8 +29,6 @@ struct ScalarLanes {
     return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, x) |
                                          (__builtin_bit_cast(uint32_t, sign) & 0x80000000U));
   }
-  // a where x < 0, else b.
-  static F if_negative(F x, F a, F b) { return x < 0.0F ? a : b; }
   static F round(F x) { return std::nearbyintf(x); }
   static F load_sums(const int32_t* p) { return static_cast<float>(*p); }
   // x is a code within 0..255 once it is rounded.
@@ -40,6 +38,10 @@ struct ScalarLanes {
   // 2^n of an integral n in -126..127.
   static F pow2(F n) {
     return __builtin_bit_cast(float, static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
+  }
+  // table[the low four bits of `selector` as an integer].
+  static F pick16(const float* table, F selector) {
+    return table[__builtin_bit_cast(uint32_t, selector) & 15U];
   }
 };
 

@@ -34,8 +34,8 @@ double exact_gelu_tanh(double x) {
 constexpr Definition kDefinitions[] = {
     {Function::kExpNonpositive, "exp", exact_exp, 1.1, true},
     {Function::kTanh, "tanh", std::tanh, 1.3e-7, false},
-    {Function::kGelu, "gelu", exact_gelu, 2.5e-7, false},
-    {Function::kGeluTanh, "gelu_tanh", exact_gelu_tanh, 2.5e-7, false},
+    {Function::kGelu, "gelu", exact_gelu, 1e-7, false},
+    {Function::kGeluTanh, "gelu_tanh", exact_gelu_tanh, 1e-7, false},
 };
 
 // Every exponent and sign, mantissas a prime apart: about 2^20 numbers. exp takes those below 0.

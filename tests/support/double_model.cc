@@ -43,12 +43,12 @@ struct Evaluation {
         return x;
       case format::Activation::kGelu:
         return {v * 0.5 * std::erfc(-v / std::sqrt(2.0)),
-                passed + 2.5e-7 * std::max(1.0, std::abs(v))};
+                passed + 1e-7 * std::max(1.0, std::abs(v))};
       case format::Activation::kGeluTanh:
         return {
             0.5 * v *
                 (1.0 + std::tanh(std::sqrt(2.0 / std::acos(-1.0)) * (v + 0.044715 * v * v * v))),
-            passed + 2.5e-7 * std::max(1.0, std::abs(v))};
+            passed + 1e-7 * std::max(1.0, std::abs(v))};
       case format::Activation::kTanh:
         return {std::tanh(v), passed + 1.3e-7};
     }
