@@ -22,11 +22,11 @@
 namespace mpq::kernels {
 
 static constexpr uint32_t kTilePixels = 16;
-static constexpr size_t kHalf = 32;                       // channels of a pass
-static constexpr size_t kAmxResidentBytes = 1024 * 1024;  // widened weights that stay in L2
-static constexpr size_t kLead = 3;                        // k-blocks between widening and use
-static constexpr size_t kRing = 8;                        // k-blocks kept if used once
-static constexpr uint32_t kSliceMin = 2;                  // pixels of an epilogue's slice
+static constexpr size_t kHalf = 32;                      // channels of a pass
+static constexpr size_t kAmxResidentBytes = 512 * 1024;  // packed weights that stay in L2
+static constexpr size_t kLead = 3;                       // k-blocks between widening and use
+static constexpr size_t kRing = 4;        // k-blocks of widened weights, a power of 2
+static constexpr uint32_t kSliceMin = 2;  // pixels of an epilogue's slice
 
 // k in blocks of at most 64 codes that lie together in memory, all of one length.
 struct KBlocks {
@@ -70,50 +70,57 @@ static uint64_t pixels_of(const ConvShape& s) { return uint64_t{s.n} * s.oh * s.
   *panels = panel_count(s);
 }
 
-// The tiles of a part, in order.
+// The tiles of a part, in order. Fields are written where they are read, and in the same sizes: a
+// copy of what was just written would wait until all multiplications before it are done.
 class TileWalk {
  public:
-  TileWalk(const ConvArgs& a, const ConvPart& part) : a_(a), runs_(a) {
+  TileWalk(const ConvArgs& a, const ConvPart& part) : a_(&a), runs_(a) {
     uint32_t units = 0, panels = 0;
     amx_units(a.shape, &units, &panels);
     next_ = pixels_of(a.shape) * part.unit_begin / units;
     end_ = pixels_of(a.shape) * part.unit_end / units;
+    enter_run();
   }
   const Runs& runs() const { return runs_; }
+  bool more() const { return at_ < to_; }
+  uint32_t pixels() const {  // of the next tile
+    return to_ - from_ < kTilePixels ? to_ - from_ : kTilePixels;
+  }
 
-  // False at the end.
-  bool next(Tile* tile) {
-    const ConvShape& s = a_.shape;
-    if (at_ == to_) {
-      if (next_ == end_) return false;
-      const uint64_t run_pixels = uint64_t{runs_.rows} * s.ow, run = next_ / run_pixels;
-      const uint64_t stop = (run + 1) * run_pixels < end_ ? (run + 1) * run_pixels : end_;
-      const uint32_t runs_per_image = s.oh / runs_.rows;
-      image_ = static_cast<uint32_t>(run / runs_per_image);
-      row_ = static_cast<uint32_t>(run % runs_per_image) * runs_.rows;
-      at_ = from_ = step_of(static_cast<uint32_t>(next_ - run * run_pixels));
-      to_ = step_of(static_cast<uint32_t>(stop - 1 - run * run_pixels)) + 1;
-      next_ = stop;
-    }
-    const uint32_t length = to_ - from_;
-    tile->pixels = length < kTilePixels ? length : kTilePixels;
+  void take(Tile* tile) {
+    const ConvShape& s = a_->shape;
+    const uint32_t end = at_ + kTilePixels < to_ ? at_ + kTilePixels : to_;
+    const uint32_t first = end - at_ == pixels() ? at_ : to_ - pixels();
+    tile->pixels = pixels();
     tile->begin = at_;
-    tile->end = at_ + kTilePixels < to_ ? at_ + kTilePixels : to_;
-    tile->first = tile->end - at_ == tile->pixels ? at_ : to_ - tile->pixels;
+    tile->end = end;
+    tile->first = first;
     tile->image = image_;
     tile->row = row_;
-    tile->x = a_.x.data + image_ * a_.x.image +
-              static_cast<ptrdiff_t>(row_) * s.stride_h * a_.x.row +
-              static_cast<ptrdiff_t>(tile->first) * s.stride_w * a_.x.cb;
-    at_ = tile->end;
-    return true;
+    tile->x = a_->x.data + image_ * a_->x.image +
+              static_cast<ptrdiff_t>(row_) * s.stride_h * a_->x.row +
+              static_cast<ptrdiff_t>(first) * s.stride_w * a_->x.cb;
+    at_ = end;
+    if (at_ == to_) enter_run();
   }
 
  private:
-  uint32_t step_of(uint32_t pixel) const {
-    return pixel / a_.shape.ow * runs_.pitch + pixel % a_.shape.ow;
+  void enter_run() {
+    if (next_ == end_) return;
+    const ConvShape& s = a_->shape;
+    const uint64_t run_pixels = uint64_t{runs_.rows} * s.ow, run = next_ / run_pixels;
+    const uint64_t stop = (run + 1) * run_pixels < end_ ? (run + 1) * run_pixels : end_;
+    const uint32_t runs_per_image = s.oh / runs_.rows;
+    image_ = static_cast<uint32_t>(run / runs_per_image);
+    row_ = static_cast<uint32_t>(run % runs_per_image) * runs_.rows;
+    at_ = from_ = step_of(static_cast<uint32_t>(next_ - run * run_pixels));
+    to_ = step_of(static_cast<uint32_t>(stop - 1 - run * run_pixels)) + 1;
+    next_ = stop;
   }
-  const ConvArgs& a_;
+  uint32_t step_of(uint32_t pixel) const {
+    return pixel / a_->shape.ow * runs_.pitch + pixel % a_->shape.ow;
+  }
+  const ConvArgs* a_;
   Runs runs_;
   uint64_t next_ = 0, end_ = 0;                                // pixels not yet in a run
   uint32_t image_ = 0, row_ = 0, from_ = 0, at_ = 0, to_ = 0;  // the run, in steps
@@ -154,20 +161,18 @@ class Pending {
     left_ -= pixels;
     while (pixels > 0) {
       EpilogueBlock& block = blocks_[next_];
-      const EpilogueBlock rest = block;
-      if (block.pixels > pixels) block.pixels = pixels;
+      const uint32_t all = block.pixels, now = all < pixels ? all : pixels;
+      block.pixels = now;
       run_epilogue(sums_[next_], a_->epilogue, a_->y, a_->dense, block, form_);
-      pixels -= block.pixels;
-      if (block.pixels == rest.pixels) {
+      pixels -= now;
+      if (now == all) {
         ++next_;
         continue;
       }
-      sums_[next_] += block.pixels * kPanelChannels;
-      const uint32_t done = block.pixels;
-      block = rest;
-      block.x += done;
-      block.dense_at += done * block.dense_pixel;
-      block.pixels -= done;
+      sums_[next_] += now * kPanelChannels;
+      block.x += now;
+      block.dense_at += now * block.dense_pixel;
+      block.pixels = all - now;
     }
   }
 
@@ -185,28 +190,56 @@ struct Pass {
   size_t pixel;              // bytes from a pixel's codes to the next one's
   const ptrdiff_t* offsets;  // of every k-group
   KBlocks blocks;
-  const uint8_t* packed;  // the half's first k-group, where it is widened on the way
-  int8_t* wide;           // the half's widened weights, or null: `packed` is 8 bits wide
-  size_t kept;            // k-blocks that `wide` holds
-  const int32_t* start;   // 32
-  int32_t* sums;          // [32 pixels][64]
-  uint32_t slice;         // pixels of pending epilogues a k-block
+  const uint8_t* packed;  // the panel
+  uint32_t half;
+  const uint8_t* next_packed;  // of the pass after this one, or null
+  uint32_t next_half;
+  const int32_t* start;  // 32
+  int32_t* sums;         // [32 pixels][64]
+  uint32_t slice;        // pixels of pending epilogues a k-block
   const uint8_t* prefetch;
   size_t prefetch_lines;  // a k-block
 };
 
-template <typename Tiles, uint32_t kBits, int kTiles, bool kWiden>
-static void multiply_half(Tiles& t, const Pass& p, uint32_t half, Pending* pending) {
-  constexpr size_t kPackedGroup = kGroupBytes / 8 * kBits;
-  constexpr size_t kWideGroup = kBits == 8 ? kGroupBytes : kGroupBytes / 2;
+// The k-blocks of half a panel, widened kLead ahead of their use: a ring in L1. The packed bytes
+// are a half or a quarter of the traffic, and the vector ports that widen them are idle.
+template <uint32_t kBits>
+class Ring {
+ public:
+  static constexpr size_t kGroup = kGroupBytes / 2;  // 32 channels of a k-group
+  Ring(int8_t* memory, uint32_t groups) : memory_(memory), groups_(groups) {}
+  void push(const uint8_t* packed, uint32_t half, size_t block) {
+    const uint8_t* from = packed + block * groups_ * (kGroupBytes / 8 * kBits);
+    int8_t* to = memory_ + pushed_++ % kRing * groups_ * kGroup;
+    if (groups_ == 16)  // unrolled
+      widen_half<kBits>(from, 16, half, to);
+    else
+      widen_half<kBits>(from, groups_, half, to);
+  }
+  const int8_t* pop() { return memory_ + popped_++ % kRing * groups_ * kGroup; }
+  bool empty() const { return pushed_ == popped_; }
+
+ private:
+  int8_t* memory_;
+  uint32_t groups_, pushed_ = 0, popped_ = 0;
+};
+
+// 8-bit weights are used where they lie.
+template <>
+class Ring<8> {
+ public:
+  static constexpr size_t kGroup = kGroupBytes;
+  Ring(int8_t*, uint32_t) {}
+};
+
+template <typename Tiles, uint32_t kBits, int kTiles>
+static void multiply_half(Tiles& t, const Pass& p, Ring<kBits>* ring, Pending* pending) {
+  constexpr size_t kGroup = Ring<kBits>::kGroup;
   const uint32_t groups = p.blocks.groups;
-  const size_t count = p.blocks.count, block_bytes = groups * kWideGroup;
-  const auto widen = [&](size_t block) {
-    if constexpr (kWiden)
-      widen_half<kBits>(p.packed + block * groups * kPackedGroup, groups, half,
-                        p.wide + block % p.kept * block_bytes);
-  };
-  for (size_t b = 0; b < kLead && b < count; ++b) widen(b);
+  const size_t count = p.blocks.count, lead = kLead < count ? kLead : count;
+  if constexpr (kBits < 8)
+    if (ring->empty())  // the first pass
+      for (size_t b = 0; b < lead; ++b) ring->push(p.packed, p.half, b);
   t.template load<0>(p.start, 0);
   t.template load<1>(p.start + 16, 0);
   if constexpr (kTiles == 2) {
@@ -215,24 +248,31 @@ static void multiply_half(Tiles& t, const Pass& p, uint32_t half, Pending* pendi
   }
   const uint8_t* prefetch = p.prefetch;
   const ptrdiff_t* offset = p.offsets;
+  const auto* w = reinterpret_cast<const int8_t*>(p.packed) + p.half * (kGroupBytes / 2);
   for (size_t b = 0; b < count; ++b, offset += groups) {
-    if (b + kLead < count) widen(b + kLead);
-    const int8_t* w = kBits == 8 ? reinterpret_cast<const int8_t*>(p.packed) + b * block_bytes
-                                 : p.wide + (kWiden ? b % p.kept : b) * block_bytes;
-    t.template load<6>(w, kWideGroup);
+    if constexpr (kBits < 8) {
+      if (b + lead < count)
+        ring->push(p.packed, p.half, b + lead);
+      else if (p.next_packed != nullptr)
+        ring->push(p.next_packed, p.next_half, b + lead - count);
+      w = ring->pop();
+    }
+    t.template load<6>(w, kGroup);
     t.template load<4>(p.tiles[0].x + *offset, p.pixel);
     t.template multiply<0, 4, 6>();
-    t.template load<7>(w + 64, kWideGroup);
+    t.template load<7>(w + 64, kGroup);
     t.template multiply<1, 4, 7>();
     if constexpr (kTiles == 2) {
       t.template load<5>(p.tiles[1].x + *offset, p.pixel);
       t.template multiply<2, 5, 6>();
       t.template multiply<3, 5, 7>();
     }
+    w += groups * kGroup;
     for (size_t i = 0; i < p.prefetch_lines; ++i, prefetch += 64)
       _mm_prefetch(reinterpret_cast<const char*>(prefetch), _MM_HINT_T1);
     if (pending->left() != 0) pending->write(p.slice);
   }
+  if (pending->left() != 0) pending->write(pending->left());
   constexpr size_t kStep = kPanelChannels * sizeof(int32_t);
   t.template store<0>(p.sums, kStep);
   t.template store<1>(p.sums + 16, kStep);
@@ -243,36 +283,108 @@ static void multiply_half(Tiles& t, const Pass& p, uint32_t half, Pending* pendi
 }
 
 template <uint32_t kBits>
-static size_t amx_packed_panel_bytes(const ConvShape& s, uint32_t cb) {
-  return panel_groups(s, cb) * kGroupBytes / 8 * kBits;
+static size_t ring_bytes(const ConvShape& s, uint32_t cb) {
+  return kBits == 8 ? 0 : kRing * KBlocks(s, cb).groups * Ring<kBits>::kGroup;
 }
-// Whether all panels are widened ahead, and pixels are outside.
-static bool amx_resident(const ConvShape& s, uint32_t cb) {
-  return panel_count(s) * panel_groups(s, cb) * kGroupBytes <= kAmxResidentBytes;
-}
+// k-offsets, ring, starts of sums.
 template <uint32_t kBits>
 static size_t amx_scratch_bytes(const ConvShape& s, uint32_t cb) {
-  const size_t wide = kBits == 8 ? 0 : panel_groups(s, cb) * kGroupBytes;
-  return offset_bytes(s, cb) + wide * (amx_resident(s, cb) ? panel_count(s) : 1);
+  return offset_bytes(s, cb) + panel_count(s) * kPanelChannels * sizeof(int32_t) +
+         ring_bytes<kBits>(s, cb);
 }
+
+// The work of a part in its order: pairs of tiles times panels. Weights that stay in L2: pixels
+// outside, so that a pair's codes stay in L1; others: panels outside.
+struct Pair {
+  Tile tiles[2];  // of one height
+  int count = 0;
+};
+struct Step {
+  const Pair* pair;  // null at the end
+  uint32_t panel;
+};
+class StepWalk {
+ public:
+  StepWalk(const ConvArgs& a, const ConvPart& part, bool panels_outside)
+      : a_(a), part_(part), outside_(panels_outside), walk_(a, part), panel_(part.panel_begin) {}
+  const Runs& runs() const { return walk_.runs(); }
+
+  // The step before stays valid.
+  Step next() {
+    if (part_.panel_begin >= part_.panel_end) return {nullptr, 0};
+    if (pair_ == nullptr || outside_) {
+      next_pair();
+      if (pair_ == nullptr && outside_ && ++panel_ < part_.panel_end) {
+        walk_ = TileWalk(a_, part_);
+        next_pair();
+      }
+    } else if (++panel_ == part_.panel_end) {
+      panel_ = part_.panel_begin;
+      next_pair();
+    }
+    return {pair_, panel_};
+  }
+
+ private:
+  void next_pair() {
+    if (!walk_.more()) {
+      pair_ = nullptr;
+      return;
+    }
+    Pair* const pair = &pairs_[turn_];
+    turn_ ^= 1;
+    walk_.take(&pair->tiles[0]);
+    pair->count = 1;
+    if (walk_.more() && walk_.pixels() == pair->tiles[0].pixels) {
+      walk_.take(&pair->tiles[1]);
+      pair->count = 2;
+    }
+    pair_ = pair;
+  }
+
+  const ConvArgs& a_;
+  const ConvPart& part_;
+  bool outside_;
+  TileWalk walk_;
+  uint32_t panel_, turn_ = 0;
+  const Pair* pair_ = nullptr;
+  Pair pairs_[2];
+};
 
 template <typename Tiles, uint32_t kBits>
 class AmxConv {
  public:
   AmxConv(const ConvArgs& a, const ConvPart& part, const KernelContext& context)
-      : a_(a), part_(part), blocks_(a.shape, a.x.cb), groups_(panel_groups(a.shape, a.x.cb)) {
-    offsets_ = static_cast<ptrdiff_t*>(context.scratch);
-    wide_ = static_cast<int8_t*>(context.scratch) + offset_bytes(a.shape, a.x.cb);
-    packed_bytes_ = amx_packed_panel_bytes<kBits>(a.shape, a.x.cb);
+      : a_(a),
+        part_(part),
+        blocks_(a.shape, a.x.cb),
+        offsets_(static_cast<ptrdiff_t*>(context.scratch)),
+        ring_(static_cast<int8_t*>(context.scratch) + offset_bytes(a.shape, a.x.cb),
+              blocks_.groups),
+        starts_(reinterpret_cast<int32_t*>(static_cast<uint8_t*>(context.scratch) +
+                                           offset_bytes(a.shape, a.x.cb) +
+                                           ring_bytes<kBits>(a.shape, a.x.cb))),
+        packed_bytes_(panel_groups(a.shape, a.x.cb) * kGroupBytes / 8 * kBits),
+        panels_outside_(panel_count(a.shape) * packed_bytes_ > kAmxResidentBytes) {
     fill_offsets(a, offsets_);
   }
 
   void run() {
-    if (part_.unit_begin == part_.unit_end || part_.panel_begin == part_.panel_end) return;
-    if (amx_resident(a_.shape, a_.x.cb))
-      run_resident();
-    else
-      run_by_panel();
+    StepWalk walk(a_, part_, panels_outside_);
+    Step step = walk.next();
+    if (step.pair == nullptr) return;
+    plan_prefetch();
+    prepare_forms();
+    enter_panel(step.panel);
+    for (Step next; step.pair != nullptr; step = next) {
+      next = walk.next();
+      if (panels_outside_ && step.panel != panel_) enter_panel(step.panel);
+      configure(step.pair->tiles[0].pixels);
+      if (step.pair->count == 2)
+        run_step<2>(walk.runs(), step, next);
+      else
+        run_step<1>(walk.runs(), step, next);
+    }
     pending_.write(pending_.left());
     tiles_.release();
   }
@@ -281,17 +393,36 @@ class AmxConv {
   const uint8_t* packed(uint32_t panel) const {
     return static_cast<const uint8_t*>(a_.weights) + panel * packed_bytes_;
   }
-  int64_t max_sum() const { return static_cast<int64_t>(groups_) * 4 * 255 * (1 << (kBits - 1)); }
 
-  // One or two tiles of one height; 0 at the end.
-  int next_pair(TileWalk* walk, Tile pair[2]) {
-    if (!has_next_ && !walk->next(&next_)) return 0;
-    pair[0] = next_;
-    has_next_ = walk->next(&next_);
-    if (!has_next_ || next_.pixels != pair[0].pixels) return 1;
-    pair[1] = next_;
-    has_next_ = false;
-    return 2;
+  // The next panel's packed bytes come to L2 while a panel outside multiplies.
+  void plan_prefetch() {
+    if (!panels_outside_) return;
+    size_t steps = 0;
+    const ConvPart one_panel = {part_.unit_begin, part_.unit_end, 0, 1};
+    for (StepWalk walk(a_, one_panel, true); walk.next().pair != nullptr;) ++steps;
+    const size_t lines = packed_bytes_ / 64, blocks = steps * 2 * blocks_.count;
+    prefetch_lines_ = (lines + blocks - 1) / blocks;
+  }
+
+  // One form for all panels, and where their sums start: long before a tile loads it, since tiles
+  // take nothing from stores on their way.
+  void prepare_forms() {
+    const int64_t max_sum =
+        static_cast<int64_t>(blocks_.count) * blocks_.groups * 4 * 255 * (1 << (kBits - 1));
+    form_ = panel_form(a_.epilogue, part_.panel_begin * kPanelChannels, max_sum);
+    for (uint32_t p = part_.panel_begin + 1; p < part_.panel_end; ++p)
+      form_ = weaker(form_, panel_form(a_.epilogue, p * kPanelChannels, max_sum));
+    for (uint32_t p = part_.panel_begin; p < part_.panel_end; ++p) {
+      int32_t* to = starts_ + p * kPanelChannels;
+      const int32_t* from = form_start(form_, start_of(a_, p), to);
+      if (from != to) __builtin_memcpy(to, from, kPanelChannels * sizeof(int32_t));
+    }
+  }
+
+  void enter_panel(uint32_t panel) {
+    panel_ = panel;
+    prefetch_ = packed(panel + 1);
+    prefetch_end_ = prefetch_ + (panel + 1 < part_.panel_end ? packed_bytes_ : 0);
   }
 
   void configure(uint32_t pixels) {
@@ -301,111 +432,51 @@ class AmxConv {
   }
 
   // All channels of a panel: two passes, then its sums wait.
-  template <int kTiles, bool kWiden>
-  void run_pair(const TileWalk& walk, const Tile pair[2], uint32_t panel, int8_t* wide, size_t kept,
-                PanelForm form, const uint8_t* prefetch, size_t prefetch_lines) {
-    alignas(64) int32_t lowered[kPanelChannels];
-    const int32_t* start = form_start(form, start_of(a_, panel), lowered);
-    const size_t passes = 2 * blocks_.count;
-    const auto slice = static_cast<uint32_t>((pending_.left() + passes - 1) / passes);
-    int32_t* sums = sums_[turn_];
-    Pass pass = {.tiles = pair,
+  template <int kTiles>
+  void run_step(const Runs& runs, const Step& step, const Step& next) {
+    // The sums before are written while the first half multiplies: their place is needed then.
+    const auto blocks = static_cast<uint32_t>(blocks_.count);
+    const uint32_t slice = (pending_.left() + blocks - 1) / blocks;
+    Pass pass = {.tiles = step.pair->tiles,
                  .pixel = static_cast<size_t>(a_.shape.stride_w) * a_.x.cb,
                  .offsets = offsets_,
                  .blocks = blocks_,
-                 .packed = packed(panel),
-                 .wide = wide,
-                 .kept = kept,
-                 .start = start,
-                 .sums = sums,
+                 .packed = packed(step.panel),
+                 .half = 0,
+                 .next_packed = packed(step.panel),
+                 .next_half = 1,
+                 .start = starts_ + step.panel * kPanelChannels,
+                 .sums = sums_,
                  .slice = slice < kSliceMin ? kSliceMin : slice,
-                 .prefetch = prefetch,
-                 .prefetch_lines = prefetch_lines};
-    for (uint32_t half = 0; half < 2; ++half) {
-      multiply_half<Tiles, kBits, kTiles, kWiden>(tiles_, pass, half, &pending_);
-      if (kBits == 8) pass.packed += kGroupBytes / 2;
-      pass.wide += kept * blocks_.groups * (kGroupBytes / 2);
-      pass.start += kHalf;
-      pass.sums += kHalf;
-      pass.prefetch += blocks_.count * prefetch_lines * 64;
-    }
-    pending_.write(pending_.left());
-    pending_.set(a_, walk.runs(), pair, kTiles, panel, form, sums);
-    turn_ ^= 1;
-  }
-
-  template <bool kWiden>
-  void run_tiles(const TileWalk& walk, const Tile pair[2], int count, uint32_t panel, int8_t* wide,
-                 size_t kept, PanelForm form, const uint8_t* prefetch, size_t prefetch_lines) {
-    configure(pair[0].pixels);
-    if (count == 2)
-      run_pair<2, kWiden>(walk, pair, panel, wide, kept, form, prefetch, prefetch_lines);
-    else
-      run_pair<1, kWiden>(walk, pair, panel, wide, kept, form, prefetch, prefetch_lines);
-  }
-
-  PanelForm form_of(uint32_t panel) const {
-    return panel_form(a_.epilogue, panel * kPanelChannels, max_sum());
-  }
-
-  // Weights that fit: each widened once, then pixels outside and panels inside.
-  void run_resident() {
-    const size_t wide_bytes = groups_ * kGroupBytes;
-    PanelForm form = form_of(part_.panel_begin);
-    for (uint32_t p = part_.panel_begin + 1; p < part_.panel_end; ++p)
-      form = weaker(form, form_of(p));
-    TileWalk walk(a_, part_);
-    Tile pair[2];
-    bool first = true;
-    for (int count; (count = next_pair(&walk, pair)) != 0; first = false)
-      for (uint32_t p = part_.panel_begin; p < part_.panel_end; ++p) {
-        int8_t* wide = kBits == 8 ? nullptr : wide_ + (p - part_.panel_begin) * wide_bytes;
-        if (first && kBits < 8)
-          run_tiles<(kBits < 8)>(walk, pair, count, p, wide, blocks_.count, form, nullptr, 0);
-        else
-          run_tiles<false>(walk, pair, count, p, wide, blocks_.count, form, nullptr, 0);
-      }
-  }
-
-  // Larger weights: panels outside; the next panel's packed bytes come to L2 meanwhile.
-  void run_by_panel() {
-    size_t pairs = 0;
-    Tile pair[2];
-    for (TileWalk walk(a_, part_); next_pair(&walk, pair) != 0;) ++pairs;
-    const size_t lines = packed_bytes_ / 64, calls = pairs * 2 * blocks_.count,
-                 per_block = (lines + calls - 1) / calls;
-    for (uint32_t p = part_.panel_begin; p < part_.panel_end; ++p) {
-      const PanelForm form = form_of(p);
-      const uint8_t *next = packed(p + 1), *end = next;
-      if (p + 1 < part_.panel_end) end += packed_bytes_;
-      TileWalk walk(a_, part_);
-      bool first = true;
-      for (int count; (count = next_pair(&walk, pair)) != 0; first = false) {
-        const size_t fetch = next < end ? per_block : 0;
-        // Used once: a few k-blocks that stay in L1.
-        const size_t kept = pairs == 1 && blocks_.count > kRing ? kRing : blocks_.count;
-        if (first && kBits < 8)
-          run_tiles<(kBits < 8)>(walk, pair, count, p, wide_, kept, form, next, fetch);
-        else
-          run_tiles<false>(walk, pair, count, p, wide_, kept, form, next, fetch);
-        next += 2 * blocks_.count * fetch * 64;
-      }
-    }
+                 .prefetch = prefetch_,
+                 .prefetch_lines = prefetch_ < prefetch_end_ ? prefetch_lines_ : 0};
+    multiply_half<Tiles, kBits, kTiles>(tiles_, pass, &ring_, &pending_);
+    pass.half = 1;
+    pass.next_packed = next.pair == nullptr ? nullptr : packed(next.panel);
+    pass.next_half = 0;
+    pass.start += kHalf;
+    pass.sums += kHalf;
+    pass.prefetch += blocks_.count * pass.prefetch_lines * 64;
+    multiply_half<Tiles, kBits, kTiles>(tiles_, pass, &ring_, &pending_);
+    prefetch_ += 2 * blocks_.count * pass.prefetch_lines * 64;
+    pending_.set(a_, runs, step.pair->tiles, kTiles, step.panel, form_, sums_);
   }
 
   const ConvArgs& a_;
   const ConvPart& part_;
   KBlocks blocks_;
-  size_t groups_, packed_bytes_;
   ptrdiff_t* offsets_;
-  int8_t* wide_;
+  Ring<kBits> ring_;
+  int32_t* starts_;
+  size_t packed_bytes_;
+  bool panels_outside_;
   Tiles tiles_ = {};
-  Tile next_ = {};
-  bool has_next_ = false;
-  uint32_t configured_ = 0;
-  uint32_t turn_ = 0;
+  PanelForm form_ = {};
+  uint32_t panel_ = 0, configured_ = 0;
+  const uint8_t *prefetch_ = nullptr, *prefetch_end_ = nullptr;
+  size_t prefetch_lines_ = 0;
   Pending pending_;
-  alignas(64) int32_t sums_[2][2 * kTilePixels * kPanelChannels];
+  alignas(64) int32_t sums_[2 * kTilePixels * kPanelChannels];
 };
 
 template <uint32_t kBits>

@@ -21,7 +21,10 @@ namespace mpq::kernels {
 
 template <uint32_t kBits>
 static inline __m512i field_map(uint32_t field) {
-  return _mm512_set1_epi64(static_cast<long long>(field_matrix(kBits, field)));
+  constexpr uint32_t kLast = 8 / kBits - 1, kThird = kLast < 2 ? 0 : 2, kSecond = kLast < 1 ? 0 : 1;
+  static constexpr uint64_t kMaps[] = {field_matrix(kBits, 0), field_matrix(kBits, kSecond),
+                                       field_matrix(kBits, kThird), field_matrix(kBits, kLast)};
+  return _mm512_set1_epi64(static_cast<long long>(kMaps[field]));
 }
 template <uint32_t kBits>
 static inline __m512i widen_field(__m512i line, uint32_t field) {
@@ -30,12 +33,13 @@ static inline __m512i widen_field(__m512i line, uint32_t field) {
 
 // Half the channels of `groups` k-groups, to 128 bytes each.
 template <uint32_t kBits>
-[[maybe_unused]] static void widen_half(const uint8_t* packed, size_t groups, uint32_t half,
-                                        int8_t* wide) {
+[[maybe_unused]] static inline void widen_half(const uint8_t* packed, size_t groups, uint32_t half,
+                                               int8_t* wide) {
   constexpr uint32_t kFields = 8 / kBits;
   packed += half * 2 / kFields * 64;
   const uint32_t first = half * 2 % kFields;
   const __m512i matrix[2] = {field_map<kBits>(first), field_map<kBits>(first + 1)};
+#pragma GCC unroll 16
   for (size_t g = 0; g < groups; ++g, packed += 256 / kFields, wide += 128) {
     const __m512i line = _mm512_loadu_si512(packed);
     _mm512_store_si512(wide, _mm512_gf2p8affine_epi64_epi8(line, matrix[0], 0));
