@@ -10,7 +10,8 @@
 // Narrow weights are widened to int8 in front of their first use, a few k-blocks ahead, by the
 // vector ports that idle while tiles multiply; so does the epilogue of the tiles before.
 //
-// Tiles: NativeTiles, or the tests' model of them. All static: each file compiles its own.
+// Tiles: NativeTiles, or the tests' model of them. All in an unnamed namespace: each file compiles
+// its own.
 #pragma once
 
 #include "kernels/conv/blocks.h"
@@ -20,13 +21,14 @@
 #include "kernels/conv/widen_avx512.h"
 
 namespace mpq::kernels {
+namespace {
 
-static constexpr uint32_t kTilePixels = 16;
-static constexpr size_t kHalf = 32;                      // channels of a pass
-static constexpr size_t kAmxResidentBytes = 512 * 1024;  // packed weights that stay in L2
-static constexpr size_t kLead = 3;                       // k-blocks between widening and use
-static constexpr size_t kRing = 4;        // k-blocks of widened weights, a power of 2
-static constexpr uint32_t kSliceMin = 2;  // pixels of an epilogue's slice
+constexpr uint32_t kTilePixels = 16;
+constexpr size_t kHalf = 32;                      // channels of a pass
+constexpr size_t kAmxResidentBytes = 512 * 1024;  // packed weights that stay in L2
+constexpr size_t kLead = 3;                       // k-blocks between widening and use
+constexpr size_t kRing = 4;                       // k-blocks of widened weights, a power of 2
+constexpr uint32_t kSliceMin = 2;                 // pixels of an epilogue's slice
 
 // k in blocks of at most 64 codes that lie together in memory, all of one length.
 struct KBlocks {
@@ -64,8 +66,8 @@ struct Tile {
   uint32_t first = 0, pixels = 0, begin = 0, end = 0;
 };
 
-static uint64_t pixels_of(const ConvShape& s) { return uint64_t{s.n} * s.oh * s.ow; }
-[[maybe_unused]] static void amx_units(const ConvShape& s, uint32_t* units, uint32_t* panels) {
+uint64_t pixels_of(const ConvShape& s) { return uint64_t{s.n} * s.oh * s.ow; }
+[[maybe_unused]] void amx_units(const ConvShape& s, uint32_t* units, uint32_t* panels) {
   *units = static_cast<uint32_t>((pixels_of(s) + kTilePixels - 1) / kTilePixels);
   *panels = panel_count(s);
 }
@@ -233,7 +235,7 @@ class Ring<8> {
 };
 
 template <typename Tiles, uint32_t kBits, int kTiles>
-static void multiply_half(Tiles& t, const Pass& p, Ring<kBits>* ring, Pending* pending) {
+void multiply_half(Tiles& t, const Pass& p, Ring<kBits>* ring, Pending* pending) {
   constexpr size_t kGroup = Ring<kBits>::kGroup;
   const uint32_t groups = p.blocks.groups;
   const size_t count = p.blocks.count, lead = kLead < count ? kLead : count;
@@ -283,12 +285,12 @@ static void multiply_half(Tiles& t, const Pass& p, Ring<kBits>* ring, Pending* p
 }
 
 template <uint32_t kBits>
-static size_t ring_bytes(const ConvShape& s, uint32_t cb) {
+size_t ring_bytes(const ConvShape& s, uint32_t cb) {
   return kBits == 8 ? 0 : kRing * KBlocks(s, cb).groups * Ring<kBits>::kGroup;
 }
 // k-offsets, ring, starts of sums.
 template <uint32_t kBits>
-static size_t amx_scratch_bytes(const ConvShape& s, uint32_t cb) {
+size_t amx_scratch_bytes(const ConvShape& s, uint32_t cb) {
   return offset_bytes(s, cb) + panel_count(s) * kPanelChannels * sizeof(int32_t) +
          ring_bytes<kBits>(s, cb);
 }
@@ -480,22 +482,21 @@ class AmxConv {
 };
 
 template <uint32_t kBits>
-static size_t amx_weights_bytes(const ConvShape& s, uint32_t cb) {
+size_t amx_weights_bytes(const ConvShape& s, uint32_t cb) {
   return panels_bytes(s, cb, kBits);
 }
 template <uint32_t kBits>
-static void amx_pack(const ConvShape& s, uint32_t cb, const int8_t* canonical, void* packed) {
+void amx_pack(const ConvShape& s, uint32_t cb, const int8_t* canonical, void* packed) {
   pack_panels(s, cb, kBits, canonical, packed);
 }
 template <typename Tiles, uint32_t kBits>
-static void amx_run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) {
+void amx_run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) {
   AmxConv<Tiles, kBits>(a, part, context).run();
 }
-static float amx_cost(const ConvShape&, uint32_t) { return 0.3F; }
+float amx_cost(const ConvShape&, uint32_t) { return 0.3F; }
 
 template <typename Tiles, uint32_t kBits>
-static constexpr ConvKernel amx_row(const char* name, IsaMask isa, Elem weights,
-                                    const char* layout) {
+constexpr ConvKernel amx_row(const char* name, IsaMask isa, Elem weights, const char* layout) {
   return {name,
           isa,
           weights,
@@ -510,4 +511,5 @@ static constexpr ConvKernel amx_row(const char* name, IsaMask isa, Elem weights,
           amx_cost};
 }
 
+}  // namespace
 }  // namespace mpq::kernels

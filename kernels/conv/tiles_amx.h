@@ -17,8 +17,10 @@ struct TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64);
 
+namespace {
+
 // `pixels` rows of sums and codes, k-blocks of `groups` times 4 codes.
-static inline TileConfig tile_config(uint32_t pixels, uint32_t groups) {
+inline TileConfig tile_config(uint32_t pixels, uint32_t groups) {
   TileConfig config;
   for (int t = 0; t < 8; ++t) {
     config.rows[t] = static_cast<uint8_t>(t < 6 ? pixels : groups);
@@ -47,4 +49,5 @@ struct NativeTiles {
   void release() { __asm__ volatile("tilerelease"); }
 };
 
+}  // namespace
 }  // namespace mpq::kernels
