@@ -183,7 +183,7 @@ struct LayerNormAttrs {
 // tokens:
 //   dot_j = sum over d of (q_i - 128) * (k_j - 128)         exact in int32
 //   s_j   = fma(float(dot_j), score_scale, bias_j)          relative_bias[j - i + S - 1], or 0
-//   p_j   = round_half_even(255 * exp(s_j - max s))         0..255, exp of kernels/math
+//   p_j   = round_half_even(255 * exp(s_j - max s))         0..255, parts_of_255 of kernels/math
 //   acc   = sum over j of p_j * (v_j - 128)                 exact in int32
 //   total = sum over j of p_j                               exact in int32
 //   code  = clamp(round_half_even(fma(float(acc), value_scale / float(total), out_bias)), lo, hi)

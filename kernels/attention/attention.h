@@ -3,7 +3,7 @@
 //
 //   dot_j = sum over d of (q[i][d] - 128) * (k[j][d] - 128)
 //   s_j   = fma(float(dot_j), score_scale[h], bias_j)      relative_bias[h][j - i + S - 1], or 0
-//   p_j   = round_half_even(255 * exp(s_j - max s))        0..255; exp of math/functions.h
+//   p_j   = round_half_even(parts_of_255(s_j - max s))     0..255; 255 e^x of math/functions.h
 //   acc_d = sum over j of p_j * (v[j][d] - 128)
 //   total = sum over j of p_j
 //   scale = value_scale[h] / float(total)

@@ -178,10 +178,22 @@ int32_t softmax_codes(const AttentionArgs& a, uint32_t head, uint32_t query, uin
     largest = L::max(x, largest);
   }
   const __m512 top = L::set(_mm512_reduce_max_ps(largest));
+  const auto parts = [&](uint32_t j) {
+    return _mm512_cvtps_epi32(parts_of_255<L>(L::sub(L::load(s + j), top)));
+  };
+  // The packs work in 128-bit lanes: dword 4 * lane + i came from vector i.
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   __m512i total = _mm512_setzero_si512();
-  for (uint32_t j = 0; j < n; j += kWidth) {
-    const __m512 e = exp_nonpositive<L>(L::sub(L::load(s + j), top));
-    const __m512i codes = _mm512_cvtps_epi32(L::mul(L::set(255.0F), e));
+  uint32_t j = 0;
+  for (; j + 3 * kWidth < n; j += 4 * kWidth) {
+    const __m512i words01 = _mm512_packus_epi32(parts(j), parts(j + kWidth)),
+                  words23 = _mm512_packus_epi32(parts(j + 2 * kWidth), parts(j + 3 * kWidth));
+    const __m512i codes = _mm512_packus_epi16(words01, words23);
+    total = _mm512_dpbusd_epi32(total, codes, _mm512_set1_epi8(1));
+    _mm512_storeu_si512(p + j, _mm512_permutexvar_epi32(order, codes));
+  }
+  for (; j < n; j += kWidth) {
+    const __m512i codes = parts(j);
     total = _mm512_add_epi32(total, codes);
     _mm_store_si128(reinterpret_cast<__m128i*>(p + j), _mm512_cvtepi32_epi8(codes));
   }

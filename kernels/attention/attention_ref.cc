@@ -26,8 +26,7 @@ void run_query(const AttentionArgs& a, uint32_t sequence, uint32_t head, uint32_
   }
   int32_t total = 0;
   for (uint32_t j = 0; j < n; ++j) {
-    const float p = 255.0F * exp_nonpositive<ScalarLanes>(s[j] - largest);
-    s[j] = ScalarLanes::round(p);
+    s[j] = ScalarLanes::round(parts_of_255<ScalarLanes>(s[j] - largest));
     total += static_cast<int32_t>(s[j]);
   }
   const float scale = a.value_scale[head] / static_cast<float>(total);

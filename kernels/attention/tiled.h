@@ -129,8 +129,7 @@ static int32_t softmax_codes(const AttentionArgs& a, uint32_t head, uint32_t que
   for (const float x : lane) largest = ScalarLanes::max(x, largest);
   each_lane<L>(n, [&](auto lanes, uint32_t j) {
     using V = decltype(lanes);
-    const auto e = exp_nonpositive<V>(V::sub(V::load(s + j), V::set(largest)));
-    V::store_codes(scratch.codes + j, V::mul(V::set(255.0F), e));
+    V::store_codes(scratch.codes + j, parts_of_255<V>(V::sub(V::load(s + j), V::set(largest))));
   });
   int32_t total = 0;
   for (uint32_t j = 0; j < n; ++j) {

@@ -47,6 +47,10 @@ struct Avx512Lanes {
     const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
   }
+  static F times_pow2(F p, F n) {
+    return _mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(n), 23)));
+  }
   static F pick16(const float* table, F selector) {
     return _mm512_permutexvar_ps(_mm512_castps_si512(selector), _mm512_loadu_ps(table));
   }

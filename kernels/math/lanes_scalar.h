@@ -39,6 +39,11 @@ struct ScalarLanes {
   static F pow2(F n) {
     return __builtin_bit_cast(float, static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
   }
+  // p * 2^n where the low bits of `n`, as an integer, are those of n.
+  static F times_pow2(F p, F n) {
+    return __builtin_bit_cast(
+        float, __builtin_bit_cast(uint32_t, p) + (__builtin_bit_cast(uint32_t, n) << 23));
+  }
   // table[the low four bits of `selector` as an integer].
   static F pick16(const float* table, F selector) {
     return table[__builtin_bit_cast(uint32_t, selector) & 15U];

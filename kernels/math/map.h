@@ -10,8 +10,8 @@
 
 namespace mpq::kernels {
 
-enum class Function : uint8_t { kExpNonpositive, kTanh, kGelu, kGeluTanh };
-inline constexpr int kFunctionCount = 4;
+enum class Function : uint8_t { kExpNonpositive, kPartsOf255, kTanh, kGelu, kGeluTanh };
+inline constexpr int kFunctionCount = 5;
 
 struct MapKernel {
   const char* name;  // "map_f32_avx2"

@@ -27,8 +27,8 @@ template <typename L>
 constexpr MapKernel map_kernel(const char* name, IsaMask isa) {
   return {name,
           isa,
-          {map_array<L, exp_nonpositive<L>>, map_array<L, tanh_of<L>>, map_array<L, gelu<L>>,
-           map_array<L, gelu_tanh<L>>}};
+          {map_array<L, exp_nonpositive<L>>, map_array<L, parts_of_255<L>>,
+           map_array<L, tanh_of<L>>, map_array<L, gelu<L>>, map_array<L, gelu_tanh<L>>}};
 }
 
 }  // namespace

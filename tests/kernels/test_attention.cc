@@ -54,11 +54,11 @@ void plain_attention(const AttentionArgs& a) {
         }
         const float largest = *std::max_element(s.begin(), s.end());
         for (float& x : s) x -= largest;
-        kernels::map_kernels().back().run[static_cast<int>(kernels::Function::kExpNonpositive)](
+        kernels::map_kernels().back().run[static_cast<int>(kernels::Function::kPartsOf255)](
             s.data(), s.data(), n);
         int64_t total = 0;
         std::vector<int64_t> p;
-        for (const float e : s) p.push_back(std::lrint(255.0F * e));
+        for (const float e : s) p.push_back(std::lrint(e));
         for (const int64_t x : p) total += x;
         for (uint32_t c = 0; c < d; ++c) {
           int64_t acc = 0;

@@ -191,8 +191,9 @@ struct Evaluation {
           for (size_t j = 0; j < length; ++j) {
             const double below = s[j].value - most, exact = 255.0 * std::exp(below);
             const double error =
-                exact * (s[j].tolerance + most_error + kUnit * std::abs(below) + 4.0 * kUnit) *
-                kSlack;
+                exact * (s[j].tolerance + most_error + 2.0 * kUnit * std::abs(below) + 4.5e-6) *
+                    kSlack +
+                255.0 * 0x1p-20;  // what is smaller still
             p[j] = std::nearbyint(exact);
             total += p[j];
             if (std::abs(exact - p[j]) + error >= 0.5) doubtful += 1.0;

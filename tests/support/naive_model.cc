@@ -304,7 +304,7 @@ struct Interpreter {
           std::vector<int64_t> p(length);
           int64_t total = 0;
           for (size_t j = 0; j < length; ++j) {
-            p[j] = round_half_even(255.0F * kernels::exp_nonpositive<Real>(s[j] - largest));
+            p[j] = round_half_even(kernels::parts_of_255<Real>(s[j] - largest));
             total += p[j];
           }
           const float scale =
