@@ -8,6 +8,9 @@ namespace mpq::kernels {
 
 std::span<const AttentionKernel> attention_kernels() {
   static const AttentionKernel kRows[] = {
+#if MPQ_HAVE_AMX
+    attention_u8_amx,
+#endif
 #if MPQ_HAVE_AVX512VNNI
     attention_u8_avx512vnni,
 #endif

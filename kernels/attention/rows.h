@@ -5,7 +5,8 @@
 
 namespace mpq::kernels {
 
-extern const AttentionKernel attention_u8_ref, attention_u8_avx2, attention_u8_avx512vnni;
+extern const AttentionKernel attention_u8_ref, attention_u8_avx2, attention_u8_avx512vnni,
+    attention_u8_amx;
 
 static constexpr float kBelowAll = -__builtin_inff();  // where a maximum begins
 

@@ -17,7 +17,7 @@
 #include "kernels/conv/blocks.h"
 #include "kernels/conv/epilogue_avx512.h"
 #include "kernels/conv/panels.h"
-#include "kernels/conv/tiles_amx.h"
+#include "kernels/tiles_amx.h"
 #include "kernels/conv/widen_avx512.h"
 
 namespace mpq::kernels {

@@ -2,6 +2,7 @@
 
 #include "tests/kernels/amx_on_model.h"
 
+#include "kernels/attention/amx_head_avx512.h"
 #include "kernels/conv/amx_walk_avx512.h"
 #include "tests/kernels/tile_model.h"
 
@@ -17,7 +18,10 @@ void multiply_on(TileProblem* p) {
   tiles.template load<0>(p->sums, 64);
   tiles.template load<4>(p->codes, 64);
   tiles.template load<6>(p->weights, 64);
-  tiles.template multiply<0, 4, 6>();
+  if (p->is_signed)
+    tiles.template multiply_signed<0, 4, 6>();
+  else
+    tiles.template multiply<0, 4, 6>();
   tiles.template store<0>(p->sums, 64);
   tiles.release();
 }
@@ -34,6 +38,12 @@ std::span<const ConvKernel> amx_rows_on_model() {
                              "panel64_s8_v1"),
   };
   return kRows;
+}
+
+const AttentionKernel& amx_attention_on_model() {
+  static const AttentionKernel kRow =
+      attention_row<AmxHead<ModelTiles>>("attention_u8_amx_on_model", kIsaAvx512Vnni);
+  return kRow;
 }
 
 void multiply_on_model(TileProblem* p) { multiply_on<ModelTiles>(p); }

@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "kernels/attention/attention.h"
+#include "kernels/isa_config.h"
 #include "kernels/math/map.h"
+#include "tests/kernels/amx_on_model.h"
 #include "tests/kernels/planes_operand.h"
 
 namespace mpq::test {
@@ -131,8 +133,20 @@ Problem attention_problem(const AttentionKernel& row, const AttentionCase& c, Rn
   return p;
 }
 
+// The table's rows and, as far as this build has it, the AMX row on a model of tiles.
+std::span<const AttentionKernel> rows() {
+  static const std::vector<AttentionKernel> kRows = [] {
+    std::vector<AttentionKernel> all(attention_kernels().begin(), attention_kernels().end());
+#if MPQ_HAVE_AMX
+    all.push_back(amx_attention_on_model());
+#endif
+    return all;
+  }();
+  return kRows;
+}
+
 TEST_CASE("attention: every kernel equals the definition for all lengths and head sizes") {
-  for_each_kernel(attention_kernels(), [](const AttentionKernel& row, Rng& rng) {
+  for_each_kernel(rows(), [](const AttentionKernel& row, Rng& rng) {
     const uint32_t wanted = test_cases(60);
     for (uint32_t i = 0; i < wanted; ++i) {
       AttentionCase c = {.heads = 1 + rng.below(4),

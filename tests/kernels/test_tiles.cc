@@ -27,6 +27,7 @@ TileProblem random_problem(Rng& rng) {
   auto* sums = reinterpret_cast<uint8_t*>(p.sums);
   for (size_t i = 0; i < sizeof p.sums; ++i) sums[i] = static_cast<uint8_t>(rng.below(256));
   const bool corners = rng.chance(3);
+  p.is_signed = rng.chance(2);
   for (auto& row : p.codes)
     for (uint8_t& code : row) code = static_cast<uint8_t>(corners ? 255 : rng.below(256));
   for (auto& row : p.weights)

@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "kernels/conv/tiles_amx.h"
+#include "kernels/tiles_amx.h"
 
 namespace mpq::test {
 
@@ -38,8 +38,27 @@ class ModelTiles {
     for (uint32_t r = 0; r < tile.rows; ++r)
       std::memcpy(static_cast<uint8_t*>(to) + r * step, tile.bytes[r], tile.row_bytes);
   }
+  template <int kTile>
+  void zero() {
+    Tile& tile = used(kTile);
+    std::memset(tile.bytes, 0, sizeof tile.bytes);
+    tile.loaded = true;
+  }
   template <int kSums, int kCodes, int kWeights>
   void multiply() {
+    multiply_as<uint8_t, kSums, kCodes, kWeights>();
+  }
+  template <int kSums, int kCodes, int kWeights>
+  void multiply_signed() {
+    multiply_as<int8_t, kSums, kCodes, kWeights>();
+  }
+  void release() {
+    for (Tile& tile : tiles_) tile = {};
+  }
+
+ private:
+  template <typename Code, int kSums, int kCodes, int kWeights>
+  void multiply_as() {
     Tile& sums = holding(kSums);
     const Tile &a = holding(kCodes), &b = holding(kWeights);
     require(kSums != kCodes && kSums != kWeights && kCodes != kWeights, "one tile twice");
@@ -52,16 +71,11 @@ class ModelTiles {
           uint32_t sum;
           std::memcpy(&sum, sums.bytes[m] + 4 * n, 4);
           for (uint32_t i = 0; i < 4; ++i)
-            sum += static_cast<uint32_t>(a.bytes[m][4 * k + i] *
+            sum += static_cast<uint32_t>(static_cast<Code>(a.bytes[m][4 * k + i]) *
                                          static_cast<int8_t>(b.bytes[k][4 * n + i]));
           std::memcpy(sums.bytes[m] + 4 * n, &sum, 4);
         }
   }
-  void release() {
-    for (Tile& tile : tiles_) tile = {};
-  }
-
- private:
   struct Tile {
     uint32_t rows = 0, row_bytes = 0;
     bool loaded = false;

@@ -1,4 +1,4 @@
-// The tile registers of AMX, as the walk of amx_walk_avx512.h uses them. For AMX files only.
+// The tile registers of AMX, as its rows use them. For AMX files only.
 //
 // Register 0..3 hold sums [pixel][16 channels] of int32, 4 and 5 codes [pixel][k] of u8, 6 and 7
 // weights [k / 4][16 channels][4 k] of s8. tests/kernels/tile_model.h is the same in portable C++,
@@ -45,6 +45,15 @@ struct NativeTiles {
   void multiply() {  // sums += codes (u8) * weights (s8)
     __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kCodes),
                      "i"(kWeights));
+  }
+  template <int kSums, int kCodes, int kWeights>
+  void multiply_signed() {  // the same with signed codes
+    __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kCodes),
+                     "i"(kWeights));
+  }
+  template <int kTile>
+  void zero() {
+    __asm__ volatile("tilezero %%tmm%c0" ::"i"(kTile));
   }
   void release() { __asm__ volatile("tilerelease"); }
 };
