@@ -53,7 +53,8 @@ enum class ResidualForm {
 // What the constants of a panel allow.
 struct PanelForm {
   ResidualForm residual;
-  bool fast;  // |v| < 2^31 whatever the accumulator, and lo = 0
+  bool fast;          // |v| < 2^31 whatever the accumulator, and lo = 0
+  bool gelu = false;  // and no residual
 };
 
 static inline __mmask16 not_above(const float* values, float limit) {
@@ -94,7 +95,10 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum
     bounded &= not_above(e.bias + channel + i, 0x1p29F);
   }
   form.fast = bounded == 0xffff && e.lo == 0 && e.activation == Activation::kNone;
-  if (e.residual.data == nullptr) return form;
+  if (e.residual.data == nullptr) {
+    form.gelu = e.activation == Activation::kGelu || e.activation == Activation::kGeluTanh;
+    return form;
+  }
   if (e.residual_shift < 0) {
     form.residual = zero == 0 ? ResidualForm::real_from_zero : ResidualForm::real;
     form.fast =
@@ -120,7 +124,7 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum
 
 // What serves both panels.
 [[maybe_unused]] static PanelForm weaker(PanelForm a, PanelForm b) {
-  return {a.residual < b.residual ? a.residual : b.residual, a.fast && b.fast};
+  return {a.residual < b.residual ? a.residual : b.residual, a.fast && b.fast, a.gelu && b.gelu};
 }
 
 // Where the accumulators of a panel start.
@@ -206,7 +210,7 @@ static inline void activate_pixel(const Epilogue& e, __m512 v[4]) {
   for (int i = 0; i < 4; ++i) v[i] = copy[i];
 }
 
-template <ResidualForm kResidual, bool kFast>
+template <ResidualForm kResidual, bool kFast, bool kGelu = false>
 static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y, void* dense,
                         const EpilogueBlock& at) {
   constexpr bool kHasResidual = kResidual != ResidualForm::none;
@@ -235,6 +239,10 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
   const __m512 second_scale = _mm512_set1_ps(e.second_scale),
                second_bias = _mm512_set1_ps(e.second_bias);
   const CodeRange second_range = code_range(e.second_lo, e.second_hi);
+
+  const auto& taken = e.activation == Activation::kGelu ? kTakenByErf : kTakenByTanh;
+  const __m512 activation_scale = _mm512_set1_ps(e.activation_scale),
+               activation_bias = _mm512_set1_ps(e.activation_bias);
 
   const Planes residual_planes = e.residual, second_planes = e.second, out_planes = y;
   const uint8_t* residual = kHasResidual ? planes_at(residual_planes, at) : nullptr;
@@ -277,7 +285,14 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
       v[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), multiplier[i], bias[i]);
       if (kReal) v[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(code), residual_scale, v[i]);
     }
-    if (!kFast && e.activation != Activation::kNone) activate_pixel(e, v);
+    if constexpr (kGelu) {  // activate() in line
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i)
+        v[i] =
+            _mm512_fmadd_ps(gelu_from<Avx512Lanes>(taken, v[i]), activation_scale, activation_bias);
+    } else if (!kFast && e.activation != Activation::kNone) {
+      activate_pixel(e, v);
+    }
     if (out != nullptr) {
       store_codes(out, out_planes, channels, to_codes<kFast>(v, range));
       out += out_planes.cb;
@@ -311,6 +326,8 @@ static void run_epilogue(const int32_t* sums, const Epilogue& e, const Planes& y
   };
   if (e.out == Elem::s32)
     write_sums(sums, static_cast<int32_t*>(dense), at);
+  else if (form.gelu)
+    write_block<R::none, false, true>(sums, e, y, dense, at);
   else
     kWrite[static_cast<int>(form.residual)][form.fast](sums, e, y, dense, at);
 }
