@@ -1,10 +1,11 @@
 #!/bin/sh
-# Times mpq beside its peers: a fresh virtual environment with pinned packages, real models when the data
-# folder has them, results under docs/results/.
-#   bench/peers.sh BUILD [options of peers.py]
+# Times mpq beside its peers: a fresh virtual environment with pinned packages, our models from scripts/, results
+# under docs/results/.
+#   bench/peers.sh BUILD [NETWORK [options of peers.py]]     resnet50 resnet101 bert-base
 set -eu
 build=$1
-shift
+network=${2:-resnet50}
+shift "$(($# < 2 ? $# : 2))"
 cache=${MPQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mpq}
 mkdir -p "$cache" docs/results
 venv=$cache/peers-venv
@@ -14,7 +15,12 @@ if [ ! -f "$venv/ready" ]; then
   "$venv/bin/pip" install -q openvino==2026.4.1 onnxruntime==1.32.0 onnx==1.23.2 numpy==2.4.6
   touch "$venv/ready"
 fi
-models=$(scripts/real_models.sh "$build")
+case $network in
+  resnet50) models=$(scripts/real_models.sh "$build") ;;
+  resnet101) models=$(scripts/grown_models.sh "$build") ;;
+  bert-base) models=$(scripts/bert_models.sh "$build") ;;
+  *) echo "peers: no network '$network' (resnet50, resnet101, bert-base)" >&2; exit 2 ;;
+esac
 # shellcheck disable=SC2086  # a list of options
-exec "$venv/bin/python" bench/peers.py $models --worker "$build/bench/peer_worker" --cache "$cache" \
-  --markdown "docs/results/peers-$(date +%F).md" "$@"
+exec "$venv/bin/python" bench/peers.py --network "$network" $models --worker "$build/bench/peer_worker" --cache "$cache" \
+  --markdown "docs/results/peers-$network-$(date +%F).md" "$@"
