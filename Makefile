@@ -4,11 +4,11 @@ CC_CLANG ?= clang
 CXX_CLANG ?= clang++
 export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
 
-.PHONY: help all demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint bench bench-peers fuzz install clean deps
+.PHONY: help all demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint bench bench-peers bench-peers-bert bench-peers-resnet101 fuzz install clean deps
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps:
 	@scripts/install_deps.sh build
@@ -53,9 +53,17 @@ check: test clang asan tsan lint ## everything a release must pass
 bench: all ## kernel benchmarks (Google Benchmark)
 	$(BUILD)/bench/bench_kernels --benchmark_min_time=0.1
 
-bench-peers: all ## whole networks beside OpenVINO and ONNX Runtime int8, interleaved
+bench-peers: all ## ResNet-50 beside OpenVINO and ONNX Runtime int8, interleaved
 	@scripts/install_deps.sh peers
 	@bench/peers.sh $(BUILD)
+
+bench-peers-resnet101: all ## the same for ResNet-101
+	@scripts/install_deps.sh peers
+	@bench/peers.sh $(BUILD) resnet101
+
+bench-peers-bert: all ## the same for BERT-base: 128 and 384 tokens, batch 1 and 8
+	@scripts/install_deps.sh peers
+	@bench/peers.sh $(BUILD) bert-base --tokens 128,384 --batch 1,8 --rounds 10
 
 check-tokenizer: all ## tokens of all texts and of fuzzed ones beside Hugging Face's tokenizers
 	@scripts/check_tokenizer.sh $(BUILD)

@@ -23,6 +23,8 @@ class OpenVino:
         model = core.read_model(spec["model"])
         model.reshape({name: list(values.shape) for name, values in inputs[0].items()})
         config = {"INFERENCE_NUM_THREADS": spec["threads"], "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        if spec["no_amx"]:
+            config["INFERENCE_PRECISION_HINT"] = "f32"  # what is not 8 bit: bfloat16, its choice, is slower without AMX
         self.request = core.compile_model(model, "CPU", config).create_infer_request()
         self.inputs = [{name: ov.Tensor(values) for name, values in item.items()} for item in inputs]
         self.version = ov.__version__.split("-")[0]
