@@ -55,6 +55,24 @@ class Contender:
         self.process.wait()
 
 
+def idle_and_all():
+    with open("/proc/stat", encoding="ascii") as stat:
+        ticks = [int(word) for word in stat.readline().split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
+
+
+def settle(patience):
+    """Lets the pools of the contender before stop spinning; then waits up to `patience` s for a machine at rest."""
+    time.sleep(0.05)
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        idle, total = idle_and_all()
+        time.sleep(0.1)
+        idle, total = (after - before for after, before in zip(idle_and_all(), (idle, total)))
+        if idle >= 0.9 * total:
+            return
+
+
 def start(options, threads, batch, tokens):
     isa = "avx512vnni" if options.no_amx else None
     for entry in options.model:
@@ -76,7 +94,7 @@ def contest(options, threads, batch, tokens):
         contender.turn(max(3, options.runs), counted=False)
     for _ in range(options.rounds):
         for contender in contenders:
-            time.sleep(0.05)  # pools of the one before stop spinning
+            settle(options.patience)
             contender.turn(1, counted=False)
             contender.turn(options.runs, counted=True)
     rows = []
@@ -133,6 +151,8 @@ def main():
     parser.add_argument("--no-amx", action="store_true", help="AVX-512 VNNI at most, for all")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--runs", type=int, default=3, help="counted runs of a contender in a round")
+    parser.add_argument("--patience", type=float, default=0, metavar="S",
+                        help="wait up to S seconds before each turn until others leave the machine alone")
     parser.add_argument("--json", help="write all numbers here")
     parser.add_argument("--markdown", help="write the table here too")
     options = parser.parse_args()
