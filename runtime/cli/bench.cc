@@ -26,7 +26,8 @@ struct Row {
   SessionSpec asked;
   uint32_t batch = 0, threads = 0;
   bool sequences = false;
-  uint32_t tokens = 0;  // of each sequence; 0: images, or sequences of different lengths
+  uint32_t tokens = 0;       // of each sequence; 0: images, or sequences of different lengths
+  double mean_tokens = 0.0;  // of the sequences that were run
   std::string isa;
   double create_seconds = 0.0, first_run_seconds = 0.0;
   uint64_t memory_bytes = 0;
@@ -62,11 +63,12 @@ Result<Row> measure(const Model& model, const SessionSpec& spec, const std::vect
     }
   std::vector<std::vector<std::byte>> outputs(session.outputs().size());
 
-  size_t turn = 0;
+  size_t turn = 0, tokens = 0;
   std::vector<double> compute, with_copies;
   const auto once = [&]() -> Checked {
     const size_t b = turn++ % batches;
     const auto& input = inputs[b];
+    for (const Sample& sample : sequences[b]) tokens += sample.tokens.size();
     const Clock::time_point start = Clock::now();
     for (size_t i = 0; i < input.size(); ++i)
       MPQ_CHECK(session.set_input(i, input[i].data(), input[i].size()));
@@ -91,6 +93,7 @@ Result<Row> measure(const Model& model, const SessionSpec& spec, const std::vect
   row.first_run_seconds = compute.front();
   compute.clear();
   with_copies.clear();
+  tokens = 0;
   Progress progress(args,
                     format("batch %u, %u threads, %s", row.batch, row.threads, row.isa.c_str()),
                     limits.iterations);
@@ -101,6 +104,9 @@ Result<Row> measure(const Model& model, const SessionSpec& spec, const std::vect
     MPQ_CHECK(once());
     if (limits.iterations != 0) progress.update(compute.size());
   }
+  const size_t sequences_run = compute.size() * row.batch;
+  if (sequences_run != 0)
+    row.mean_tokens = static_cast<double>(tokens) / static_cast<double>(sequences_run);
   row.compute = summarise(std::move(compute));
   row.with_copies = summarise(std::move(with_copies));
   return row;
@@ -139,8 +145,9 @@ Table table_of(const std::vector<Row>& rows, bool baseline, bool sequences) {
                           ms(row.with_copies.median), format("%.1f", samples_per_second(row))});
     if (sequences) {
       std::vector<std::string>& cells = table.rows.back();
-      cells.insert(cells.begin() + 1, row.tokens == 0 ? "-" : std::to_string(row.tokens));
-      cells.push_back(row.tokens == 0 ? "-" : format("%.0f", samples_per_second(row) * row.tokens));
+      cells.insert(cells.begin() + 1, row.tokens == 0 ? format("mean %.1f", row.mean_tokens)
+                                                      : std::to_string(row.tokens));
+      cells.push_back(format("%.0f", samples_per_second(row) * row.mean_tokens));
     }
     if (baseline)
       table.rows.back().push_back(std::isnan(row.change) ? "-"
@@ -162,6 +169,7 @@ Json json_of(const Row& row, bool samples) {
       {"first_run_ns", std::llround(row.first_run_seconds * 1e9)},
       {"session_memory_bytes", row.memory_bytes}};
   if (row.tokens != 0) json["tokens"] = row.tokens;
+  if (row.sequences) json["mean_tokens"] = row.mean_tokens;
   if (!std::isnan(row.change)) json["change_from_baseline"] = row.change;
   return json;
 }
