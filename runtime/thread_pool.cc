@@ -46,7 +46,9 @@ struct Job {
 
 }  // namespace
 
-// `ticket` changes when there is a new job (or the end); its release store publishes `job`.
+// `ticket` is odd while a job (or the end) is on offer; its release store publishes `job`. Whoever
+// makes it even again has claimed the job: the worker, or the caller that is done before the worker
+// has begun, as when the worker waits for a core that others use.
 struct alignas(64) ThreadPool::Worker {
   std::atomic<uint32_t> ticket{0};
   bool stop = false;
@@ -62,10 +64,21 @@ struct alignas(64) ThreadPool::Worker {
     ticket.notify_one();
   }
 
+  bool claim() {
+    uint32_t offered = ticket.load(std::memory_order_relaxed);
+    return offered % 2 == 1 &&
+           ticket.compare_exchange_strong(offered, offered + 1, std::memory_order_acquire,
+                                          std::memory_order_relaxed);
+  }
+
   void loop() {
     const FpScope fp;
-    for (uint32_t seen = 0;; ++seen) {
-      wait_while_equal(ticket, seen);
+    for (;;) {
+      if (!claim()) {
+        const uint32_t seen = ticket.load(std::memory_order_relaxed);
+        if (seen % 2 == 0) wait_while_equal(ticket, seen);
+        continue;
+      }
       if (stop) return;
       std::atomic<uint32_t>& finished = *job.done;
       job.run();
@@ -164,7 +177,13 @@ void ThreadPool::Team::parallel_for(size_t tasks, Task task, void* arg) {
     worker->publish();
   }
   Job{.task = task, .arg = arg, .tasks = tasks, .first = 0, .step = used}.run();
-  const auto expected = static_cast<uint32_t>(used - 1);
+  auto expected = static_cast<uint32_t>(used - 1);
+  member = 1;
+  for (Worker* worker = first_; member < used; worker = worker->next, ++member) {
+    if (!worker->claim()) continue;
+    worker->job.run();
+    --expected;
+  }
   for (uint32_t seen = done.load(std::memory_order_acquire); seen != expected;
        seen = done.load(std::memory_order_acquire))
     wait_while_equal(done, seen);
