@@ -23,26 +23,26 @@ constexpr size_t kColumns = 2 * kWidth;
 
 constexpr size_t pad(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-// Places in the scratch of a thread.
+// Places in the scratch of a thread; none without a base, to count its bytes.
 template <typename Method>
 struct Scratch {
   static constexpr uint32_t kQueries = Method::kQueries;
+  size_t bytes = 0;
   size_t keys, head;           // as columns: padded to whole pairs of vectors
   size_t key_rows, head_rows;  // as rows of a product
   uint8_t *k, *v, *q, *p;
   int32_t* sums;
   float* s;
-  std::byte* end;
 
   Scratch(uint32_t head_size, uint32_t length, void* base)
       : keys(pad(length, kColumns)),
         head(pad(head_size, kColumns)),
         key_rows(Method::pad_rows(pad(length, kWidth))),
         head_rows(Method::pad_rows(pad(head_size, kQuad))) {
-    auto* at = static_cast<std::byte*>(base);
-    const auto take = [&at]<typename T>(T** pointer, size_t count) {
-      *pointer = reinterpret_cast<T*>(at);
-      at += pad(count * sizeof(T), 64);
+    const auto take = [&]<typename T>(T** pointer, size_t count) {
+      *pointer =
+          base == nullptr ? nullptr : reinterpret_cast<T*>(static_cast<std::byte*>(base) + bytes);
+      bytes += pad(count * sizeof(T), 64);
     };
     take(&k, keys * head_rows);
     take(&v, head * key_rows);
@@ -50,14 +50,12 @@ struct Scratch {
     take(&p, kQueries * key_rows);
     take(&sums, kQueries * (keys > head ? keys : head));
     take(&s, key_rows);
-    end = at;
   }
 };
 
 template <typename Method>
 size_t scratch_bytes(uint32_t head_size, uint32_t max_length) {
-  return static_cast<size_t>(Scratch<Method>(head_size, max_length, nullptr).end -
-                             static_cast<std::byte*>(nullptr));
+  return Scratch<Method>(head_size, max_length, nullptr).bytes;
 }
 
 // Any geometry: a byte at a time. code(column, row): a byte's address.

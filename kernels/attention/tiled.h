@@ -21,10 +21,11 @@ constexpr uint32_t kQueries = 4;  // rows of A; two vectors of columns fill 8 ac
 
 constexpr size_t pad(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-// Places in the scratch of a thread.
+// Places in the scratch of a thread; none without a base, to count its bytes.
 template <typename L>
 struct AttentionScratch {
   static constexpr size_t kColumns = 2 * L::kWidth;
+  size_t bytes = 0;
   size_t keys, head;  // padded to whole pairs of vectors
   int16_t *k, *v, *q, *p;
   int32_t* sums;
@@ -33,10 +34,10 @@ struct AttentionScratch {
 
   AttentionScratch(uint32_t head_size, uint32_t length, void* base)
       : keys(pad(length, kColumns)), head(pad(head_size, kColumns)) {
-    auto* at = static_cast<std::byte*>(base);
-    const auto take = [&at]<typename T>(T** pointer, size_t count) {
-      *pointer = reinterpret_cast<T*>(at);
-      at += pad(count * sizeof(T), 64);
+    const auto take = [&]<typename T>(T** pointer, size_t count) {
+      *pointer =
+          base == nullptr ? nullptr : reinterpret_cast<T*>(static_cast<std::byte*>(base) + bytes);
+      bytes += pad(count * sizeof(T), 64);
     };
     take(&k, keys * head);
     take(&v, keys * head);
@@ -45,15 +46,12 @@ struct AttentionScratch {
     take(&sums, kQueries * (keys > head ? keys : head));
     take(&s, keys);
     take(&codes, keys);
-    end = at;
   }
-  std::byte* end;
 };
 
 template <typename L>
 static size_t attention_scratch_bytes(uint32_t head_size, uint32_t max_length) {
-  return static_cast<size_t>(AttentionScratch<L>(head_size, max_length, nullptr).end -
-                             static_cast<std::byte*>(nullptr));
+  return AttentionScratch<L>(head_size, max_length, nullptr).bytes;
 }
 
 // [columns][pairs][2] codes minus 128 -> packed. code(column, row): a byte's address.

@@ -175,7 +175,8 @@ TEST_CASE("eval of sequences: the comparison notices every small mistake") {
       {"no normalisation", [](Graph* g) { first_op<SequencePool>(g).normalise = false; }},
   };
   for (const auto& [name, plant] : kMistakes) {
-    CAPTURE(name);
+    const std::string mistake = name;
+    CAPTURE(mistake);
     Graph wrong = meant;
     plant(&wrong);
     CHECK(difference(wrong, meant, data) > 5 * kBound);

@@ -31,8 +31,9 @@ TEST_CASE("lower of sequences: every head at every precision means what its grap
     for (const auto& [weight, activation] : {std::pair{8, 8}, {4, 8}, {2, 8}, {4, 4}})
       for (const double equalise : {0.0, 0.5}) {
         CAPTURE(static_cast<int>(head));
-        CAPTURE(weight);
-        CAPTURE(activation);
+        const int weight_bits = weight, activation_bits = activation;
+        CAPTURE(weight_bits);
+        CAPTURE(activation_bits);
         CAPTURE(equalise);
         const EncoderShape shape{.head = head, .outlier = 8.0F};
         const Graph real = encoder_graph(shape, 31);

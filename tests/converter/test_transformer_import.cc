@@ -123,7 +123,8 @@ TEST_CASE("import of encoders: the comparison notices a changed tensor, each of 
   const EncoderFiles meant = encoder_files("MPNetModel", "", 5);
   for (const auto& [name, tensor] : meant.tensors) {
     if (name.starts_with("pooler")) continue;  // no part of the hidden states
-    CAPTURE(name);
+    const std::string changed_name = name;
+    CAPTURE(changed_name);
     EncoderFiles changed = meant;
     // All but padding's rows and a bias of keys, which shifts all scores of a query alike.
     for (float& v : changed.tensors.at(name).data) v = v * 1.5F + 0.1F;
@@ -157,7 +158,8 @@ TEST_CASE("import of encoders: buckets of relative positions") {
   REQUIRE(bias != imported->graph.values.end());
   REQUIRE(bias->shape == Shape{2, 279});
   for (const auto& [distance, bucket] : kKnown) {
-    CAPTURE(distance);
+    const int at = distance;
+    CAPTURE(at);
     for (const int head : {0, 1})
       CHECK(bias->data[static_cast<size_t>(head * 279 + distance + 139)] ==
             static_cast<float>(bucket + 100 * head));
@@ -197,7 +199,8 @@ TEST_CASE("import of encoders: a missing tensor and one of another shape are nam
     for (const auto& [name, tensor] : files.tensors) {
       if (name.find("pooler") != std::string::npos && !name_of_class.ends_with("Classification"))
         continue;  // not read
-      CAPTURE(name);
+      const std::string missing = name;
+      CAPTURE(missing);
       EncoderFiles without = files;
       without.tensors.erase(name);
       CHECK(mentions(refusal(without), "tensor '" + name + "' is not among its " +
