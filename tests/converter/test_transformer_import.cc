@@ -83,7 +83,8 @@ TEST_CASE("import of encoders: hidden states of BERT and MPNet, with and without
                                              {"MPNetModel", ""},
                                              {"MPNetForMaskedLM", "mpnet."}})
     for (const char* activation : {"gelu", "gelu_new"}) {
-      CAPTURE(architecture);
+      const std::string what = architecture;
+      CAPTURE(what);
       EncoderFiles files = encoder_files(architecture, prefix, 1);
       files.config["hidden_act"] = activation;
       CHECK(difference(files, [&, p = prefix](const auto& ids, const auto& types) {
