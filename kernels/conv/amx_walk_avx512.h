@@ -17,8 +17,8 @@
 #include "kernels/conv/blocks.h"
 #include "kernels/conv/epilogue_avx512.h"
 #include "kernels/conv/panels.h"
-#include "kernels/tiles_amx.h"
 #include "kernels/conv/widen_avx512.h"
+#include "kernels/tiles_amx.h"
 
 namespace mpq::kernels {
 namespace {
