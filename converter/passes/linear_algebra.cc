@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <string>
 
 #include "converter/parallel.h"
@@ -12,7 +13,7 @@ namespace {
 constexpr size_t kPanel = 64;   // columns packed together
 constexpr size_t kChunk = 256;  // rows of a panel that stay in the second-level cache
 
-using V16 = float __attribute__((vector_size(64), aligned(4), may_alias));
+using V16 = float __attribute__((vector_size(64)));
 
 // c[64][64] += a^T b for two panels of `rows` rows. 4 x 32 sums in registers; products and sums are
 // rounded apart, so wider registers change nothing but the time.
@@ -25,10 +26,11 @@ __attribute__((target_clones("avx512f", "avx2", "default"))) void panel_product(
       V16 sum[4][2];
       for (size_t r = 0; r < 4; ++r)
         for (size_t q = 0; q < 2; ++q)
-          sum[r][q] = *reinterpret_cast<const V16*>(c + (i + r) * kPanel + j + 16 * q);
+          std::memcpy(&sum[r][q], c + (i + r) * kPanel + j + 16 * q, sizeof(V16));
       for (size_t s = 0; s < rows; ++s) {
-        const V16 b0 = *reinterpret_cast<const V16*>(b + s * kPanel + j);
-        const V16 b1 = *reinterpret_cast<const V16*>(b + s * kPanel + j + 16);
+        V16 b0, b1;  // floats are not aligned as vectors
+        std::memcpy(&b0, b + s * kPanel + j, sizeof b0);
+        std::memcpy(&b1, b + s * kPanel + j + 16, sizeof b1);
         for (size_t r = 0; r < 4; ++r) {
           const float f = a[s * kPanel + i + r];
           sum[r][0] += b0 * f;
@@ -37,7 +39,7 @@ __attribute__((target_clones("avx512f", "avx2", "default"))) void panel_product(
       }
       for (size_t r = 0; r < 4; ++r)
         for (size_t q = 0; q < 2; ++q)
-          *reinterpret_cast<V16*>(c + (i + r) * kPanel + j + 16 * q) = sum[r][q];
+          std::memcpy(c + (i + r) * kPanel + j + 16 * q, &sum[r][q], sizeof(V16));
     }
 }
 
