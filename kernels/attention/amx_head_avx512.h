@@ -18,7 +18,11 @@ class AmxHead {
   // Whole k-blocks of 64, or one that is shorter.
   static constexpr size_t pad_rows(size_t n) { return n <= kBlock ? n : pad(n, kBlock); }
 
-  explicit AmxHead(const Scratch<AmxHead>&) {}
+  // Padding counts as 0: queries without a column, keys that do not exist.
+  explicit AmxHead(const Scratch<AmxHead>& s) {
+    __builtin_memset(s.q, 0, kQueries * s.head_rows);
+    __builtin_memset(s.p, 0, kQueries * s.key_rows);
+  }
   void finish() { tiles_.release(); }
 
   void scores(const Scratch<AmxHead>& s, const int32_t*) {

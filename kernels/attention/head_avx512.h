@@ -2,6 +2,7 @@
 // matrix products. Both sides of them are bytes, one broadcast by rows and one packed as
 // [columns / 16][rows / 4][16][4], columns being keys or head columns. All sums are exact.
 //
+//   Method(scratch)                  once a head
 //   kQueries                         rows of a block of queries
 //   pad_rows(n)                      rows of a packed matrix, a multiple of 4
 //   kFlipKeys                        keys are packed less 128, signed
@@ -21,8 +22,6 @@ constexpr uint32_t kWidth = 16, kQuad = 4;
 constexpr uint8_t kFlip = 0x80;  // code - 128 as a signed byte
 constexpr size_t kColumns = 2 * kWidth;
 
-constexpr size_t pad(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-
 // Places in the scratch of a thread; none without a base, to count its bytes.
 template <typename Method>
 struct Scratch {
@@ -40,9 +39,7 @@ struct Scratch {
         key_rows(Method::pad_rows(pad(length, kWidth))),
         head_rows(Method::pad_rows(pad(head_size, kQuad))) {
     const auto take = [&]<typename T>(T** pointer, size_t count) {
-      *pointer =
-          base == nullptr ? nullptr : reinterpret_cast<T*>(static_cast<std::byte*>(base) + bytes);
-      bytes += pad(count * sizeof(T), 64);
+      take_place(pointer, count, base, &bytes);
     };
     take(&k, keys * head_rows);
     take(&v, head * key_rows);
@@ -91,18 +88,17 @@ void pack_keys(const AttentionArgs& a, uint32_t start, uint32_t n, uint32_t colu
                          _mm512_set1_epi32(static_cast<int>(a.qkv.image)));
   uint8_t* to = s.k;
   for (uint32_t group = 0; group < s.keys; group += kWidth) {
-    const uint32_t real = group >= n ? 0 : n - group < kWidth ? n - group : kWidth;
-    const auto mask = static_cast<__mmask16>((1U << real) - 1U);
+    const bool some = group < n;
+    const __mmask16 real = Avx512Lanes::first(some ? n - group : 0);
     for (uint32_t row = 0; row < s.head_rows; row += kQuad, to += kWidth * kQuad) {
       if (row >= d) {
         _mm512_store_si512(to, _mm512_setzero_si512());
         continue;
       }
       // The address of a key that does not exist is not used.
-      const uint8_t* const from =
-          attention_code(a.qkv, start + (real == 0 ? 0 : group), column + row);
+      const uint8_t* const from = attention_code(a.qkv, start + (some ? group : 0), column + row);
       const __m512i quads =
-          _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), mask, index, from, 1);
+          _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), real, index, from, 1);
       _mm512_store_si512(to,
                          _mm512_xor_si512(quads, _mm512_set1_epi8(static_cast<char>(kFlipped))));
     }
@@ -149,12 +145,9 @@ int32_t softmax_codes(const AttentionArgs& a, uint32_t head, uint32_t query, uin
   using L = Avx512Lanes;
   const float* bias = a.relative_bias == nullptr ? nullptr : attention_bias(a, head, query, 0);
   const __m512 scale = L::set(a.score_scale[head]), below = L::set(kBelowAll);
-  const auto real_keys = [n](uint32_t j) {
-    return static_cast<__mmask16>(n - j >= kWidth ? 0xFFFFU : (1U << (n - j)) - 1U);
-  };
   __m512 largest = below;
   for (uint32_t j = 0; j < n; j += kWidth) {
-    const __mmask16 real = real_keys(j);
+    const __mmask16 real = L::first(n - j);
     const __m512 b = bias == nullptr ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(real, bias + j);
     const __m512 x = _mm512_mask_mov_ps(below, real, L::fma(L::load_sums(dots + j), scale, b));
     L::store(s + j, x);
@@ -164,16 +157,14 @@ int32_t softmax_codes(const AttentionArgs& a, uint32_t head, uint32_t query, uin
   const auto parts = [&](uint32_t j) {
     return _mm512_cvtps_epi32(parts_of_255<L>(L::sub(L::load(s + j), top)));
   };
-  // The packs work in 128-bit lanes: dword 4 * lane + i came from vector i.
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   __m512i total = _mm512_setzero_si512();
   uint32_t j = 0;
   for (; j + 3 * kWidth < n; j += 4 * kWidth) {
-    const __m512i words01 = _mm512_packus_epi32(parts(j), parts(j + kWidth)),
-                  words23 = _mm512_packus_epi32(parts(j + 2 * kWidth), parts(j + 3 * kWidth));
-    const __m512i codes = _mm512_packus_epi16(words01, words23);
+    const __m512i q[4] = {parts(j), parts(j + kWidth), parts(j + 2 * kWidth),
+                          parts(j + 3 * kWidth)};
+    const __m512i codes = L::pack_codes(q);
     total = _mm512_dpbusd_epi32(total, codes, _mm512_set1_epi8(1));
-    _mm512_storeu_si512(p + j, _mm512_permutexvar_epi32(order, codes));
+    _mm512_storeu_si512(p + j, codes);
   }
   for (; j < n; j += kWidth) {
     const __m512i codes = parts(j);
@@ -231,8 +222,6 @@ void attention_unit(const AttentionArgs& a, uint32_t sequence, uint32_t head, vo
   const Scratch<Method> s(d, n, base);
   pack_keys(a, start, n, (a.heads + head) * d, s);
   pack_values(a, start, n, (2 * a.heads + head) * d, s);
-  __builtin_memset(s.q, 0, kQueries * s.head_rows);  // where there is no column, or no key
-  __builtin_memset(s.p, 0, kQueries * s.key_rows);
   Method method(s);
   for (uint32_t first = 0; first < n; first += kQueries) {
     const uint32_t rows = n - first < kQueries ? n - first : kQueries;

@@ -10,6 +10,19 @@ extern const AttentionKernel attention_u8_ref, attention_u8_avx2, attention_u8_a
 
 static constexpr float kBelowAll = -__builtin_inff();  // where a maximum begins
 
+[[maybe_unused]] static constexpr size_t pad(size_t n, size_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
+// The next `count` elements of a scratch that begins at `base`, of which *bytes are taken; null
+// without a base, to count them only.
+template <typename T>
+static inline void take_place(T** pointer, size_t count, void* base, size_t* bytes) {
+  *pointer =
+      base == nullptr ? nullptr : reinterpret_cast<T*>(static_cast<std::byte*>(base) + *bytes);
+  *bytes += pad(count * sizeof(T), 64);
+}
+
 static inline uint8_t* attention_code(const Planes& p, uint32_t token, uint32_t column) {
   return p.data + static_cast<ptrdiff_t>(column / p.cb) * p.plane +
          static_cast<ptrdiff_t>(token) * p.image + column % p.cb;

@@ -19,8 +19,6 @@ namespace {
 
 constexpr uint32_t kQueries = 4;  // rows of A; two vectors of columns fill 8 accumulators
 
-constexpr size_t pad(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-
 // Places in the scratch of a thread; none without a base, to count its bytes.
 template <typename L>
 struct AttentionScratch {
@@ -35,9 +33,7 @@ struct AttentionScratch {
   AttentionScratch(uint32_t head_size, uint32_t length, void* base)
       : keys(pad(length, kColumns)), head(pad(head_size, kColumns)) {
     const auto take = [&]<typename T>(T** pointer, size_t count) {
-      *pointer =
-          base == nullptr ? nullptr : reinterpret_cast<T*>(static_cast<std::byte*>(base) + bytes);
-      bytes += pad(count * sizeof(T), 64);
+      take_place(pointer, count, base, &bytes);
     };
     take(&k, keys * head);
     take(&v, keys * head);

@@ -7,8 +7,8 @@
 // few "pixels" of the halo too, which are dropped, and 7 x 7 images do not leave half of each tile
 // empty. The last tile of a run steps back to be whole: what it computes twice has the same bytes.
 //
-// Narrow weights are widened to int8 in front of their first use, a few k-blocks ahead, by the
-// vector ports that idle while tiles multiply; so does the epilogue of the tiles before.
+// Narrow weights are widened to int8 in front of every use, a few k-blocks ahead, on vector
+// ports that idle while tiles multiply; there the epilogue of the tiles before runs, too.
 //
 // Tiles: NativeTiles, or the tests' model of them. All in an unnamed namespace: each file compiles
 // its own.
@@ -67,7 +67,7 @@ struct Tile {
 };
 
 uint64_t pixels_of(const ConvShape& s) { return uint64_t{s.n} * s.oh * s.ow; }
-[[maybe_unused]] void amx_units(const ConvShape& s, uint32_t* units, uint32_t* panels) {
+void amx_units(const ConvShape& s, uint32_t* units, uint32_t* panels) {
   *units = static_cast<uint32_t>((pixels_of(s) + kTilePixels - 1) / kTilePixels);
   *panels = panel_count(s);
 }
@@ -136,7 +136,7 @@ class Pending {
            PanelForm form, const int32_t* sums) {
     a_ = &a;
     form_ = form;
-    count_ = 0;
+    uint32_t blocks = 0;
     left_ = 0;
     for (int t = 0; t < count; ++t) {
       const Tile& tile = tiles[t];
@@ -148,8 +148,8 @@ class Pending {
         }
         const uint32_t rest = tile.end - at, room = a.shape.ow - x;
         const Unit u = {tile.image, tile.row + y, x, rest < room ? rest : room};
-        sums_[count_] = sums + (t * kTilePixels + at - tile.first) * kPanelChannels;
-        blocks_[count_++] = block_at(a.shape, u, panel);
+        sums_[blocks] = sums + (t * kTilePixels + at - tile.first) * kPanelChannels;
+        blocks_[blocks++] = block_at(a.shape, u, panel);
         left_ += u.pixels;
         at += u.pixels;
       }
@@ -181,7 +181,7 @@ class Pending {
  private:
   const ConvArgs* a_ = nullptr;
   PanelForm form_ = {};
-  uint32_t count_ = 0, next_ = 0, left_ = 0;
+  uint32_t next_ = 0, left_ = 0;
   EpilogueBlock blocks_[2 * kTilePixels];
   const int32_t* sums_[2 * kTilePixels];
 };
@@ -274,7 +274,7 @@ void multiply_half(Tiles& t, const Pass& p, Ring<kBits>* ring, Pending* pending)
       _mm_prefetch(reinterpret_cast<const char*>(prefetch), _MM_HINT_T1);
     if (pending->left() != 0) pending->write(p.slice);
   }
-  if (pending->left() != 0) pending->write(pending->left());
+  pending->write(pending->left());
   constexpr size_t kStep = kPanelChannels * sizeof(int32_t);
   t.template store<0>(p.sums, kStep);
   t.template store<1>(p.sums + 16, kStep);
@@ -409,11 +409,7 @@ class AmxConv {
   // One form for all panels, and where their sums start: long before a tile loads it, since tiles
   // take nothing from stores on their way.
   void prepare_forms() {
-    const int64_t max_sum =
-        static_cast<int64_t>(blocks_.count) * blocks_.groups * 4 * 255 * (1 << (kBits - 1));
-    form_ = panel_form(a_.epilogue, part_.panel_begin * kPanelChannels, max_sum);
-    for (uint32_t p = part_.panel_begin + 1; p < part_.panel_end; ++p)
-      form_ = weaker(form_, panel_form(a_.epilogue, p * kPanelChannels, max_sum));
+    form_ = common_form(a_.epilogue, part_, panel_max_sum(blocks_.count * blocks_.groups, kBits));
     for (uint32_t p = part_.panel_begin; p < part_.panel_end; ++p) {
       int32_t* to = starts_ + p * kPanelChannels;
       const int32_t* from = form_start(form_, start_of(a_, p), to);
@@ -481,14 +477,6 @@ class AmxConv {
   alignas(64) int32_t sums_[2 * kTilePixels * kPanelChannels];
 };
 
-template <uint32_t kBits>
-size_t amx_weights_bytes(const ConvShape& s, uint32_t cb) {
-  return panels_bytes(s, cb, kBits);
-}
-template <uint32_t kBits>
-void amx_pack(const ConvShape& s, uint32_t cb, const int8_t* canonical, void* packed) {
-  pack_panels(s, cb, kBits, canonical, packed);
-}
 template <typename Tiles, uint32_t kBits>
 void amx_run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) {
   AmxConv<Tiles, kBits>(a, part, context).run();
@@ -503,8 +491,8 @@ constexpr ConvKernel amx_row(const char* name, IsaMask isa, Elem weights, const 
           255,
           layout,
           panels_fit,
-          amx_weights_bytes<kBits>,
-          amx_pack<kBits>,
+          panels_bytes_of<kBits>,
+          pack_panels_of<kBits>,
           amx_units,
           amx_scratch_bytes<kBits>,
           amx_run<Tiles, kBits>,

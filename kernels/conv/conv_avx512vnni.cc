@@ -43,16 +43,6 @@ struct Direct {
 };
 
 template <uint32_t kBits>
-size_t packed_bytes(const ConvShape& s, uint32_t cb) {
-  return panels_bytes(s, cb, kBits);
-}
-
-template <uint32_t kBits>
-void pack(const ConvShape& s, uint32_t cb, const int8_t* canonical, void* packed) {
-  pack_panels(s, cb, kBits, canonical, packed);
-}
-
-template <uint32_t kBits>
 size_t scratch_bytes(const ConvShape& s, uint32_t cb) {
   return offset_bytes(s, cb) + wide_bytes<Direct<kBits>>(s, cb);
 }
@@ -67,8 +57,8 @@ constexpr ConvKernel row(const char* name, Elem weights, const char* layout) {
           255,
           layout,
           panels_fit,
-          packed_bytes<kBits>,
-          pack<kBits>,
+          panels_bytes_of<kBits>,
+          pack_panels_of<kBits>,
           row_units,
           scratch_bytes<kBits>,
           run_panels<Direct<kBits>>,

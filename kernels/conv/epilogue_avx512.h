@@ -123,8 +123,17 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum
 }
 
 // What serves both panels.
-[[maybe_unused]] static PanelForm weaker(PanelForm a, PanelForm b) {
+static PanelForm weaker(PanelForm a, PanelForm b) {
   return {a.residual < b.residual ? a.residual : b.residual, a.fast && b.fast, a.gelu && b.gelu};
+}
+
+// What serves all panels of a part; it has some.
+[[maybe_unused]] static PanelForm common_form(const Epilogue& e, const ConvPart& part,
+                                              int64_t max_sum) {
+  PanelForm form = panel_form(e, part.panel_begin * kPanelChannels, max_sum);
+  for (uint32_t p = part.panel_begin + 1; p < part.panel_end; ++p)
+    form = weaker(form, panel_form(e, p * kPanelChannels, max_sum));
+  return form;
 }
 
 // Where the accumulators of a panel start.
@@ -185,12 +194,8 @@ static inline __m512i to_codes(const __m512 v[4], const CodeRange& range) {
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i)  // minimum gives its second operand for NaN
     q[i] = _mm512_cvtps_epi32(kFast ? v[i] : _mm512_min_ps(range.float_hi, v[i]));
-  const __m512i words01 = _mm512_packs_epi32(q[0], q[1]), words23 = _mm512_packs_epi32(q[2], q[3]);
-  __m512i codes = _mm512_min_epu8(_mm512_packus_epi16(words01, words23), range.hi);
-  if (!kFast) codes = _mm512_max_epu8(codes, range.lo);
-  // The packs work in 128-bit lanes: dword 4 * lane + i came from vector i.
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm512_permutexvar_epi32(order, codes);
+  const __m512i codes = _mm512_min_epu8(Avx512Lanes::pack_codes(q), range.hi);
+  return kFast ? codes : _mm512_max_epu8(codes, range.lo);
 }
 
 static inline void store_real(float* out, uint32_t channels, const __m512 v[4]) {

@@ -36,11 +36,6 @@ static bool all_resident(const ConvShape& s, uint32_t cb) {
 //   multiply(tile, pixels)       all 64 channels of a unit
 //   correct(args, part, to)      what multiply() takes off the sums of each pixel, or nothing
 template <typename Method>
-static int64_t max_sum(size_t groups) {
-  return static_cast<int64_t>(groups) * 4 * 255 * (1 << (Method::kBits - 1));
-}
-
-template <typename Method>
 static size_t packed_panel_bytes(size_t groups) {
   return Method::kHeadBytes + groups * kGroupBytes / 8 * Method::kBits;
 }
@@ -93,10 +88,8 @@ static void run_resident(const PanelWork& w) {
   const auto [a, part, groups, packed, packed_bytes, wide, corrections, common] = w;
   const size_t wide_bytes = groups * kGroupBytes;
   TileArgs tile = common;
-  PanelForm form =
-      panel_form(a.epilogue, part.panel_begin * kPanelChannels, max_sum<Method>(groups));
+  const PanelForm form = common_form(a.epilogue, part, panel_max_sum(groups, Method::kBits));
   for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
-    form = weaker(form, panel_form(a.epilogue, p * kPanelChannels, max_sum<Method>(groups)));
     if constexpr (Method::kBits < 8)
       Method::widen(packed + p * packed_bytes + Method::kHeadBytes, groups,
                     wide + (p - part.panel_begin) * wide_bytes);
@@ -121,7 +114,8 @@ static void run_by_panel(const PanelWork& w) {
       Method::widen(packed + p * packed_bytes + Method::kHeadBytes, groups, wide);
       tile.w = wide;
     }
-    const PanelForm form = panel_form(a.epilogue, p * kPanelChannels, max_sum<Method>(groups));
+    const PanelForm form =
+        panel_form(a.epilogue, p * kPanelChannels, panel_max_sum(groups, Method::kBits));
     const uint8_t* next = packed + (p + 1) * packed_bytes;
     const uint8_t* next_end = next + (p + 1 < part.panel_end ? packed_bytes : 0);
     for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
@@ -147,7 +141,8 @@ static void run_few_pixels(const PanelWork& w) {
   for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
     const uint8_t* head = packed + p * packed_bytes;
     const uint8_t* from = head + Method::kHeadBytes;
-    const PanelForm form = panel_form(a.epilogue, p * kPanelChannels, max_sum<Method>(groups));
+    const PanelForm form =
+        panel_form(a.epilogue, p * kPanelChannels, panel_max_sum(groups, Method::kBits));
     alignas(64) int32_t lowered[kPanelChannels];
     const int32_t* start = Method::start(head, form_start(form, start_of(a, p), lowered), lowered);
     for (size_t g = 0; g < groups; g += kStretch, from += kStretch * kPackedGroup) {

@@ -24,6 +24,11 @@ constexpr uint32_t kPanelChannels = 64;  // four vectors of int32
   return size_t{(s.c + cb - 1) / cb} * s.r * s.s * (cb / 4);
 }
 
+// Bound on the magnitude of a sum of products with codes up to 255.
+[[maybe_unused]] static constexpr int64_t panel_max_sum(size_t groups, uint32_t bits) {
+  return static_cast<int64_t>(groups) * 4 * 255 * (1 << (bits - 1));
+}
+
 // Where the k-group of 4 input channels (a quad) and a kernel tap lies: quads of a block together,
 // then taps, then blocks.
 struct PanelOrder {
@@ -40,5 +45,15 @@ bool panels_fit(const ConvShape&, uint32_t cb);
 size_t panels_bytes(const ConvShape&, uint32_t cb, uint32_t bits);
 void pack_panels(const ConvShape&, uint32_t cb, uint32_t bits, const int8_t* canonical,
                  void* packed);
+// The same as rows have them.
+template <uint32_t kBits>
+[[maybe_unused]] static size_t panels_bytes_of(const ConvShape& s, uint32_t cb) {
+  return panels_bytes(s, cb, kBits);
+}
+template <uint32_t kBits>
+[[maybe_unused]] static void pack_panels_of(const ConvShape& s, uint32_t cb,
+                                            const int8_t* canonical, void* packed) {
+  pack_panels(s, cb, kBits, canonical, packed);
+}
 
 }  // namespace mpq::kernels

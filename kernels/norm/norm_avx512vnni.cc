@@ -1,5 +1,5 @@
 // The definition's chain of additions is as long as a row is wide, and each waits for the one
-// before: so four rows go side by side.
+// before: so two rows go side by side.
 #include "kernels/math/lanes_avx512.h"
 #include "kernels/norm/rows.h"
 
@@ -7,11 +7,6 @@ namespace mpq::kernels {
 namespace {
 
 using L = Avx512Lanes;
-constexpr uint32_t kGroup = 16;
-
-inline __mmask16 first_lanes(uint32_t width, uint32_t at) {
-  return static_cast<__mmask16>(width - at >= kGroup ? 0xFFFFU : (1U << (width - at)) - 1U);
-}
 
 // fold_lanes of math/lanes.h.
 inline float fold(__m512 x) {
@@ -37,16 +32,16 @@ void normalise_rows(const LayerNormArgs& a, uint32_t token) {
   };
   __m512 sum[kRows], mean[kRows], squares[kRows], scale[kRows];
   for (uint32_t r = 0; r < kRows; ++r) sum[r] = squares[r] = _mm512_setzero_ps();
-  for (uint32_t i = 0; i < a.width; i += kGroup) {
-    const __mmask16 real = first_lanes(a.width, i);
-#pragma GCC unroll 4
+  for (uint32_t i = 0; i < a.width; i += L::kWidth) {
+    const __mmask16 real = L::first(a.width - i);
+#pragma GCC unroll 2
     for (uint32_t r = 0; r < kRows; ++r) sum[r] = L::add(sum[r], value(r, i, real));
   }
   for (uint32_t r = 0; r < kRows; ++r) mean[r] = L::set(fold(sum[r]) / size);
 
-  for (uint32_t i = 0; i < a.width; i += kGroup) {
-    const __mmask16 real = first_lanes(a.width, i);
-#pragma GCC unroll 4
+  for (uint32_t i = 0; i < a.width; i += L::kWidth) {
+    const __mmask16 real = L::first(a.width - i);
+#pragma GCC unroll 2
     for (uint32_t r = 0; r < kRows; ++r) {
       const __m512 d = _mm512_maskz_sub_ps(real, value(r, i, real), mean[r]);
       squares[r] = L::fma(d, d, squares[r]);
@@ -58,8 +53,8 @@ void normalise_rows(const LayerNormArgs& a, uint32_t token) {
   const __m512 lo = L::set(static_cast<float>(a.second_lo)),
                hi = L::set(static_cast<float>(a.second_hi)), second_scale = L::set(a.second_scale),
                second_bias = L::set(a.second_bias);
-  for (uint32_t i = 0; i < a.width; i += kGroup) {
-    const __mmask16 real = first_lanes(a.width, i);
+  for (uint32_t i = 0; i < a.width; i += L::kWidth) {
+    const __mmask16 real = L::first(a.width - i);
     const __m512 gamma = _mm512_maskz_loadu_ps(real, a.gamma + i),
                  beta = _mm512_maskz_loadu_ps(real, a.beta + i);
     const bool own = a.second_gamma != nullptr;
@@ -71,7 +66,7 @@ void normalise_rows(const LayerNormArgs& a, uint32_t token) {
                          : a.second.data +
                                static_cast<ptrdiff_t>(i / a.second.cb) * a.second.plane +
                                static_cast<ptrdiff_t>(token) * a.second.image + i % a.second.cb;
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (uint32_t r = 0; r < kRows; ++r) {
       float* const to = y + size_t{r} * a.width + i;
       const __m512 d = L::mul(L::sub(value(r, i, real), mean[r]), scale[r]);

@@ -7,14 +7,11 @@
 
 #include <immintrin.h>
 
+#include "kernels/math/lanes_avx512.h"
 #include "kernels/quantize/rows.h"
 
 namespace mpq::kernels {
 namespace {
-
-__mmask16 lanes16(uint32_t count) {
-  return static_cast<__mmask16>(count >= 16 ? 0xffff : (1U << count) - 1);
-}
 
 struct Constants {
   __m512 scale, lo, hi;
@@ -33,7 +30,7 @@ bool fits(const QuantizeArgs& a) {
 
 void quantize_channels(const Constants& k, const float* x, uint8_t* y, uint32_t channels) {
   for (uint32_t c = 0; c < channels; c += 16) {
-    const __mmask16 lanes = lanes16(channels - c);
+    const __mmask16 lanes = Avx512Lanes::first(channels - c);
     _mm_mask_storeu_epi8(y + c, lanes, _mm512_cvtepi32_epi8(codes_of(k, x + c, lanes)));
   }
 }
@@ -41,7 +38,7 @@ void quantize_channels(const Constants& k, const float* x, uint8_t* y, uint32_t 
 void quantize_pixels(const Constants& k, const float* x, ptrdiff_t channel_stride, uint8_t* y,
                      uint32_t width, uint32_t channels) {
   for (uint32_t i = 0; i < width; i += 16) {
-    const __mmask16 lanes = lanes16(width - i);
+    const __mmask16 lanes = Avx512Lanes::first(width - i);
     __m512i pixels = _mm512_setzero_si512();
     for (uint32_t c = 0; c < channels; ++c) {
       const __m512i code = codes_of(k, x + c * channel_stride + i, lanes);
@@ -108,7 +105,7 @@ void run_rgb(const ImageQuantizeArgs& a, const WorkRange& range) {
       __m512i codes = _mm512_maskz_mov_epi8(kRed, look_up(red, rgb));
       codes = _mm512_mask_mov_epi8(codes, kGreen, look_up(green, rgb));
       codes = _mm512_mask_mov_epi8(codes, kBlue, look_up(blue, rgb));
-      _mm512_mask_storeu_epi32(y + size_t{x} * 4, lanes16(count), codes);
+      _mm512_mask_storeu_epi32(y + size_t{x} * 4, Avx512Lanes::first(count), codes);
     }
   }
 }
