@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "runtime/aligned_block.h"
 #include "runtime/ops/op.h"
@@ -102,7 +103,7 @@ Result<Plan> Planner::plan() {
         lifetimes_[use(id, Form::kCanonical, false)].bytes, 0, kForEver};
   if (options_.keep_tensors)
     for (Lifetime& lifetime : lifetimes_) lifetime = {lifetime.bytes, 0, kForEver};
-  plan_.arena = assign_offsets(lifetimes_);
+  assign_memory();
   if (plan_.starts != nullptr) {
     const uint32_t one = 1;
     plan_.set_sequences(&one, 1);
@@ -110,6 +111,26 @@ Result<Plan> Planner::plan() {
   for (const Step& step : plan_.steps)
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, align_up(step.scratch_bytes));
   return std::move(plan_);
+}
+
+// Buffers written over others live on in their memory, over as many layers as follow each other.
+void Planner::assign_memory() {
+  std::vector<uint32_t> home(lifetimes_.size());
+  std::iota(home.begin(), home.end(), 0U);
+  for (const auto& [to, from] : overwrites_) {
+    const Lifetime& older = lifetimes_[from];
+    if (older.last != lifetimes_[to].first || older.bytes != lifetimes_[to].bytes) continue;
+    home[to] = home[from];
+  }
+  std::vector<Lifetime> merged = lifetimes_;
+  for (uint32_t i = 0; i < home.size(); ++i) {
+    if (home[i] == i) continue;
+    Lifetime& whole = merged[home[i]];
+    whole.last = std::max(whole.last, lifetimes_[i].last);
+    merged[i].bytes = 0;
+  }
+  plan_.arena = assign_offsets(merged);
+  for (uint32_t i = 0; i < home.size(); ++i) plan_.arena.offsets[i] = plan_.arena.offsets[home[i]];
 }
 
 Checked Planner::plan_dims() {
@@ -233,6 +254,13 @@ void Planner::read(format::TensorId id, Form form, void* field) {
 
 void Planner::write(format::TensorId id, Form form, void* field) {
   plan_.patches.push_back({field, use(id, form, true), 0});
+}
+
+void Planner::may_overwrite(format::TensorId to, format::TensorId from) {
+  const TensorPlan &y = plan_.tensors[to], &x = plan_.tensors[from];
+  if (y.halo != x.halo) return;  // pixels would lie at other places
+  constexpr int kForm = static_cast<int>(Form::kPlanes);
+  overwrites_.push_back({y.buffers[kForm], x.buffers[kForm]});
 }
 
 void Planner::add_weights(WeightsRequest request) {

@@ -47,6 +47,7 @@ inline constexpr int kFormCount = 3;
 struct Halo {
   uint32_t top = 0, left = 0, bottom = 0, right = 0;
   bool empty() const { return (top | left | bottom | right) == 0; }
+  bool operator==(const Halo&) const = default;
 };
 
 // Planes of a tensor in a buffer: strides, the offset of pixel (0, 0), and the buffer's size.

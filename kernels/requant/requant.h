@@ -22,7 +22,8 @@ struct Epilogue {
   Elem out = Elem::u8;  // u8 (codes of any width), s32 (acc as it is) or f32 (v as it is)
   int32_t lo = 0, hi = 255;
 
-  // Residual codes of the output's shape; residual.data == nullptr when there is none.
+  // Residual codes of the output's shape; residual.data == nullptr when there is none. They may be
+  // the output's own planes: a code is read before its place is written, and written once.
   Planes residual;
   int32_t residual_zero_point = 0;
   float residual_scale = 0.0F;

@@ -160,6 +160,8 @@ Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const forma
     e.residual_scale = requant.residual_scale;
     e.residual_shift = requant.residual_shift;
   }
+  if (residual != format::kNoTensor && residual != x && e.out == Elem::u8)
+    planner.may_overwrite(y, residual);
   write_second(planner, n, requant, &e);
   planner.add_weights(weights_request(node, n, weights, shape, cb, &step));
 

@@ -54,6 +54,9 @@ class Planner {
   void write(format::TensorId id, kernels::Planes* planes);
   void read(format::TensorId id, Form form, void* field);
   void write(format::TensorId id, Form form, void* field);
+  // The step in progress reads a code of `from` only before it writes the code of `to` at the same
+  // place: both may lie in the same memory if `from` is not needed any more.
+  void may_overwrite(format::TensorId to, format::TensorId from);
   // Adds a step that converts, if needed.
   Checked prepare_read(format::TensorId id, Form form);
 
@@ -71,12 +74,17 @@ class Planner {
   void begin_step(uint32_t node, const char* kernel, kernels::IsaMask isa, StepFn run,
                   std::shared_ptr<void> args);
   uint32_t use(format::TensorId id, Form form, bool writes);
+  void assign_memory();
   Checked check_bytes() const;
 
   const format::Model& model_;
   const PlanOptions& options_;
   Plan plan_;
   std::vector<Lifetime> lifetimes_;  // of buffers
+  struct Overwrite {
+    uint32_t to, from;  // buffers
+  };
+  std::vector<Overwrite> overwrites_;
 };
 
 // The second output of a node, if there is one: codes of the value that the first is made from. Its

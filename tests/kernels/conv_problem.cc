@@ -132,7 +132,7 @@ std::string describe(const ConvCase& c) {
           : c.out == Elem::f32 ? "f32"
                                : "s32") +
          " codes " + number(c.lo) + number(c.hi) + "second " + number(c.second) + "residual " +
-         kResidual[static_cast<int>(c.residual)] + " data " + kData[static_cast<int>(c.data)] +
+         kResidual[static_cast<int>(c.residual)] + (c.in_place ? " in place" : "") + " data " + kData[static_cast<int>(c.data)] +
          " activation " + number(static_cast<int>(c.activation));
 }
 
@@ -173,7 +173,14 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
   e.hi = c.hi;
   const PlanesSpec y_spec = {s.n, s.o, s.oh, s.ow, c.y_cb};
   PlanesOperand y, second, residual;
-  if (c.out == Elem::u8) {
+  const bool in_place = c.in_place && c.out == Elem::u8 && c.residual != ConvResidual::kNone;
+  const auto any_code = [&](uint32_t, uint32_t, uint32_t, uint32_t) { return rng.between(0, 255); };
+  if (in_place) {
+    PlanesSpec spec = with_random_gaps(y_spec, rng);
+    spec.halo = rng.below(3);
+    y = residual = add_planes(&p, "y over residual", spec, Role::kUpdated, any_code);
+    result.y = y.index;
+  } else if (c.out == Elem::u8) {
     PlanesSpec spec = with_random_gaps(y_spec, rng);
     spec.halo = rng.below(3);
     y = add_output_planes(&p, "y", spec);
@@ -184,11 +191,11 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
   }
   size_t factor_at = 0;
   if (c.residual != ConvResidual::kNone) {
-    PlanesSpec spec = with_random_gaps(y_spec, rng);
-    spec.halo = rng.below(2);
-    residual =
-        add_planes(&p, "residual", spec, Role::kInput,
-                   [&](uint32_t, uint32_t, uint32_t, uint32_t) { return rng.between(0, 255); });
+    if (!in_place) {
+      PlanesSpec spec = with_random_gaps(y_spec, rng);
+      spec.halo = rng.below(2);
+      residual = add_planes(&p, "residual", spec, Role::kInput, any_code);
+    }
     e.residual_zero_point = rng.pick({0, 1, 8, 128, 255});
     if (c.residual == ConvResidual::kFloat) {
       e.residual_scale = c.data == ConvData::kTies ? 0.5F : rng.uniform(-1.0F, 2.0F);
@@ -303,6 +310,7 @@ ConvCase random_conv_case(const ConvShape& shape, Rng& rng) {
                      ConvData::kTies, ConvData::kFma, ConvData::kHuge});
   if (c.out != Elem::s32) {
     c.residual = rng.pick({ConvResidual::kNone, ConvResidual::kFloat, ConvResidual::kInteger});
+    c.in_place = rng.chance(2);
     c.second = rng.chance(3);
     if (c.data != ConvData::kHuge && rng.chance(3))
       c.activation = rng.pick(

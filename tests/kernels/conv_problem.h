@@ -26,6 +26,7 @@ struct ConvCase {
   int32_t lo = 0, hi = 255;
   bool acc_bias = true, second = false;
   ConvResidual residual = ConvResidual::kNone;
+  bool in_place = false;  // codes are written over the residual's
   ConvData data = ConvData::kRandom;
   kernels::Activation activation = kernels::Activation::kNone;
 };

@@ -28,7 +28,7 @@ class Memory {
       uint8_t* p = side == Side::kEnd ? buffers_[i].at_end(o.bytes.size(), o.alignment)
                                       : buffers_[i].at_start();
       for (size_t b = 0; b < o.bytes.size(); ++b)
-        p[b] = o.roles[b] == Role::kInput         ? o.bytes[b]
+        p[b] = o.roles[b] == Role::kInput || o.roles[b] == Role::kUpdated ? o.bytes[b]
                : o.roles[b] == Role::kUnspecified ? static_cast<uint8_t>(unspecified.next())
                                                   : static_cast<uint8_t>(poison.next());
       at.push_back(p);
@@ -69,7 +69,7 @@ std::string first_difference(const Problem& problem, const Contents& got, const 
   for (size_t i = 0; i < problem.operands.size(); ++i) {
     const Operand& o = problem.operands[i];
     for (size_t b = 0; b < o.bytes.size(); ++b) {
-      const bool wanted = outputs ? o.roles[b] == Role::kOutput
+      const bool wanted = outputs ? o.roles[b] == Role::kOutput || o.roles[b] == Role::kUpdated
                                   : o.roles[b] == Role::kInput || o.roles[b] == Role::kUnspecified;
       if (!wanted || got[i][b] == expected[i][b]) continue;
       return o.name + " byte " + std::to_string(b) + " of " + std::to_string(o.bytes.size()) +

@@ -31,6 +31,7 @@ enum class Role : uint8_t {
   kInput,        // read, never written
   kUnspecified,  // never written; its value must not matter
   kOutput,       // written and compared
+  kUpdated,      // read, then written over and compared
   kScratch,      // may be written; its value must not matter, before or after
 };
 

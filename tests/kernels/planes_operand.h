@@ -38,7 +38,7 @@ inline PlanesSpec with_random_gaps(PlanesSpec s, Rng& rng) {
   return s;
 }
 
-// Channels of the tensor get `role` and, if inputs, codes from code(n, c, y, x). The channels above
+// Channels of the tensor get `role` and, if read, codes from code(n, c, y, x). The channels above
 // are unspecified in inputs and scratch in outputs; halo and gaps are unspecified.
 template <typename Code>
 PlanesOperand add_planes(Problem* problem, std::string name, const PlanesSpec& s, Role role,
@@ -62,9 +62,9 @@ PlanesOperand add_planes(Problem* problem, std::string name, const PlanesSpec& s
         for (uint32_t x = 0; x < s.w; ++x) {
           const auto i = static_cast<size_t>(origin + n * p.image + c / s.cb * p.plane + y * p.row +
                                              ptrdiff_t{x} * s.cb + c % s.cb);
-          const Role padding = role == Role::kOutput ? Role::kScratch : Role::kUnspecified;
+          const Role padding = role == Role::kInput ? Role::kUnspecified : Role::kScratch;
           o.roles[i] = c < s.c ? role : padding;
-          if (c < s.c && role == Role::kInput) o.bytes[i] = static_cast<uint8_t>(code(n, c, y, x));
+          if (c < s.c && role != Role::kOutput) o.bytes[i] = static_cast<uint8_t>(code(n, c, y, x));
         }
   o.coordinates = [p, s](size_t at) {
     ptrdiff_t rest = static_cast<ptrdiff_t>(at);

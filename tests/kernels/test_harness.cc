@@ -41,6 +41,7 @@ enum class Bug {
   kIgnoreSecond,       // second output forgotten
   kSecondOfCode,       // second output from the first's code
   kResidualZeroPoint,  // zero point of the residual forgotten
+  kTwice,              // a pixel written a second time, from a residual that it wrote over
   kWrongClamp,         // code range taken as 0..255
   kPartition,          // first unit of a part is off by one
   kFlushToZero,        // leaves denormals off
@@ -137,6 +138,8 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
         int32_t acc = accumulate<kBug>(a, unit / s.oh, unit % s.oh, x, o);
         if (kBug == Bug::kPartition && unit == part.unit_begin && unit != 0) acc += 1 << 20;
         store<kBug>(a, unit / s.oh, unit % s.oh, x, o, acc);
+        if (kBug == Bug::kTwice && x + 1 == s.ow)
+          store<kBug>(a, unit / s.oh, unit % s.oh, x, o, acc);
       }
   const uint32_t h = (s.oh - 1) * s.stride_h + (s.r - 1) * s.dilation_h;
   const uint32_t w = (s.ow - 1) * s.stride_w + (s.s - 1) * s.dilation_w;
@@ -229,6 +232,9 @@ TEST_CASE("harness: a wrong result differs in its bytes") {
   check_caught(planted<Bug::kWrongClamp>("wrong_clamp"), {"bytes"});
   check_caught(planted<Bug::kNoActivation>("no_activation"), {"bytes"});
   check_caught(planted<Bug::kResidualZeroPoint>("residual_zero_point"), {"bytes"});
+  const Caught twice = hunt(planted<Bug::kTwice>("twice"));
+  CHECK(twice.operands.contains("y over residual"));
+  CHECK(!twice.operands.contains("y"));
   const Caught stride = hunt(planted<Bug::kIgnoreStride>("ignore_stride"));
   CHECK(stride.by.contains("bytes"));
 }
