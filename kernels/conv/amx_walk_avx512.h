@@ -29,6 +29,7 @@ constexpr size_t kAmxResidentBytes = 512 * 1024;  // packed weights that stay in
 constexpr size_t kLead = 3;                       // k-blocks between widening and use
 constexpr size_t kRing = 4;                       // k-blocks of widened weights, a power of 2
 constexpr uint32_t kSliceMin = 2;                 // pixels of an epilogue's slice
+constexpr size_t kShallowGroups = 64;             // of a panel that stays in L1 (16 KB) once widened
 
 // k in blocks of at most 64 codes that lie together in memory, all of one length.
 struct KBlocks {
@@ -140,18 +141,17 @@ class Pending {
     left_ = 0;
     for (int t = 0; t < count; ++t) {
       const Tile& tile = tiles[t];
-      for (uint32_t at = tile.begin; at < tile.end;) {
-        const uint32_t y = at / runs.pitch, x = at % runs.pitch;
-        if (x >= a.shape.ow) {  // halo
-          at += runs.pitch - x;
-          continue;
-        }
-        const uint32_t rest = tile.end - at, room = a.shape.ow - x;
-        const Unit u = {tile.image, tile.row + y, x, rest < room ? rest : room};
-        sums_[blocks] = sums + (t * kTilePixels + at - tile.first) * kPanelChannels;
-        blocks_[blocks++] = block_at(a.shape, u, panel);
+      const uint32_t y = tile.begin / runs.pitch;
+      uint32_t row = y * runs.pitch, at = tile.begin;  // in steps
+      for (Unit u = {tile.image, tile.row + y, 0, 0}; at < tile.end;
+           ++u.y, at = row += runs.pitch) {
+        u.x = at - row;
+        if (u.x >= a.shape.ow) continue;  // halo
+        const uint32_t rest = tile.end - at, room = a.shape.ow - u.x;
+        u.pixels = rest < room ? rest : room;
+        cursors_[blocks++] = cursor_at(sums + (t * kTilePixels + at - tile.first) * kPanelChannels,
+                                       a.epilogue, a.y, a.dense, block_at(a.shape, u, panel));
         left_ += u.pixels;
-        at += u.pixels;
       }
     }
     next_ = 0;
@@ -162,19 +162,11 @@ class Pending {
     if (pixels > left_) pixels = left_;
     left_ -= pixels;
     while (pixels > 0) {
-      EpilogueBlock& block = blocks_[next_];
-      const uint32_t all = block.pixels, now = all < pixels ? all : pixels;
-      block.pixels = now;
-      run_epilogue(sums_[next_], a_->epilogue, a_->y, a_->dense, block, form_);
+      EpilogueCursor& cursor = cursors_[next_];
+      const uint32_t now = cursor.pixels < pixels ? cursor.pixels : pixels;
+      write_pixels(a_->epilogue, a_->y, form_, &cursor, now);
       pixels -= now;
-      if (now == all) {
-        ++next_;
-        continue;
-      }
-      sums_[next_] += now * kPanelChannels;
-      block.x += now;
-      block.dense_at += now * block.dense_pixel;
-      block.pixels = all - now;
+      if (cursor.pixels == 0) ++next_;
     }
   }
 
@@ -182,8 +174,7 @@ class Pending {
   const ConvArgs* a_ = nullptr;
   PanelForm form_ = {};
   uint32_t next_ = 0, left_ = 0;
-  EpilogueBlock blocks_[2 * kTilePixels];
-  const int32_t* sums_[2 * kTilePixels];
+  EpilogueCursor cursors_[2 * kTilePixels];
 };
 
 // One pass: one or two tiles times half a panel.
@@ -284,15 +275,21 @@ void multiply_half(Tiles& t, const Pass& p, Ring<kBits>* ring, Pending* pending)
   }
 }
 
+// Few k: a panel stays in L1 once widened, and the epilogue takes longer than the tiles.
+bool is_shallow(const ConvShape& s, uint32_t cb) { return panel_groups(s, cb) <= kShallowGroups; }
+
+// Of widened weights: the ring, or a panel.
 template <uint32_t kBits>
-size_t ring_bytes(const ConvShape& s, uint32_t cb) {
-  return kBits == 8 ? 0 : kRing * KBlocks(s, cb).groups * Ring<kBits>::kGroup;
+size_t wide_bytes(const ConvShape& s, uint32_t cb) {
+  if (kBits == 8) return 0;
+  return is_shallow(s, cb) ? panel_groups(s, cb) * kGroupBytes
+                           : kRing * KBlocks(s, cb).groups * Ring<kBits>::kGroup;
 }
-// k-offsets, ring, starts of sums.
+// k-offsets, widened weights, starts of sums.
 template <uint32_t kBits>
 size_t amx_scratch_bytes(const ConvShape& s, uint32_t cb) {
   return offset_bytes(s, cb) + panel_count(s) * kPanelChannels * sizeof(int32_t) +
-         ring_bytes<kBits>(s, cb);
+         wide_bytes<kBits>(s, cb);
 }
 
 // The work of a part in its order: pairs of tiles times panels. Weights that stay in L2: pixels
@@ -361,17 +358,18 @@ class AmxConv {
         part_(part),
         blocks_(a.shape, a.x.cb),
         offsets_(static_cast<ptrdiff_t*>(context.scratch)),
-        ring_(static_cast<int8_t*>(context.scratch) + offset_bytes(a.shape, a.x.cb),
-              blocks_.groups),
+        wide_(static_cast<int8_t*>(context.scratch) + offset_bytes(a.shape, a.x.cb)),
+        ring_(wide_, blocks_.groups),
         starts_(reinterpret_cast<int32_t*>(static_cast<uint8_t*>(context.scratch) +
                                            offset_bytes(a.shape, a.x.cb) +
-                                           ring_bytes<kBits>(a.shape, a.x.cb))),
+                                           wide_bytes<kBits>(a.shape, a.x.cb))),
         packed_bytes_(panel_groups(a.shape, a.x.cb) * kGroupBytes / 8 * kBits),
         panels_outside_(panel_count(a.shape) * packed_bytes_ > kAmxResidentBytes) {
     fill_offsets(a, offsets_);
   }
 
   void run() {
+    if (is_shallow(a_.shape, a_.x.cb)) return run_shallow();
     StepWalk walk(a_, part_, panels_outside_);
     Step step = walk.next();
     if (step.pair == nullptr) return;
@@ -414,6 +412,59 @@ class AmxConv {
       int32_t* to = starts_ + p * kPanelChannels;
       const int32_t* from = form_start(form_, start_of(a_, p), to);
       if (from != to) __builtin_memcpy(to, from, kPanelChannels * sizeof(int32_t));
+    }
+  }
+
+  // One tile of pixels times a whole panel. Its sums wait until the next tile's multiplications are
+  // under way, and the epilogue takes those before: tiles and vectors work side by side.
+  void run_shallow() {
+    if (part_.panel_begin >= part_.panel_end || part_.unit_begin >= part_.unit_end) return;
+    prepare_forms();
+    Pending waiting[2];
+    uint32_t turn = 0;
+    for (uint32_t p = part_.panel_begin; p < part_.panel_end; ++p) {
+      const auto* w = reinterpret_cast<const int8_t*>(packed(p));
+      if constexpr (kBits < 8) {
+        widen_panel<kBits>(packed(p), blocks_.groups * blocks_.count, wide_);
+        w = wide_;
+      }
+      for (TileWalk walk(a_, part_); walk.more(); turn ^= 1) {
+        Tile tile;
+        configure(walk.pixels());
+        walk.take(&tile);
+        multiply_panel(tile, w, starts_ + p * kPanelChannels);
+        waiting[turn].write(waiting[turn].left());
+        int32_t* const sums = sums_ + turn * kTilePixels * kPanelChannels;
+        constexpr size_t kStep = kPanelChannels * sizeof(int32_t);
+        tiles_.template store<0>(sums, kStep);
+        tiles_.template store<1>(sums + 16, kStep);
+        tiles_.template store<2>(sums + 32, kStep);
+        tiles_.template store<3>(sums + 48, kStep);
+        waiting[turn].set(a_, walk.runs(), &tile, 1, p, form_, sums);
+      }
+    }
+    for (int i = 0; i < 2; ++i, turn ^= 1) waiting[turn].write(waiting[turn].left());
+    tiles_.release();
+  }
+
+  void multiply_panel(const Tile& tile, const int8_t* w, const int32_t* start) {
+    const uint32_t groups = blocks_.groups;
+    const size_t pixel = static_cast<size_t>(a_.shape.stride_w) * a_.x.cb;
+    tiles_.template load<0>(start, 0);
+    tiles_.template load<1>(start + 16, 0);
+    tiles_.template load<2>(start + 32, 0);
+    tiles_.template load<3>(start + 48, 0);
+    const ptrdiff_t* offset = offsets_;
+    for (size_t b = 0; b < blocks_.count; ++b, offset += groups, w += groups * kGroupBytes) {
+      tiles_.template load<4>(tile.x + *offset, pixel);
+      tiles_.template load<6>(w, kGroupBytes);
+      tiles_.template multiply<0, 4, 6>();
+      tiles_.template load<7>(w + 64, kGroupBytes);
+      tiles_.template multiply<1, 4, 7>();
+      tiles_.template load<6>(w + 128, kGroupBytes);
+      tiles_.template multiply<2, 4, 6>();
+      tiles_.template load<7>(w + 192, kGroupBytes);
+      tiles_.template multiply<3, 4, 7>();
     }
   }
 
@@ -464,6 +515,7 @@ class AmxConv {
   const ConvPart& part_;
   KBlocks blocks_;
   ptrdiff_t* offsets_;
+  int8_t* wide_;
   Ring<kBits> ring_;
   int32_t* starts_;
   size_t packed_bytes_;

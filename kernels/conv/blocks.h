@@ -42,7 +42,8 @@ struct EpilogueBlock {
 };
 
 [[maybe_unused]] static uint8_t* planes_at(const Planes& p, const EpilogueBlock& at) {
-  return p.data + at.image * p.image + static_cast<ptrdiff_t>(at.channel / p.cb) * p.plane +
+  const int cb_bits = __builtin_ctz(p.cb);  // a division costs as much as a pixel's epilogue
+  return p.data + at.image * p.image + static_cast<ptrdiff_t>(at.channel >> cb_bits) * p.plane +
          at.y * p.row + static_cast<ptrdiff_t>(at.x) * p.cb;
 }
 

@@ -215,9 +215,42 @@ static inline void activate_pixel(const Epilogue& e, __m512 v[4]) {
   for (int i = 0; i < 4; ++i) v[i] = copy[i];
 }
 
+// The pixels of a block that are not yet written: where their sums are, and where they go.
+struct EpilogueCursor {
+  const int32_t* sums;      // [pixel][64]
+  const uint8_t* residual;  // codes; these four are null where there is none
+  uint8_t *out, *second;
+  void* dense;         // f32 or s32
+  size_t dense_pixel;  // elements from a pixel to the next there
+  uint32_t channel, channels, pixels;
+};
+
+[[maybe_unused]] static EpilogueCursor cursor_at(const int32_t* sums, const Epilogue& e,
+                                                 const Planes& y, void* dense,
+                                                 const EpilogueBlock& at) {
+  const bool codes = e.out == Elem::u8;
+  return {.sums = sums,
+          .residual = e.residual.data == nullptr ? nullptr : planes_at(e.residual, at),
+          .out = codes ? planes_at(y, at) : nullptr,
+          .second = e.second.data == nullptr ? nullptr : planes_at(e.second, at),
+          .dense = codes ? nullptr : static_cast<float*>(dense) + at.dense_at,
+          .dense_pixel = at.dense_pixel,
+          .channel = at.channel,
+          .channels = at.channels,
+          .pixels = at.pixels};
+}
+
+static void write_sums(EpilogueCursor* c, uint32_t pixels) {
+  auto* to = static_cast<int32_t*>(c->dense);
+  for (uint32_t p = 0; p < pixels; ++p, c->sums += kPanelChannels, to += c->dense_pixel)
+    for (uint32_t i = 0; i < c->channels; ++i) to[i] = c->sums[i];
+  c->dense = to;
+}
+
+// The next pixels of a block. Little is done before the loop: the AMX rows call it for a few pixels
+// at a time.
 template <ResidualForm kResidual, bool kFast, bool kGelu = false>
-static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y, void* dense,
-                        const EpilogueBlock& at) {
+static void write_block(const Epilogue& e, const Planes& y, EpilogueCursor* c, uint32_t pixels) {
   constexpr bool kHasResidual = kResidual != ResidualForm::none;
   constexpr bool kReal =
       kResidual == ResidualForm::real || kResidual == ResidualForm::real_from_zero;
@@ -228,10 +261,10 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
   const __m512 half = _mm512_set1_ps(e.residual_shift > 0 ? 0.5F : 0.0F);
 #pragma GCC unroll 4
   for (uint32_t i = 0; i < 4; ++i) {
-    multiplier[i] = _mm512_loadu_ps(e.multiplier + at.channel + 16 * i);
-    bias[i] = _mm512_loadu_ps(e.bias + at.channel + 16 * i);
+    multiplier[i] = _mm512_loadu_ps(e.multiplier + c->channel + 16 * i);
+    bias[i] = _mm512_loadu_ps(e.bias + c->channel + 16 * i);
     if (kHasResidual && !kReal) {
-      factor[i] = _mm512_loadu_si512(e.residual_factor + at.channel + 16 * i);
+      factor[i] = _mm512_loadu_si512(e.residual_factor + c->channel + 16 * i);
       small_factor[i] = _mm512_mul_ps(_mm512_cvtepi32_ps(factor[i]), unit);
       const __m512 magic = _mm512_set1_ps(kMagic);  // 2^23 - 2^23 * factor: exact
       unmagic[i] = _mm512_fnmadd_ps(magic, small_factor[i], magic);
@@ -249,22 +282,20 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
   const __m512 activation_scale = _mm512_set1_ps(e.activation_scale),
                activation_bias = _mm512_set1_ps(e.activation_bias);
 
-  const Planes residual_planes = e.residual, second_planes = e.second, out_planes = y;
-  const uint8_t* residual = kHasResidual ? planes_at(residual_planes, at) : nullptr;
-  uint8_t* second = second_planes.data == nullptr ? nullptr : planes_at(second_planes, at);
-  uint8_t* out = e.out == Elem::u8 ? planes_at(out_planes, at) : nullptr;
-  float* real = e.out == Elem::f32 ? static_cast<float*>(dense) + at.dense_at : nullptr;
-  const size_t real_step = at.dense_pixel;
-  const uint32_t pixels = at.pixels, channels = at.channels;
-  alignas(64) uint8_t gathered[64] = {};
+  const int32_t* sums = c->sums;
+  const uint8_t* residual = c->residual;
+  uint8_t *out = c->out, *second = c->second;
+  auto* real = static_cast<float*>(c->dense);
+  const uint32_t channels = c->channels;
+  alignas(64) uint8_t gathered[64];
 
 #pragma GCC unroll 1
   for (uint32_t p = 0; p < pixels; ++p, sums += kPanelChannels) {
     __m512 v[4];
     const uint8_t* codes = nullptr;
     if (kHasResidual) {
-      codes = gather_codes(residual, residual_planes, channels, gathered);
-      residual += residual_planes.cb;
+      codes = gather_codes(residual, e.residual, channels, gathered);
+      residual += e.residual.cb;
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
@@ -299,26 +330,30 @@ static void write_block(const int32_t* sums, const Epilogue& e, const Planes& y,
       activate_pixel(e, v);
     }
     if (out != nullptr) {
-      store_codes(out, out_planes, channels, to_codes<kFast>(v, range));
-      out += out_planes.cb;
+      store_codes(out, y, channels, to_codes<kFast>(v, range));
+      out += y.cb;
     } else {
       store_real(real, channels, v);
-      real += real_step;
+      real += c->dense_pixel;
     }
     if (second != nullptr) {
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) v[i] = _mm512_fmadd_ps(v[i], second_scale, second_bias);
-      store_codes(second, second_planes, channels, to_codes<false>(v, second_range));
-      second += second_planes.cb;
+      store_codes(second, e.second, channels, to_codes<false>(v, second_range));
+      second += e.second.cb;
     }
   }
+  c->sums = sums;
+  c->residual = residual;
+  c->out = out;
+  c->second = second;
+  c->dense = real;
 }
 
-using WriteFn = void (*)(const int32_t*, const Epilogue&, const Planes&, void*,
-                         const EpilogueBlock&);
+using WriteFn = void (*)(const Epilogue&, const Planes&, EpilogueCursor*, uint32_t pixels);
 
-static void run_epilogue(const int32_t* sums, const Epilogue& e, const Planes& y, void* dense,
-                         const EpilogueBlock& at, PanelForm form) {
+static void write_pixels(const Epilogue& e, const Planes& y, PanelForm form, EpilogueCursor* c,
+                         uint32_t pixels) {
   using R = ResidualForm;
   static constexpr WriteFn kWrite[][2] = {
       // [residual form][fast]
@@ -329,12 +364,19 @@ static void run_epilogue(const int32_t* sums, const Epilogue& e, const Planes& y
       {write_block<R::accumulator_small, false>, write_block<R::accumulator_small, true>},
       {write_block<R::accumulator_unsigned, false>, write_block<R::accumulator_unsigned, true>},
   };
+  c->pixels -= pixels;
   if (e.out == Elem::s32)
-    write_sums(sums, static_cast<int32_t*>(dense), at);
+    write_sums(c, pixels);
   else if (form.gelu)
-    write_block<R::none, false, true>(sums, e, y, dense, at);
+    write_block<R::none, false, true>(e, y, c, pixels);
   else
-    kWrite[static_cast<int>(form.residual)][form.fast](sums, e, y, dense, at);
+    kWrite[static_cast<int>(form.residual)][form.fast](e, y, c, pixels);
+}
+
+[[maybe_unused]] static void run_epilogue(const int32_t* sums, const Epilogue& e, const Planes& y,
+                                          void* dense, const EpilogueBlock& at, PanelForm form) {
+  EpilogueCursor cursor = cursor_at(sums, e, y, dense, at);
+  write_pixels(e, y, form, &cursor, at.pixels);
 }
 
 }  // namespace mpq::kernels
