@@ -17,6 +17,7 @@
 #include "kernels/conv/blocks.h"
 #include "kernels/conv/epilogue_avx512.h"
 #include "kernels/conv/panels.h"
+#include "kernels/conv/phases.h"
 #include "kernels/conv/widen_avx512.h"
 #include "kernels/tiles_amx.h"
 
@@ -285,11 +286,23 @@ size_t wide_bytes(const ConvShape& s, uint32_t cb) {
   return is_shallow(s, cb) ? panel_groups(s, cb) * kGroupBytes
                            : kRing * KBlocks(s, cb).groups * Ring<kBits>::kGroup;
 }
+// Tiles of a strided layer's images in phases, where a quarter fewer than without.
+bool takes_phases(const ConvShape& s, uint32_t cb) {
+  if (s.stride_w == 1 || s.dilation_h * s.dilation_w != 1 || cb != kPhaseBlock || s.oh == 1) return false;
+  const uint64_t tiles = uint64_t{s.oh} * ((s.ow + kTilePixels - 1) / kTilePixels),
+                 steps = uint64_t{s.oh - 1} * Phases(s).columns + s.ow;
+  return (steps + kTilePixels - 1) / kTilePixels * 4 <= tiles * 3;
+}
+
 // k-offsets, widened weights, starts of sums.
 template <uint32_t kBits>
-size_t amx_scratch_bytes(const ConvShape& s, uint32_t cb) {
+size_t walk_bytes(const ConvShape& s, uint32_t cb) {
   return offset_bytes(s, cb) + panel_count(s) * kPanelChannels * sizeof(int32_t) +
          wide_bytes<kBits>(s, cb);
+}
+template <uint32_t kBits>
+size_t amx_scratch_bytes(const ConvShape& s, uint32_t cb) {
+  return walk_bytes<kBits>(s, cb) + (takes_phases(s, cb) ? s.n * Phases(s).image : 0);
 }
 
 // The work of a part in its order: pairs of tiles times panels. Weights that stay in L2: pixels
@@ -353,6 +366,7 @@ class StepWalk {
 template <typename Tiles, uint32_t kBits>
 class AmxConv {
  public:
+  // The k-offsets are filled already: they come first in the scratch.
   AmxConv(const ConvArgs& a, const ConvPart& part, const KernelContext& context)
       : a_(a),
         part_(part),
@@ -364,9 +378,7 @@ class AmxConv {
                                            offset_bytes(a.shape, a.x.cb) +
                                            wide_bytes<kBits>(a.shape, a.x.cb))),
         packed_bytes_(panel_groups(a.shape, a.x.cb) * kGroupBytes / 8 * kBits),
-        panels_outside_(panel_count(a.shape) * packed_bytes_ > kAmxResidentBytes) {
-    fill_offsets(a, offsets_);
-  }
+        panels_outside_(panel_count(a.shape) * packed_bytes_ > kAmxResidentBytes) {}
 
   void run() {
     if (is_shallow(a_.shape, a_.x.cb)) return run_shallow();
@@ -531,7 +543,23 @@ class AmxConv {
 
 template <typename Tiles, uint32_t kBits>
 void amx_run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) {
-  AmxConv<Tiles, kBits>(a, part, context).run();
+  const ConvShape& s = a.shape;
+  auto* const offsets = static_cast<ptrdiff_t*>(context.scratch);
+  if (!takes_phases(s, a.x.cb)) {
+    fill_offsets(a, offsets);
+    return AmxConv<Tiles, kBits>(a, part, context).run();
+  }
+  uint32_t units = 0, panels = 0;
+  amx_units(s, &units, &panels);
+  const uint64_t image = uint64_t{s.oh} * s.ow;
+  const auto first = static_cast<uint32_t>(pixels_of(s) * part.unit_begin / units / image),
+             end = static_cast<uint32_t>((pixels_of(s) * part.unit_end / units + image - 1) / image);
+  const Phases phases(s);
+  auto* const memory = static_cast<uint8_t*>(context.scratch) + walk_bytes<kBits>(s, a.x.cb);
+  split_phases(a, phases, first, end, memory);
+  fill_phase_offsets(s, phases, offsets);
+  const ConvArgs copy = on_phases(a, phases, memory);
+  AmxConv<Tiles, kBits>(copy, part, context).run();
 }
 float amx_cost(const ConvShape&, uint32_t) { return 0.3F; }
 
