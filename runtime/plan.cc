@@ -82,6 +82,22 @@ void Plan::set_sequences(const uint32_t* lengths, size_t count) {
     if (step.resize) step.resize(step, live);
 }
 
+void Plan::assign_memory() {
+  std::vector<uint32_t> home(lifetimes.size());
+  std::iota(home.begin(), home.end(), 0U);
+  for (const auto& [to, from] : overwrites)
+    if (lifetimes[from].last == lifetimes[to].first && lifetimes[from].bytes == lifetimes[to].bytes)
+      home[to] = home[from];
+  std::vector<Lifetime> merged = lifetimes;
+  for (uint32_t i = 0; i < home.size(); ++i) {
+    if (home[i] == i) continue;
+    merged[home[i]].last = std::max(merged[home[i]].last, lifetimes[i].last);
+    merged[i].bytes = 0;
+  }
+  arena = assign_offsets(merged);
+  for (uint32_t i = 0; i < home.size(); ++i) arena.offsets[i] = arena.offsets[home[i]];
+}
+
 Result<Plan> make_plan(const format::Model& model, const PlanOptions& options) {
   return Planner(model, options).plan();
 }
@@ -95,15 +111,15 @@ Result<Plan> Planner::plan() {
     MPQ_CHECK(op_def(model_.nodes[i].op()).plan(*this, i));
   for (const format::TensorId id : model_.outputs) {
     MPQ_CHECK(prepare_read(id, Form::kCanonical));
-    lifetimes_[use(id, Form::kCanonical, false)].last = kForEver;
+    plan_.lifetimes[use(id, Form::kCanonical, false)].last = kForEver;
   }
   // Inputs keep their value over runs.
   for (const format::TensorId id : model_.inputs)
-    lifetimes_[use(id, Form::kCanonical, false)] = {
-        lifetimes_[use(id, Form::kCanonical, false)].bytes, 0, kForEver};
+    plan_.lifetimes[use(id, Form::kCanonical, false)] = {
+        plan_.lifetimes[use(id, Form::kCanonical, false)].bytes, 0, kForEver};
   if (options_.keep_tensors)
-    for (Lifetime& lifetime : lifetimes_) lifetime = {lifetime.bytes, 0, kForEver};
-  assign_memory();
+    for (Lifetime& lifetime : plan_.lifetimes) lifetime = {lifetime.bytes, 0, kForEver};
+  plan_.assign_memory();
   if (plan_.starts != nullptr) {
     const uint32_t one = 1;
     plan_.set_sequences(&one, 1);
@@ -111,26 +127,6 @@ Result<Plan> Planner::plan() {
   for (const Step& step : plan_.steps)
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, align_up(step.scratch_bytes));
   return std::move(plan_);
-}
-
-// Buffers written over others live on in their memory, over as many layers as follow each other.
-void Planner::assign_memory() {
-  std::vector<uint32_t> home(lifetimes_.size());
-  std::iota(home.begin(), home.end(), 0U);
-  for (const auto& [to, from] : overwrites_) {
-    const Lifetime& older = lifetimes_[from];
-    if (older.last != lifetimes_[to].first || older.bytes != lifetimes_[to].bytes) continue;
-    home[to] = home[from];
-  }
-  std::vector<Lifetime> merged = lifetimes_;
-  for (uint32_t i = 0; i < home.size(); ++i) {
-    if (home[i] == i) continue;
-    Lifetime& whole = merged[home[i]];
-    whole.last = std::max(whole.last, lifetimes_[i].last);
-    merged[i].bytes = 0;
-  }
-  plan_.arena = assign_offsets(merged);
-  for (uint32_t i = 0; i < home.size(); ++i) plan_.arena.offsets[i] = plan_.arena.offsets[home[i]];
 }
 
 Checked Planner::plan_dims() {
@@ -185,10 +181,10 @@ uint32_t Planner::use(format::TensorId id, Form form, bool writes) {
     const bool code = is_code(model_.tensors[id].dtype);
     const size_t bytes = form == Form::kPlanes ? planes_layout(t.dims, t.halo).bytes
                                                : t.dims.elements() * (code ? 1 : 4);
-    buffer = static_cast<uint32_t>(lifetimes_.size());
-    lifetimes_.push_back({bytes, step, step});
+    buffer = static_cast<uint32_t>(plan_.lifetimes.size());
+    plan_.lifetimes.push_back({bytes, step, step});
   }
-  lifetimes_[buffer].last = std::max(lifetimes_[buffer].last, step);
+  plan_.lifetimes[buffer].last = std::max(plan_.lifetimes[buffer].last, step);
   return buffer;
 }
 
@@ -260,7 +256,7 @@ void Planner::may_overwrite(format::TensorId to, format::TensorId from) {
   const TensorPlan &y = plan_.tensors[to], &x = plan_.tensors[from];
   if (y.halo != x.halo) return;  // pixels would lie at other places
   constexpr int kForm = static_cast<int>(Form::kPlanes);
-  overwrites_.push_back({y.buffers[kForm], x.buffers[kForm]});
+  plan_.overwrites.push_back({y.buffers[kForm], x.buffers[kForm]});
 }
 
 void Planner::add_weights(WeightsRequest request) {

@@ -106,7 +106,12 @@ struct TensorPlan {
   Dims dims;  // of sequence models: for as many rows as there can be
   Rows rows = Rows::kSequences;
   Halo halo;
-  uint32_t buffers[kFormCount] = {kNoBuffer, kNoBuffer, kNoBuffer};  // index into Plan::offsets
+  uint32_t buffers[kFormCount] = {kNoBuffer, kNoBuffer, kNoBuffer};  // index into Plan::lifetimes
+};
+
+// A buffer that is written over another, element by element as the other is read.
+struct Overwrite {
+  uint32_t to = 0, from = 0;
 };
 
 struct Plan {
@@ -116,10 +121,15 @@ struct Plan {
   std::vector<Patch> patches;
   std::unique_ptr<uint32_t[]> starts;  // of sequences and the end of the last; batch + 1
   Live live;                           // what starts and steps are fitted to
+  std::vector<Lifetime> lifetimes;     // of buffers, in steps
+  std::vector<Overwrite> overwrites;
   ArenaLayout arena;
   size_t scratch_bytes = 0;  // per thread, aligned
   uint64_t weight_bytes = 0;
 
+  // Lays the buffers out. One written over another lives on in its memory, over as many layers as
+  // follow each other so.
+  void assign_memory();
   // Gives every argument its address. `arena` has arena.bytes bytes, all 0.
   void bind(std::byte* arena_data);
   // Fits a plan of a sequence model to sequences of these lengths, within its options.

@@ -23,6 +23,11 @@ struct StepTasks {
   }
 };
 
+void fill_halos(const Step& step) {
+  for (const auto& halo : step.halos)
+    kernels::fill_halo(*halo, {0, kernels::halo_units(halo->shape, halo->y.cb)});
+}
+
 uint64_t now_ns() {
   return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
                                    std::chrono::steady_clock::now().time_since_epoch())
@@ -38,31 +43,37 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   session->model_ = std::move(model);
   session->options_ = options;
   session->process_ = getpid();
-  MPQ_TRY(session->plan_,
-          make_plan(session->model_->graph(), {.batch = options.batch,
-                                               .tokens = options.tokens,
-                                               .threads = options.threads,
-                                               .isa = options.isa,
-                                               .keep_tensors = options.keep_tensors}));
+  const PlanOptions plan_options = {.batch = options.batch,
+                                    .tokens = options.tokens,
+                                    .threads = options.threads,
+                                    .isa = options.isa,
+                                    .keep_tensors = options.keep_tensors};
+  MPQ_TRY(session->plan_, make_plan(session->model_->graph(), plan_options));
+  MPQ_TRY(session->front_,
+          plan_front(session->model_->graph(), plan_options, options.front_steps, &session->plan_));
   MPQ_CHECK(session->allocate());
-  ThreadPool::Team team;
   if (options.threads > 1 && options.parallel_for == nullptr) {
     session->pool_ = ThreadPool::shared();
     MPQ_CHECK(session->pool_->reserve(options.threads - 1));
   }
-  if (session->pool_ != nullptr) {
-    ThreadPool::Team packers = session->pool_->acquire(options.threads);
-    MPQ_CHECK(session->model_->bind_weights(&session->plan_, &packers));
-  } else {
-    MPQ_CHECK(session->model_->bind_weights(&session->plan_, &team));
+  ThreadPool::Team team =
+      session->pool_ != nullptr ? session->pool_->acquire(options.threads) : ThreadPool::Team();
+  MPQ_CHECK(session->model_->bind_weights(&session->plan_, &team));
+  for (Plan& plan : session->front_.plans) MPQ_CHECK(session->model_->bind_weights(&plan, &team));
+  std::byte* arena = session->memory_.data();
+  session->plan_.bind(arena);
+  arena += session->plan_.arena.bytes;
+  for (Plan& plan : session->front_.plans) {
+    plan.bind(arena);
+    arena += plan.arena.bytes;
   }
-  session->plan_.bind(session->memory_.data());
   return session;
 }
 
 Checked Session::allocate() {
-  const uint64_t weights = model_->missing_weight_bytes(plan_);
-  const uint64_t own = uint64_t{plan_.arena.bytes} + scratch_bytes();
+  uint64_t weights = model_->missing_weight_bytes(plan_);
+  if (front_.steps != 0) weights += model_->missing_weight_bytes(front_.plans[0]);
+  const uint64_t own = uint64_t{arena_bytes()} + scratch_bytes();
   if (own + weights > options_.memory_limit)
     return Error{Status::kLimit, "session needs " + std::to_string(own) +
                                      " bytes for activations and scratch and " +
@@ -75,10 +86,11 @@ Checked Session::allocate() {
   if (reinterpret_cast<uintptr_t>(memory_.data()) % kAlignment != 0)
     return Error{Status::kInvalidArgument, "options.allocate: not aligned to 64 bytes"};
   std::memset(memory_.data(), 0, own);
-  std::byte* scratch = memory_.data() + plan_.arena.bytes;
+  std::byte* scratch = memory_.data() + arena_bytes();
   for (uint32_t i = 0; i < options_.threads; ++i, scratch += plan_.scratch_bytes)
     contexts_.push_back({scratch, plan_.scratch_bytes});
   times_.resize(plan_.steps.size());
+  front_ns_.resize(size_t{options_.threads} * front_.steps);
   return Ok{};
 }
 
@@ -133,34 +145,72 @@ Checked Session::run() {
                  "session with worker threads was created before fork(); create one in the child"};
   const FpScope fp;
   ThreadPool::Team team = pool_ != nullptr ? pool_->acquire(options_.threads) : ThreadPool::Team();
-  if (!options_.profile) {
-    for (const Step& step : plan_.steps) run_step(step, &team);
-    return Ok{};
-  }
-  uint64_t begin = now_ns();
-  for (size_t i = 0; i < plan_.steps.size(); ++i) {
+  if (front_.steps != 0) run_front(&team);
+  uint64_t begin = options_.profile ? now_ns() : 0;
+  for (size_t i = front_.steps; i < plan_.steps.size(); ++i) {
     run_step(plan_.steps[i], &team);
+    if (!options_.profile) continue;
     const uint64_t end = now_ns();
-    times_[i].last_ns = end - begin;
-    times_[i].total_ns += end - begin;
-    ++times_[i].runs;
+    times_[i].add(end - begin);
     begin = end;
   }
   return Ok{};
 }
 
+// A step's time is the mean of the threads': they work side by side.
+void Session::run_front(ThreadPool::Team* team) {
+  struct Images {
+    Session* session;
+    static void run(void* arg, size_t thread) {
+      const FpScope fp;
+      static_cast<const Images*>(arg)->session->run_images(static_cast<uint32_t>(thread));
+    }
+  } images = {this};
+  parallel_for(team, options_.threads, &Images::run, &images);
+  if (!options_.profile) return;
+  for (uint32_t i = 0; i < front_.steps; ++i) {
+    uint64_t sum = 0;
+    for (uint32_t t = 0; t < options_.threads; ++t) sum += front_ns_[t * front_.steps + i];
+    times_[i].add(sum / options_.threads);
+  }
+}
+
+// Every image whose turn is this thread's.
+void Session::run_images(uint32_t thread) {
+  Plan& plan = front_.plans[thread];
+  uint64_t* const ns = &front_ns_[size_t{thread} * front_.steps];
+  std::fill_n(ns, front_.steps, 0);
+  for (uint32_t image = thread; image < options_.batch; image += options_.threads) {
+    front_.take(&plan, image, plan_, memory_.data());
+    uint64_t begin = options_.profile ? now_ns() : 0;
+    for (uint32_t i = 0; i < front_.steps; ++i) {
+      const Step& step = plan.steps[i];
+      fill_halos(step);
+      step.run(step.args.get(), step.parts[0], contexts_[thread]);
+      if (!options_.profile) continue;
+      const uint64_t end = now_ns();
+      ns[i] += end - begin;
+      begin = end;
+    }
+  }
+}
+
 void Session::run_step(const Step& step, ThreadPool::Team* team) {
-  for (const auto& halo : step.halos)
-    kernels::fill_halo(*halo, {0, kernels::halo_units(halo->shape, halo->y.cb)});
+  fill_halos(step);
   if (step.parts.size() == 1) {
     step.run(step.args.get(), step.parts[0], contexts_[0]);
     return;
   }
   StepTasks tasks = {step, contexts_};
+  parallel_for(team, step.parts.size(), &StepTasks::run, &tasks);
+}
+
+void Session::parallel_for(ThreadPool::Team* team, size_t tasks, void (*task)(void*, size_t),
+                           void* arg) {
   if (options_.parallel_for != nullptr)
-    options_.parallel_for(options_.parallel_for_user, step.parts.size(), &StepTasks::run, &tasks);
+    options_.parallel_for(options_.parallel_for_user, tasks, task, arg);
   else
-    team->parallel_for(step.parts.size(), &StepTasks::run, &tasks);
+    team->parallel_for(tasks, task, arg);
 }
 
 size_t Session::tensor_bytes(format::TensorId id) const {

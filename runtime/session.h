@@ -9,6 +9,7 @@
 
 #include "format/status.h"
 #include "runtime/aligned_block.h"
+#include "runtime/front.h"
 #include "runtime/model.h"
 #include "runtime/plan.h"
 #include "runtime/thread_pool.h"
@@ -26,6 +27,7 @@ struct SessionOptions {
   kernels::IsaMask isa = kernels::kIsaScalar;
   bool keep_tensors = false;
   bool profile = false;
+  uint32_t front_steps = kChosenFront;  // that run image by image
   uint64_t memory_limit = uint64_t{2} << 30;
   ParallelForFn parallel_for = nullptr;
   void* parallel_for_user = nullptr;
@@ -34,6 +36,11 @@ struct SessionOptions {
 
 struct StepTime {
   uint64_t runs = 0, last_ns = 0, total_ns = 0;
+  void add(uint64_t ns) {
+    ++runs;
+    last_ns = ns;
+    total_ns += ns;
+  }
 };
 
 class Session {
@@ -60,7 +67,10 @@ class Session {
   // Bytes of a tensor in the caller's order.
   size_t tensor_bytes(format::TensorId id) const;
 
-  size_t arena_bytes() const { return plan_.arena.bytes; }
+  size_t arena_bytes() const {
+    return plan_.arena.bytes + front_.plans.size() * front_.arena_bytes();
+  }
+  const Front& front() const { return front_; }
   size_t scratch_bytes() const { return plan_.scratch_bytes * options_.threads; }
   const StepTime& time(size_t step) const { return times_[step]; }
   void set_profile(bool on);
@@ -68,7 +78,10 @@ class Session {
  private:
   Session() = default;
   Checked allocate();
+  void run_front(ThreadPool::Team* team);
+  void run_images(uint32_t thread);
   void run_step(const Step& step, ThreadPool::Team* team);
+  void parallel_for(ThreadPool::Team* team, size_t tasks, void (*task)(void*, size_t), void* arg);
   std::span<std::byte> canonical(format::TensorId id) const;
 
   std::shared_ptr<const Model> model_;
@@ -76,9 +89,11 @@ class Session {
       pool_;  // shared by the process; null when this session has one thread
   SessionOptions options_;
   Plan plan_;
-  AlignedBlock memory_;  // arena, then scratch of every thread
+  Front front_;
+  AlignedBlock memory_;  // arena, arenas of the front, then scratch of every thread
   std::vector<kernels::KernelContext> contexts_;
   std::vector<StepTime> times_;
+  std::vector<uint64_t> front_ns_;  // of a run: of each thread, each step
   int process_ = 0;
 };
 

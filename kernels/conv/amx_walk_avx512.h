@@ -30,7 +30,7 @@ constexpr size_t kAmxResidentBytes = 512 * 1024;  // packed weights that stay in
 constexpr size_t kLead = 3;                       // k-blocks between widening and use
 constexpr size_t kRing = 4;                       // k-blocks of widened weights, a power of 2
 constexpr uint32_t kSliceMin = 2;                 // pixels of an epilogue's slice
-constexpr size_t kShallowGroups = 64;             // of a panel that stays in L1 (16 KB) once widened
+constexpr size_t kShallowGroups = 64;  // of a panel that stays in L1 (16 KB) once widened
 
 // k in blocks of at most 64 codes that lie together in memory, all of one length.
 struct KBlocks {
@@ -288,7 +288,8 @@ size_t wide_bytes(const ConvShape& s, uint32_t cb) {
 }
 // Tiles of a strided layer's images in phases, where a quarter fewer than without.
 bool takes_phases(const ConvShape& s, uint32_t cb) {
-  if (s.stride_w == 1 || s.dilation_h * s.dilation_w != 1 || cb != kPhaseBlock || s.oh == 1) return false;
+  if (s.stride_w == 1 || s.dilation_h * s.dilation_w != 1 || cb != kPhaseBlock || s.oh == 1)
+    return false;
   const uint64_t tiles = uint64_t{s.oh} * ((s.ow + kTilePixels - 1) / kTilePixels),
                  steps = uint64_t{s.oh - 1} * Phases(s).columns + s.ow;
   return (steps + kTilePixels - 1) / kTilePixels * 4 <= tiles * 3;
@@ -553,7 +554,8 @@ void amx_run(const ConvArgs& a, const ConvPart& part, const KernelContext& conte
   amx_units(s, &units, &panels);
   const uint64_t image = uint64_t{s.oh} * s.ow;
   const auto first = static_cast<uint32_t>(pixels_of(s) * part.unit_begin / units / image),
-             end = static_cast<uint32_t>((pixels_of(s) * part.unit_end / units + image - 1) / image);
+             end =
+                 static_cast<uint32_t>((pixels_of(s) * part.unit_end / units + image - 1) / image);
   const Phases phases(s);
   auto* const memory = static_cast<uint8_t*>(context.scratch) + walk_bytes<kBits>(s, a.x.cb);
   split_phases(a, phases, first, end, memory);

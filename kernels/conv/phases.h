@@ -1,7 +1,7 @@
-// Strided convolution as one of stride 1: a copy of the input in which the pixels that one tap reads
-// for neighbouring outputs are neighbours, in one plane for each phase of the stride. Runs of pixels
-// then go on over the ends of rows, which matters where rows are short: 7 output pixels fill half of
-// a tile. All static: each instruction set compiles its own.
+// Strided convolution as one of stride 1: a copy of the input in which the pixels that one tap
+// reads for neighbouring outputs are neighbours, in one plane for each phase of the stride. Runs of
+// pixels then go on over the ends of rows, which matters where rows are short: 7 output pixels fill
+// half of a tile. All static: each instruction set compiles its own.
 #pragma once
 
 #include "kernels/conv/blocks.h"

@@ -74,17 +74,11 @@ class Planner {
   void begin_step(uint32_t node, const char* kernel, kernels::IsaMask isa, StepFn run,
                   std::shared_ptr<void> args);
   uint32_t use(format::TensorId id, Form form, bool writes);
-  void assign_memory();
   Checked check_bytes() const;
 
   const format::Model& model_;
   const PlanOptions& options_;
   Plan plan_;
-  std::vector<Lifetime> lifetimes_;  // of buffers
-  struct Overwrite {
-    uint32_t to, from;  // buffers
-  };
-  std::vector<Overwrite> overwrites_;
 };
 
 // The second output of a node, if there is one: codes of the value that the first is made from. Its

@@ -132,8 +132,8 @@ std::string describe(const ConvCase& c) {
           : c.out == Elem::f32 ? "f32"
                                : "s32") +
          " codes " + number(c.lo) + number(c.hi) + "second " + number(c.second) + "residual " +
-         kResidual[static_cast<int>(c.residual)] + (c.in_place ? " in place" : "") + " data " + kData[static_cast<int>(c.data)] +
-         " activation " + number(static_cast<int>(c.activation));
+         kResidual[static_cast<int>(c.residual)] + (c.in_place ? " in place" : "") + " data " +
+         kData[static_cast<int>(c.data)] + " activation " + number(static_cast<int>(c.activation));
 }
 
 }  // namespace

@@ -93,6 +93,35 @@ TEST_CASE("session: every operator gives the naive bytes on every ISA, thread co
   check_everywhere(make_everything, 2);
 }
 
+TEST_CASE("session: first layers run image by image give the same bytes wherever the cut is") {
+  const Case c(make_everything, 6);
+  const auto& outputs = c.model->graph().outputs;
+  std::set<uint32_t> cuts;
+  for (const kernels::IsaMask isa : machine_levels())
+    for (const uint32_t threads : {1U, 2U, 3U})
+      for (const uint32_t batch : {2U, 6U})
+        for (uint32_t cut = 0; cut <= 20; ++cut) {
+          const auto session = make_session(c.model, {.batch = batch,
+                                                      .threads = threads,
+                                                      .isa = isa,
+                                                      .profile = true,
+                                                      .front_steps = cut});
+          cuts.insert(session->front().steps);
+          set_inputs(c, *session, cut);
+          for (int run = 0; run < 2; ++run) {
+            REQUIRE(session->run().ok());
+            for (size_t i = 0; i < outputs.size(); ++i) {
+              CAPTURE(kernels::isa_name(isa));
+              CAPTURE(threads);
+              CAPTURE(batch);
+              CAPTURE(cut);
+              CHECK(wrong_images(c, outputs[i], session->output(i), batch, cut) == 0);
+            }
+          }
+        }
+  CHECK(cuts.size() > 5);
+}
+
 TEST_CASE("session: matrices give the naive bytes on every ISA, thread count and batch") {
   check_everywhere(make_matrix, 3);
 }
