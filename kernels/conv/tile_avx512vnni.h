@@ -46,25 +46,22 @@ using TileFn = void (*)(const TileArgs&);
 
 #define MPQ_BROADCAST(a, code) __asm__ volatile("vpbroadcastd %1, %0" : "=v"(a) : "m"(code))
 
+// Uses a vector: g++ 12 would else give its register to the last accumulator of a step and move
+// that back in front of the next one.
+#define MPQ_KEEP(vector) __asm__ volatile("" : : "v"(vector))
+
 typedef int32_t UnalignedInt __attribute__((may_alias, aligned(1)));
 
-template <int kPixels, int kVectors>
-static void multiply_tile(const TileArgs& t) {
+// kStep: t.pixel where it is known, so that pixels are displacements of one address and next to no
+// additions take ports from the multiplies: 96 to 98 % of their peak instead of 82 to 94; or 0.
+template <int kPixels, int kVectors, int kStep>
+static void multiply_tile_at(const TileArgs& t) {
   __m512i acc[kPixels][kVectors];
-  if (t.start_step == 0) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      const __m512i start = _mm512_loadu_si512(t.start + 16 * v);
+  const int32_t* start = t.start;
 #pragma GCC unroll 14
-      for (int p = 0; p < kPixels; ++p) acc[p][v] = start;
-    }
-  } else {
-    const int32_t* start = t.start;
-#pragma GCC unroll 14
-    for (int p = 0; p < kPixels; ++p, start += t.start_step)
+  for (int p = 0; p < kPixels; ++p, start += t.start_step)
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) acc[p][v] = _mm512_loadu_si512(start + 16 * v);
-  }
+    for (int v = 0; v < kVectors; ++v) acc[p][v] = _mm512_loadu_si512(start + 16 * v);
 
   // Pixel p is read at base[p / 3] + offset + (p % 3) * step: five bases and three indices.
   const ptrdiff_t step = t.pixel;
@@ -79,6 +76,7 @@ static void multiply_tile(const TileArgs& t) {
     _mm_prefetch(reinterpret_cast<const char*>(prefetch), _MM_HINT_T1);
     prefetch += t.prefetch_step;
     const ptrdiff_t offset = t.offsets[g];
+    const uint8_t* x = t.x + offset;
     // Seven pixels by four vectors leave three registers for weights: the last stays in memory.
     constexpr int kHeld = kVectors < 4 ? kVectors : 3;
     __m512i held[kHeld];
@@ -87,13 +85,15 @@ static void multiply_tile(const TileArgs& t) {
 #pragma GCC unroll 14
     for (int p = 0; p < kPixels; ++p) {
       __m512i a;
-      MPQ_BROADCAST(
-          a, *reinterpret_cast<const UnalignedInt*>(base[p / 3] + (offset + (p % 3) * step)));
+      MPQ_BROADCAST(a, *reinterpret_cast<const UnalignedInt*>(
+                           kStep != 0 ? x + p * kStep : base[p / 3] + (offset + (p % 3) * step)));
 #pragma GCC unroll 4
       for (int v = 0; v < kHeld; ++v) MPQ_DPBUSD(acc[p][v], a, held[v]);
       if constexpr (kVectors > kHeld)
         MPQ_DPBUSD_MEM(acc[p][3], a, *reinterpret_cast<const __m512i_u*>(w + 192));
     }
+#pragma GCC unroll 4
+    for (int v = 0; v < kHeld; ++v) MPQ_KEEP(held[v]);
   }
 
   int32_t* sums = t.sums;
@@ -108,6 +108,24 @@ static void multiply_tile(const TileArgs& t) {
 [[maybe_unused]] static constexpr uint32_t pass_channels(uint32_t pixels) {
   return pixels <= 7 ? 64 : 32;
 }
+// Neighbours in blocks of 64 channels, every other one of them, and inputs of 256 or 512 channels
+// side by side; then any.
+template <int kPixels, int kVectors>
+static void multiply_tile(const TileArgs& t) {
+  switch (t.pixel) {
+    case 64:
+      return multiply_tile_at<kPixels, kVectors, 64>(t);
+    case 128:
+      return multiply_tile_at<kPixels, kVectors, 128>(t);
+    case 256:
+      return multiply_tile_at<kPixels, kVectors, 256>(t);
+    case 512:
+      return multiply_tile_at<kPixels, kVectors, 512>(t);
+    default:
+      return multiply_tile_at<kPixels, kVectors, 0>(t);
+  }
+}
+
 static constexpr TileFn kTiles[kMaxPixels + 1] = {nullptr,
                                                   multiply_tile<1, 4>,
                                                   multiply_tile<2, 4>,
