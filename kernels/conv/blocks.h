@@ -14,16 +14,18 @@ constexpr uint32_t kGroupBytes = 256;  // one k-group (4 k) of a panel
 
 alignas(64) static constexpr int32_t kNoBias[kPanelChannels] = {};
 
-[[maybe_unused]] static uint32_t blocks_of_row(const ConvShape& s) {
-  return (s.ow + kMaxPixels - 1) / kMaxPixels;
+[[maybe_unused]] static uint32_t blocks_of_row(const ConvShape& s,
+                                               uint32_t max_pixels = kMaxPixels) {
+  return (s.ow + max_pixels - 1) / max_pixels;
 }
 
 struct Unit {
   uint32_t image, y, x, pixels;
 };
 
-[[maybe_unused]] static Unit unit_at(const ConvShape& s, uint32_t unit) {
-  const uint32_t per_row = blocks_of_row(s), row = unit / per_row, i = unit % per_row;
+[[maybe_unused]] static Unit unit_at(const ConvShape& s, uint32_t unit,
+                                     uint32_t max_pixels = kMaxPixels) {
+  const uint32_t per_row = blocks_of_row(s, max_pixels), row = unit / per_row, i = unit % per_row;
   const uint32_t width = s.ow / per_row, extra = s.ow % per_row;  // balanced: widths differ by one
   return {row / s.oh, row % s.oh, i * width + (i < extra ? i : extra), width + (i < extra ? 1 : 0)};
 }

@@ -20,6 +20,7 @@ std::span<const ConvKernel> conv_kernels() {
 #endif
 #if MPQ_HAVE_AVX512VNNI
     conv_u4s4_winograd2_avx512vnni,
+    conv_u63s4_strassen_avx512vnni,
     conv_u252s2_pairs_avx512vnni,
     conv_u240s4_pairs_avx512vnni,
     conv_u8s2_14x64_avx512vnni,

@@ -68,6 +68,8 @@ void fill_data(const ConvKernel& row, const ConvCase& c, Rng& rng, ConvProblem* 
     for (int32_t& x : p->x.values) x = rng.between(0, max);
     for (int8_t& w : p->weights) w = static_cast<int8_t>(rng.between(lo, hi));
   }
+  if (!c.codes.empty()) p->x.values = c.codes;
+  if (!c.weights.empty()) p->weights = c.weights;
 }
 
 // Scales that spread each channel's sums over the codes, or the special values that `data` asks
@@ -296,7 +298,7 @@ void require_conv(const ConvKernel& row, const ConvCase& c, Rng& rng) {
   require_ok(row.name, named, check_conv(row, c, rng));
 }
 
-uint32_t kernel_side(const ConvKernel& row) { return row.fits({.c = 64, .o = 1}, 64) ? 1 : 3; }
+uint32_t kernel_side(const ConvKernel& row) { return row.fits({.c = 128, .o = 1}, 64) ? 1 : 3; }
 
 ConvCase random_conv_case(const ConvShape& shape, Rng& rng) {
   ConvCase c = {.shape = shape};

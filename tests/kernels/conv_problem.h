@@ -29,6 +29,9 @@ struct ConvCase {
   bool in_place = false;  // codes are written over the residual's
   ConvData data = ConvData::kRandom;
   kernels::Activation activation = kernels::Activation::kNone;
+  // A test's own codes [n][c][h][w] and weights [o][c][r][s], instead of those of `data`.
+  std::vector<int32_t> codes;
+  std::vector<int8_t> weights;
 };
 
 // A dense tensor of codes or sums, [n][c][h][w], and the definition of convolution over it: a

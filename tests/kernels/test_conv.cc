@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <string>
+#include <vector>
 
 #include "kernels/isa_config.h"
 #include "tests/kernels/amx_on_model.h"
@@ -53,9 +55,12 @@ Block block_of(const ConvKernel& row) {
 
 bool accepts(const ConvKernel& row, const ConvCase& c) { return row.fits(c.shape, c.x_cb); }
 
-// A whole block of input channels for a row that takes no other.
+// A whole block of input channels, or two of them, for a row that takes no other.
 ConvCase widened(const ConvKernel& row, ConvCase c) {
-  if (!accepts(row, c)) c.shape.c = c.x_cb = 64;
+  for (uint32_t channels = 64; !accepts(row, c) && channels <= 128; channels *= 2) {
+    c.shape.c = channels;
+    c.x_cb = 64;
+  }
   return c;
 }
 
@@ -133,11 +138,12 @@ TEST_CASE("conv: every kernel equals the reference on random geometry") {
 
 TEST_CASE("conv: every kernel is exact at the extremes of a long sum") {
   for_each_kernel(conv_rows(), [](const ConvKernel& row, Rng& rng) {
+    const uint32_t side = row.fits({.c = 128, .o = 17, .r = 3, .s = 3}, 64) ? 3 : 1;
     uint32_t channels = 2048;  // or as many as the row takes
-    while (!row.fits({.c = channels, .o = 17, .r = 3, .s = 3}, 64)) channels /= 2;
+    while (!row.fits({.c = channels, .o = 17, .r = side, .s = side}, 64)) channels /= 2;
     for (int corner = 0; corner < 8; ++corner) {
       ConvCase c =
-          random_conv_case({.c = channels, .oh = 1, .ow = 2, .o = 17, .r = 3, .s = 3}, rng);
+          random_conv_case({.c = channels, .oh = 1, .ow = 2, .o = 17, .r = side, .s = side}, rng);
       c.x_cb = 64;
       c.out = corner % 2 == 0 ? Elem::s32 : Elem::u8;
       c.residual = ConvResidual::kNone;
@@ -157,6 +163,30 @@ TEST_CASE("conv: every kernel equals the reference on ResNet-50's first layer an
     c = random_conv_case({.c = 2048, .ow = 3, .o = 1000}, rng);
     c.out = Elem::f32;
     require_if_accepted(row, c, rng);
+  });
+}
+
+TEST_CASE("conv: Strassen's rows are exact where sums of blocks are at the ends of their range") {
+  for_each_kernel(conv_rows(), [](const ConvKernel& row, Rng& rng) {
+    if (std::string(row.name).find("strassen") == std::string::npos) return;
+    // Bit 2 i + j: block (i, j) of the codes is all maximal instead of 0, of the weights all
+    // highest instead of lowest.
+    for (uint32_t blocks = 0; blocks < 256; ++blocks) {
+      ConvCase c = random_conv_case({.c = 128, .ow = 2, .o = 64}, rng);
+      c.x_cb = 64;
+      c.out = Elem::s32;
+      c.residual = ConvResidual::kNone;
+      c.second = false;
+      for (uint32_t k = 0; k < 128; ++k)
+        for (uint32_t pixel = 0; pixel < 2; ++pixel)
+          c.codes.push_back((blocks >> (2 * pixel + k / 64)) % 2 != 0 ? row.max_activation : 0);
+      for (uint32_t o = 0; o < 64; ++o)
+        for (uint32_t k = 0; k < 128; ++k)
+          c.weights.push_back(static_cast<int8_t>((blocks >> (4 + k / 64 * 2 + o / 32)) % 2 != 0
+                                                      ? highest(row.weights)
+                                                      : lowest(row.weights)));
+      require_conv(row, c, rng);
+    }
   });
 }
 
