@@ -64,6 +64,9 @@ void fill_data(const ConvKernel& row, const ConvCase& c, Rng& rng, ConvProblem* 
     for (size_t i = 0; i < p->weights.size(); ++i)
       p->weights[i] =
           static_cast<int8_t>(lo + static_cast<int32_t>(i % static_cast<size_t>(hi - lo + 1)));
+  } else if (c.data == ConvData::kExtremes) {
+    for (int32_t& x : p->x.values) x = rng.chance(2) ? 0 : max;
+    for (int8_t& w : p->weights) w = static_cast<int8_t>(rng.chance(2) ? lo : hi);
   } else {
     for (int32_t& x : p->x.values) x = rng.between(0, max);
     for (int8_t& w : p->weights) w = static_cast<int8_t>(rng.between(lo, hi));
@@ -122,7 +125,7 @@ std::vector<ConvPart> random_parts(uint32_t units, uint32_t panels, Rng& rng) {
 
 std::string describe(const ConvCase& c) {
   const ConvShape& s = c.shape;
-  const char* const kData[] = {"random", "corners", "ramps", "ties", "fma", "huge"};
+  const char* const kData[] = {"random", "corners", "ramps", "ties", "fma", "huge", "extremes"};
   const char* const kResidual[] = {"none", "float", "integer"};
   const auto number = [](auto value) { return std::to_string(value) + " "; };
   return "n " + number(s.n) + "c " + number(s.c) + "o " + number(s.o) + "oh " + number(s.oh) +
@@ -309,7 +312,7 @@ ConvCase random_conv_case(const ConvShape& shape, Rng& rng) {
   c.lo = rng.chance(3) ? rng.pick({1, 2, 3}) : 0;
   c.acc_bias = !rng.chance(4);
   c.data = rng.pick({ConvData::kRandom, ConvData::kRandom, ConvData::kCorners, ConvData::kRamps,
-                     ConvData::kTies, ConvData::kFma, ConvData::kHuge});
+                     ConvData::kTies, ConvData::kFma, ConvData::kHuge, ConvData::kExtremes});
   if (c.out != Elem::s32) {
     c.residual = rng.pick({ConvResidual::kNone, ConvResidual::kFloat, ConvResidual::kInteger});
     c.in_place = rng.chance(2);

@@ -13,9 +13,10 @@ enum class ConvData : uint8_t {
   kRandom,
   kCorners,  // activations all 0 or all maximal, weights all lowest or all highest
   kRamps,
-  kTies,  // many v exactly between two codes
-  kFma,   // v that a rounded product would put exactly between two codes
-  kHuge,  // v beyond any code, up to infinity
+  kTies,      // many v exactly between two codes
+  kFma,       // v that a rounded product would put exactly between two codes
+  kHuge,      // v beyond any code, up to infinity
+  kExtremes,  // each activation 0 or maximal, each weight lowest or highest
 };
 enum class ConvResidual : uint8_t { kNone, kFloat, kInteger };
 

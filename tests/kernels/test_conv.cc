@@ -2,6 +2,8 @@
 
 #include <cstring>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "kernels/isa_config.h"
@@ -141,14 +143,14 @@ TEST_CASE("conv: every kernel is exact at the extremes of a long sum") {
     const uint32_t side = row.fits({.c = 128, .o = 17, .r = 3, .s = 3}, 64) ? 3 : 1;
     uint32_t channels = 2048;  // or as many as the row takes
     while (!row.fits({.c = channels, .o = 17, .r = side, .s = side}, 64)) channels /= 2;
-    for (int corner = 0; corner < 8; ++corner) {
+    for (int corner = 0; corner < 10; ++corner) {
       ConvCase c =
           random_conv_case({.c = channels, .oh = 1, .ow = 2, .o = 17, .r = side, .s = side}, rng);
       c.x_cb = 64;
       c.out = corner % 2 == 0 ? Elem::s32 : Elem::u8;
       c.residual = ConvResidual::kNone;
       c.second = false;
-      c.data = ConvData::kCorners;
+      c.data = corner < 8 ? ConvData::kCorners : ConvData::kExtremes;
       require_conv(row, c, rng);
     }
   });
@@ -186,6 +188,65 @@ TEST_CASE("conv: Strassen's rows are exact where sums of blocks are at the ends 
                                                       ? highest(row.weights)
                                                       : lowest(row.weights)));
       require_conv(row, c, rng);
+    }
+  });
+}
+
+// The matrices of Winograd's algorithm, written down once more.
+struct WinogradMatrices {
+  int32_t m, offset;
+  std::vector<std::vector<int32_t>> input, weights;  // B^T, G
+};
+const WinogradMatrices kWinogradMatrices[] = {
+    {2,
+     84,
+     {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}},
+     {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}}},
+    {3,
+     54,
+     {{2, -1, -2, 1, 0}, {0, -2, -1, 1, 0}, {0, 2, -3, 1, 0}, {0, -1, 0, 1, 0}, {0, 2, -1, -2, 1}},
+     {{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {0, 0, 1}}}};
+
+// The operands, lowest or highest, that take position (i, j) of M x M^T to an end of its range.
+template <typename T>
+std::pair<std::vector<T>, int32_t> towards(const std::vector<std::vector<int32_t>>& matrix,
+                                           size_t i, size_t j, int32_t lo, int32_t hi, bool up) {
+  std::vector<T> operands;
+  int32_t end = 0;
+  for (const int32_t row : matrix[i])
+    for (const int32_t column : matrix[j]) {
+      const int32_t operand = (row * column > 0) == up ? hi : lo;
+      operands.push_back(static_cast<T>(operand));
+      end += row * column * operand;
+    }
+  return {operands, end};
+}
+
+TEST_CASE("conv: Winograd's rows are exact where each transformed operand is at its ends") {
+  for_each_kernel(conv_rows(), [](const ConvKernel& row, Rng& rng) {
+    for (const WinogradMatrices& w : kWinogradMatrices) {
+      if (std::string(row.name).find("winograd" + std::to_string(w.m)) == std::string::npos)
+        continue;
+      const auto m = static_cast<uint32_t>(w.m), side = m + 2;
+      ConvCase c = random_conv_case({.c = 1, .oh = m, .ow = m, .o = 1, .r = 3, .s = 3}, rng);
+      c.out = Elem::s32;
+      c.residual = ConvResidual::kNone;
+      c.second = false;
+      for (uint32_t position = 0; position < side * side; ++position)
+        for (const bool code_up : {false, true})
+          for (const bool weight_up : {false, true}) {
+            const uint32_t i = position / side, j = position % side;
+            int32_t code_end = 0, weight_end = 0;
+            std::tie(c.codes, code_end) =
+                towards<int32_t>(w.input, i, j, 0, row.max_activation, code_up);
+            std::tie(c.weights, weight_end) = towards<int8_t>(w.weights, i, j, lowest(row.weights),
+                                                              highest(row.weights), weight_up);
+            REQUIRE(code_end + w.offset >= 0);
+            REQUIRE(code_end + w.offset <= 255);
+            REQUIRE(weight_end >= -128);
+            REQUIRE(weight_end <= 127);
+            require_conv(row, c, rng);
+          }
     }
   });
 }
