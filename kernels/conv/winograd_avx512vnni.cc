@@ -389,7 +389,7 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
 template <typename W>
 float cost(const ConvShape& s, uint32_t) {
   constexpr float kM2 = W::kM * W::kM, kProducts = W::kForm.positions() / (9 * kM2),
-                  kTransforms = W::kM == 2 ? 14 : 16, kWeights = W::kM == 2 ? 16 : 20;
+                  kTransforms = W::kM == 2 ? 14 : 16, kWeights = 18;
   const float pixels =
                   static_cast<float>(s.n) * static_cast<float>(s.oh) * static_cast<float>(s.ow),
               tiles = static_cast<float>(Tiling(s, W::kM).total);
