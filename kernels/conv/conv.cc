@@ -19,6 +19,7 @@ std::span<const ConvKernel> conv_kernels() {
     conv_u8s8_32x64_amx,
 #endif
 #if MPQ_HAVE_AVX512VNNI
+    conv_u2s2_crt_avx512vnni,
     conv_u2s2_winograd3_avx512vnni,
     conv_u42s4_winograd2_avx512vnni,
     conv_u63s4_strassen_avx512vnni,

@@ -12,14 +12,7 @@ struct Direct {
   static constexpr size_t kHeadBytes = 0;
 
   static void widen(const uint8_t* packed, size_t groups, int8_t* wide) {
-    constexpr uint32_t kFields = 8 / kBits;
-    const size_t lines = groups * 4 / kFields;
-    for (size_t i = 0; i < lines; ++i, packed += 64) {
-      const __m512i line = _mm512_loadu_si512(packed);
-#pragma GCC unroll 4
-      for (uint32_t f = 0; f < kFields; ++f, wide += 64)
-        _mm512_store_si512(wide, widen_field<kBits>(line, f));
-    }
+    widen_all<kBits>(packed, groups, wide);
   }
 
   static const int32_t* start(const uint8_t*, const int32_t* start, int32_t*) { return start; }

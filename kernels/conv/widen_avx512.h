@@ -31,6 +31,19 @@ static inline __m512i widen_field(__m512i line, uint32_t field) {
   return _mm512_gf2p8affine_epi64_epi8(line, field_map<kBits>(field), 0);
 }
 
+// All channels of `groups` k-groups, to 256 bytes each.
+template <uint32_t kBits>
+[[maybe_unused]] static void widen_all(const uint8_t* packed, size_t groups, int8_t* wide) {
+  constexpr uint32_t kFields = 8 / kBits;
+  const size_t lines = groups * 4 / kFields;
+  for (size_t i = 0; i < lines; ++i, packed += 64) {
+    const __m512i line = _mm512_loadu_si512(packed);
+#pragma GCC unroll 4
+    for (uint32_t f = 0; f < kFields; ++f, wide += 64)
+      _mm512_store_si512(wide, widen_field<kBits>(line, f));
+  }
+}
+
 // Half the channels of `groups` k-groups, to 128 bytes each.
 template <uint32_t kBits>
 [[maybe_unused]] static inline void widen_half(const uint8_t* packed, size_t groups, uint32_t half,
