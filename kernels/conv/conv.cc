@@ -20,6 +20,8 @@ std::span<const ConvKernel> conv_kernels() {
 #endif
 #if MPQ_HAVE_AVX512VNNI
     conv_u2s2_crt_avx512vnni,
+    conv_u4s2_crt_avx512vnni,
+    conv_u2s4_crt_avx512vnni,
     conv_u2s2_winograd3_avx512vnni,
     conv_u42s4_winograd2_avx512vnni,
     conv_u63s4_strassen_avx512vnni,

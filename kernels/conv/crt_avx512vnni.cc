@@ -350,5 +350,9 @@ constexpr ConvKernel row(const char* name, Elem weights, const char* layout) {
 
 const ConvKernel conv_u2s2_crt_avx512vnni =
     row<PairsByTriples>("conv_u2s2_crt_avx512vnni", Elem::s2, "panel64_s2_v1");
+const ConvKernel conv_u4s2_crt_avx512vnni =
+    row<TriplesOfChannels>("conv_u4s2_crt_avx512vnni", Elem::s2, "panel64_s2_v1");
+const ConvKernel conv_u2s4_crt_avx512vnni =
+    row<TriplesOfPixels>("conv_u2s4_crt_avx512vnni", Elem::s4, "panel64_s4_v1");
 
 }  // namespace mpq::kernels

@@ -99,5 +99,61 @@ struct PairsByTriples : PackedChannels, PixelPairs {  // 12 sums from 6
   }
 };
 
+struct TriplesOfChannels : PackedChannels {  // 4 sums from 3
+  static constexpr int32_t kMaxActivation = 15;
+  static constexpr uint32_t kPixels = 1, kRows = 1, kGroups = 9, kMaxBlocks = 12;
+  static constexpr int32_t kHalfShift = 15;  // -30 to 15
+  static_assert(45 * kMaxBlocks * kCrtBlock / 2 <= kCrtTripleMax);
+  static constexpr int32_t pixel_factor(uint32_t) { return 1; }
+
+  void pack(const __m512i codes[kPixels], __m512i rows[kRows]) const { rows[0] = codes[0]; }
+  static void decode(const int32_t* packed, const int32_t* from, size_t, int32_t* to) {
+    __m512 t[kVectors];
+#pragma GCC unroll 3
+    for (int v = 0; v < kVectors; ++v)
+      t[v] = _mm512_cvtepi32_ps(_mm512_load_si512(packed + 16 * v));
+    __m512i x[4];
+    crt_triple(t, x);
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) add_sums(from + 16 * v, x[v], to + 16 * v);
+  }
+};
+
+struct TriplesOfPixels {  // 4 sums from 3, any weights of 4 bits
+  static constexpr uint32_t kBits = 4;
+  static constexpr int kVectors = 4;
+  static constexpr int32_t kOffset = 0, kMaxActivation = 3;
+  static constexpr uint32_t kPixels = 4, kRows = 3, kGroups = 2, kMaxBlocks = 12;
+  static constexpr int32_t kHalfShift = 3;  // -24 to 21
+  static_assert(45 * kMaxBlocks * kCrtBlock / 2 <= kCrtTripleMax);
+  static constexpr int32_t pixel_factor(uint32_t row) { return kCrtModuli[row] + 1; }
+  static constexpr int32_t channel_factor(int) { return 1; }
+
+  static void widen(const uint8_t* packed, size_t groups, int8_t* wide) {
+    widen_all<kBits>(packed, groups, wide);
+  }
+  __m512i table[kRows] = {times_table(kCrtModuli[0]), times_table(kCrtModuli[1]),
+                          times_table(kCrtModuli[2])};
+  void pack(const __m512i codes[kPixels], __m512i rows[kRows]) const {
+#pragma GCC unroll 3
+    for (uint32_t r = 0; r < kRows; ++r)
+      rows[r] = _mm512_add_epi8(times(table[r], codes[r]), codes[3]);
+  }
+  static void decode(const int32_t* packed, const int32_t* from, size_t step, int32_t* to) {
+#pragma GCC unroll 4
+    for (uint32_t v = 0; v < kVectors; ++v) {
+      __m512 t[kRows];
+#pragma GCC unroll 3
+      for (uint32_t r = 0; r < kRows; ++r)
+        t[r] = _mm512_cvtepi32_ps(_mm512_load_si512(packed + 16 * (r * kVectors + v)));
+      __m512i x[kPixels];
+      crt_triple(t, x);
+#pragma GCC unroll 4
+      for (uint32_t p = 0; p < kPixels; ++p)
+        add_sums(from + p * step + 16 * v, x[p], to + p * kPanelChannels + 16 * v);
+    }
+  }
+};
+
 }  // namespace
 }  // namespace mpq::kernels
