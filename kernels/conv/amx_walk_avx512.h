@@ -36,6 +36,7 @@ constexpr size_t kShallowGroups = 64;  // of a panel that stays in L1 (16 KB) on
 struct KBlocks {
   uint32_t groups;  // k-groups (4 k) of a block
   size_t count;
+  KBlocks(uint32_t block_groups, size_t blocks) : groups(block_groups), count(blocks) {}
   KBlocks(const ConvShape& s, uint32_t cb) {
     const uint32_t run = (s.dilation_w == 1 ? s.s : 1) * (cb / 4);  // k-groups that lie together
     uint32_t pieces = (run + 15) / 16;
@@ -180,7 +181,7 @@ class Pending {
 
 // One pass: one or two tiles times half a panel.
 struct Pass {
-  const Tile* tiles;
+  const uint8_t* x[2];       // first pixel of each tile
   size_t pixel;              // bytes from a pixel's codes to the next one's
   const ptrdiff_t* offsets;  // of every k-group
   KBlocks blocks;
@@ -226,8 +227,10 @@ class Ring<8> {
   Ring(int8_t*, uint32_t) {}
 };
 
-template <typename Tiles, uint32_t kBits, int kTiles>
-void multiply_half(Tiles& t, const Pass& p, Ring<kBits>* ring, Pending* pending) {
+// Work: what waits from the step before, written meanwhile: left() and write(some) as Pending has
+// them.
+template <typename Tiles, uint32_t kBits, int kTiles, typename Work>
+void multiply_half(Tiles& t, const Pass& p, Ring<kBits>* ring, Work* pending) {
   constexpr size_t kGroup = Ring<kBits>::kGroup;
   const uint32_t groups = p.blocks.groups;
   const size_t count = p.blocks.count, lead = kLead < count ? kLead : count;
@@ -252,12 +255,12 @@ void multiply_half(Tiles& t, const Pass& p, Ring<kBits>* ring, Pending* pending)
       w = ring->pop();
     }
     t.template load<6>(w, kGroup);
-    t.template load<4>(p.tiles[0].x + *offset, p.pixel);
+    t.template load<4>(p.x[0] + *offset, p.pixel);
     t.template multiply<0, 4, 6>();
     t.template load<7>(w + 64, kGroup);
     t.template multiply<1, 4, 7>();
     if constexpr (kTiles == 2) {
-      t.template load<5>(p.tiles[1].x + *offset, p.pixel);
+      t.template load<5>(p.x[1] + *offset, p.pixel);
       t.template multiply<2, 5, 6>();
       t.template multiply<3, 5, 7>();
     }
@@ -499,7 +502,7 @@ class AmxConv {
     // The sums before are written while the first half multiplies: their place is needed then.
     const auto blocks = static_cast<uint32_t>(blocks_.count);
     const uint32_t slice = (pending_.left() + blocks - 1) / blocks;
-    Pass pass = {.tiles = step.pair->tiles,
+    Pass pass = {.x = {step.pair->tiles[0].x, step.pair->tiles[1].x},
                  .pixel = static_cast<size_t>(a_.shape.stride_w) * a_.x.cb,
                  .offsets = offsets_,
                  .blocks = blocks_,

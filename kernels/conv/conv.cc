@@ -14,6 +14,7 @@ constexpr int weight_bits(Elem e) { return e == Elem::s2 ? 2 : e == Elem::s4 ? 4
 std::span<const ConvKernel> conv_kernels() {
   static const ConvKernel kRows[] = {
 #if MPQ_HAVE_AMX
+    conv_u2s2_crt_amx,
     conv_u8s2_32x64_amx,
     conv_u8s4_32x64_amx,
     conv_u8s8_32x64_amx,

@@ -15,6 +15,7 @@ extern const ConvKernel conv_u8s8_14x64_avx512vnni, conv_u8s4_14x64_avx512vnni,
     conv_u2s2_crt_avx512vnni,
     conv_u4s2_crt_avx512vnni,
     conv_u2s4_crt_avx512vnni;
-extern const ConvKernel conv_u8s8_32x64_amx, conv_u8s4_32x64_amx, conv_u8s2_32x64_amx;
+extern const ConvKernel conv_u8s8_32x64_amx, conv_u8s4_32x64_amx, conv_u8s2_32x64_amx,
+    conv_u2s2_crt_amx;
 
 }  // namespace mpq::kernels

@@ -3,6 +3,7 @@
 #include "tests/kernels/amx_on_model.h"
 
 #include "kernels/attention/amx_head_avx512.h"
+#include "kernels/conv/amx_crt_avx512.h"
 #include "kernels/conv/amx_walk_avx512.h"
 #include "tests/kernels/tile_model.h"
 
@@ -30,6 +31,7 @@ void multiply_on(TileProblem* p) {
 
 std::span<const ConvKernel> amx_rows_on_model() {
   static const ConvKernel kRows[] = {
+      amx_crt_row<ModelTiles>("conv_u2s2_crt_amx_on_model", kIsaAvx512Vnni),
       amx_row<ModelTiles, 2>("conv_u8s2_32x64_amx_on_model", kIsaAvx512Vnni, Elem::s2,
                              "panel64_s2_v1"),
       amx_row<ModelTiles, 4>("conv_u8s4_32x64_amx_on_model", kIsaAvx512Vnni, Elem::s4,
