@@ -30,8 +30,9 @@ namespace mpq::kernels {
 constexpr int32_t kCrtModuli[3] = {84, 83, 79};
 constexpr int32_t kCrtWeightOffset = 42;  // 84 * -2 - 2 + 42 = -128, 84 + 1 + 42 = 127
 
-// Largest magnitudes of sums, counted from the middle of their range, that are decoded: modulo
-// 84 * 83 in a pair; below 2^24 when a triple or a pair of triples multiplies them.
+// Largest magnitudes of sums, counted from the middle of their range, that are decoded: of x2
+// modulo 84 * 83 in a pair, whose others may be twice that; below 2^24 when a triple or a pair of
+// triples multiplies them.
 constexpr int32_t kCrtPairMax = 3456, kCrtTripleMax = (1 << 24) / 85,
                   kCrtBothMax = (1 << 24) / (85 * 85);
 

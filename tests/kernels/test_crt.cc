@@ -29,7 +29,8 @@ TEST_CASE("crt: a pair returns every shared sum, whatever the others are") {
   Rng rng(test_seed());
   for (int32_t shared = -kCrtPairMax; shared <= kCrtPairMax; ++shared)
     for (int i = 0; i < 16; ++i) {
-      const int32_t sums[3] = {some_sum(kCrtPairMax, rng), shared, some_sum(kCrtPairMax, rng)};
+      const int32_t sums[3] = {some_sum(2 * kCrtPairMax, rng), shared,
+                               some_sum(2 * kCrtPairMax, rng)};
       REQUIRE(crt_pair_returns(sums));
     }
 }
