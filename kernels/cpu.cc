@@ -70,15 +70,15 @@ IsaMask detect_isa() {
   return isa;
 }
 
-bool has_spare_byte_adders() {
-  static const bool has = [] {
+CpuFamily cpu_family() {
+  static const CpuFamily here = [] {
     const CpuidRegs vendor = cpuid(0, 0);
     constexpr uint32_t kAuth = 0x68747541;  // "AuthenticAMD"
     const uint32_t signature = cpuid(1, 0).eax;
     const uint32_t family = ((signature >> 8) & 15) + ((signature >> 20) & 255);
-    return vendor.ebx == kAuth && family >= 0x19;
+    return vendor.ebx == kAuth && family >= 0x19 ? CpuFamily::kZen4 : CpuFamily::kIntel;
   }();
-  return has;
+  return here;
 }
 
 bool parse_isa(const char* text, IsaMask* mask) {

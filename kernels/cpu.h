@@ -15,9 +15,13 @@ inline constexpr IsaMask kIsaAmx = 1U << 2;  // AMX tile + int8, granted by the 
 // What this machine has. Each level contains the ones below it.
 IsaMask detect_isa();
 
-// Additions of bytes in 512-bit vectors run beside multiplications (vpdpbusd), on ports of their
-// own: AMD family 19h and later. For choices between equal kernels only. Asked once.
-bool has_spare_byte_adders();
+// Cores that weigh kernels alike. For choices between equal kernels only: what a core can run says
+// IsaMask.
+enum class CpuFamily : uint8_t {
+  kIntel,  // Ice Lake to Granite Rapids, with AMX or without; also every core that is not known
+  kZen4,   // AMD family 19h and later: byte additions on ports that vpdpbusd does not use
+};
+CpuFamily cpu_family();  // of this machine; asked once
 
 // "scalar" -> 0, "avx2", "avx512vnni", "amx": the level and all below it. False for an unknown
 // word.

@@ -26,7 +26,8 @@ struct PlanOptions {
   uint32_t tokens = 1;  // of all sequences together; of sequence models
   uint32_t threads = 1;
   kernels::IsaMask isa = kernels::kIsaScalar;
-  bool keep_tensors = false;  // no tensor's memory is reused
+  kernels::CpuFamily family = kernels::CpuFamily::kIntel;  // whose costs choose among kernels
+  bool keep_tensors = false;                               // no tensor's memory is reused
 };
 
 // A tensor as its batch of images: the product of the shape's outer dimensions is n.

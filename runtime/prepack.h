@@ -11,8 +11,9 @@
 namespace mpq::runtime {
 
 // The file of `model` with weights in the layouts of the kernels that a session of `isa`, batch 1
-// and one thread uses. Segments of other layouts stay; those of the same layout are made anew. The
-// bytes do not depend on the machine, nor on the order in which layouts were added.
+// and one thread uses, by the costs of CpuFamily::kIntel. Segments of other layouts stay; those of
+// the same layout are made anew. The bytes do not depend on the machine, nor on the order in which
+// layouts were added.
 Result<std::vector<std::byte>> prepack(const format::Model& model, kernels::IsaMask isa);
 
 }  // namespace mpq::runtime

@@ -47,6 +47,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
                                     .tokens = options.tokens,
                                     .threads = options.threads,
                                     .isa = options.isa,
+                                    .family = kernels::cpu_family(),
                                     .keep_tensors = options.keep_tensors};
   MPQ_TRY(session->plan_, make_plan(session->model_->graph(), plan_options));
   MPQ_TRY(session->front_,

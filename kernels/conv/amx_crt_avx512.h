@@ -349,11 +349,11 @@ void amx_crt_run(const ConvArgs& a, const ConvPart& part, const KernelContext& c
 // Vectors decode at the expense of tiles, so only one long chunk of many pixels gains in a network:
 // with layers of 768 inputs packed, BERT-base takes 54.8 ms for 57.6 at 384 tokens and the same at
 // 128. Every further chunk costs another decoding, and ResNet-50 with all its layers loses 4 %.
-float amx_crt_cost(const ConvShape& s, uint32_t cb) {
+float amx_crt_cost(const ConvShape& s, uint32_t cb, CpuFamily family) {
   const CrtChunks chunks(s, kMaxPairBlocks);
   const bool gains =
       chunks.count == 1 && chunks.blocks >= 10 && panel_count(s) >= 12 && TripleUnits(s).units >= 4;
-  return amx_cost(s, cb) * (gains ? 0.95F : 1.15F);
+  return amx_cost(s, cb, family) * (gains ? 0.95F : 1.15F);
 }
 
 template <typename Tiles>

@@ -566,7 +566,7 @@ void amx_run(const ConvArgs& a, const ConvPart& part, const KernelContext& conte
   const ConvArgs copy = on_phases(a, phases, memory);
   AmxConv<Tiles, kBits>(copy, part, context).run();
 }
-float amx_cost(const ConvShape&, uint32_t) { return 0.3F; }
+float amx_cost(const ConvShape&, uint32_t, CpuFamily) { return 0.3F; }
 
 template <typename Tiles, uint32_t kBits>
 constexpr ConvKernel amx_row(const char* name, IsaMask isa, Elem weights, const char* layout) {

@@ -44,15 +44,15 @@ std::span<const ConvKernel> conv_kernels() {
 }
 
 const ConvKernel& select_conv(const ConvShape& shape, uint32_t cb, Elem weights,
-                              int32_t max_activation, IsaMask isa) {
+                              int32_t max_activation, IsaMask isa, CpuFamily family) {
   const std::span<const ConvKernel> rows = conv_kernels();
   const ConvKernel* best = &rows.back();
-  float best_cost = best->cost(shape, cb);
+  float best_cost = best->cost(shape, cb, family);
   for (const ConvKernel& row : rows) {
     if ((row.isa & ~isa) != 0 || weight_bits(row.weights) < weight_bits(weights) ||
         row.max_activation < max_activation || !row.fits(shape, cb))
       continue;
-    const float cost = row.cost(shape, cb);
+    const float cost = row.cost(shape, cb, family);
     if (cost < best_cost || (cost == best_cost && &row < best)) {
       best = &row;
       best_cost = cost;

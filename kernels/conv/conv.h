@@ -57,13 +57,14 @@ struct ConvKernel {
   void (*units)(const ConvShape&, uint32_t* units, uint32_t* panels);
   size_t (*scratch_bytes)(const ConvShape&, uint32_t cb);  // per thread
   void (*run)(const ConvArgs&, const ConvPart&, const KernelContext&);
-  float (*cost)(const ConvShape&, uint32_t cb);  // measured, relative to a direct vector kernel = 1
+  // Measured, relative to the direct vector kernel of the same family of cores = 1.
+  float (*cost)(const ConvShape&, uint32_t cb, CpuFamily);
 };
 
 std::span<const ConvKernel> conv_kernels();  // best first, reference last
 // Pure: the cheapest row that fits, first on ties; a row of wider weights or codes serves narrower
 // ones. Never fails: the reference fits everything.
 const ConvKernel& select_conv(const ConvShape&, uint32_t cb, Elem weights, int32_t max_activation,
-                              IsaMask isa);
+                              IsaMask isa, CpuFamily);
 
 }  // namespace mpq::kernels

@@ -231,7 +231,7 @@ void pack(const ConvShape& s, uint32_t cb, const int8_t* canonical, void* packed
 size_t scratch_bytes(const ConvShape& s, uint32_t cb) { return offset_bytes(s, cb); }
 
 template <int32_t kMaxCode, int32_t kMaxWeight>
-float cost(const ConvShape&, uint32_t) {
+float cost(const ConvShape&, uint32_t, CpuFamily) {
   constexpr int32_t kAtOnce = 32767 / (2 * kMaxCode * kMaxWeight);
   return kAtOnce == 0 ? 8.0F : kAtOnce < 16 ? 5.0F : 4.0F;
 }

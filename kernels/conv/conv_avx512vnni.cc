@@ -40,7 +40,7 @@ size_t scratch_bytes(const ConvShape& s, uint32_t cb) {
   return offset_bytes(s, cb) + wide_bytes<Direct<kBits>>(s, cb);
 }
 
-float cost(const ConvShape&, uint32_t) { return 1.0F; }
+float cost(const ConvShape&, uint32_t, CpuFamily) { return 1.0F; }
 
 template <uint32_t kBits>
 constexpr ConvKernel row(const char* name, Elem weights, const char* layout) {

@@ -76,7 +76,7 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext&) {
       }
 }
 
-float cost(const ConvShape&, uint32_t) { return 1000.0F; }
+float cost(const ConvShape&, uint32_t, CpuFamily) { return 1000.0F; }
 
 }  // namespace
 

@@ -318,7 +318,7 @@ void run_crt(const ConvArgs& a, const ConvPart& part, const KernelContext& conte
 // Cycles for 16 sums of a pixel on a Xeon with 48 KB of L1, within 10 % of what layers of ResNet-50
 // and BERT-base took, relative to the direct row's.
 template <typename Method>
-float cost(const ConvShape& s, uint32_t) {
+float cost(const ConvShape& s, uint32_t, CpuFamily) {
   const CrtChunks chunks(s, Method::kMaxBlocks);
   const auto k = static_cast<float>(chunks.blocks * kCrtBlock);
   const auto count = static_cast<float>(chunks.count);

@@ -36,8 +36,8 @@ void pack_pairs(const ConvShape& s, uint32_t cb, uint32_t bits, const int8_t* ca
   pack_groups(s, {.taps = taps, .block = cb / 4}, bits, canonical, bytes + kPairsHeadBytes, stride);
 }
 
-float pairs_cost(const ConvShape& s) {
-  if (!has_spare_byte_adders()) return 1.5F;
+float pairs_cost(const ConvShape& s, CpuFamily family) {
+  if (family == CpuFamily::kIntel) return 1.5F;
   // Products of pixels cost as much as some channels do.
   return 0.76F * (1.0F + 4.0F / static_cast<float>(s.o));
 }

@@ -31,7 +31,7 @@ bool pairs_fit(const ConvShape&, uint32_t cb);
 size_t pairs_bytes(const ConvShape&, uint32_t cb, uint32_t bits);
 void pack_pairs(const ConvShape&, uint32_t cb, uint32_t bits, const int8_t* canonical,
                 void* packed);
-// Relative to the direct row of the same instruction set, on this machine.
-float pairs_cost(const ConvShape&);
+// Relative to the direct row of the same instruction set.
+float pairs_cost(const ConvShape&, CpuFamily);
 
 }  // namespace mpq::kernels

@@ -179,7 +179,7 @@ size_t scratch_bytes(const ConvShape& s, uint32_t cb) {
          size_t{units} * kMaxPixels * sizeof(int32_t);
 }
 
-float cost(const ConvShape& s, uint32_t) { return pairs_cost(s); }
+float cost(const ConvShape& s, uint32_t, CpuFamily family) { return pairs_cost(s, family); }
 
 template <uint32_t kBits>
 constexpr ConvKernel row(const char* name, Elem weights, const char* layout) {

@@ -330,7 +330,7 @@ size_t scratch_bytes(const ConvShape& s, uint32_t cb) { return Plan(s, cb).total
 
 // Measured on 22 shapes: seven eighths of the multiplies; the sums of weights, which pixels share;
 // the sums of codes, which channels share.
-float cost(const ConvShape& s, uint32_t) {
+float cost(const ConvShape& s, uint32_t, CpuFamily) {
   const auto pixels = static_cast<float>(s.n * s.oh * s.ow), channels = static_cast<float>(s.o);
   return 0.84F + 8.0F / pixels + 30.0F / channels;
 }

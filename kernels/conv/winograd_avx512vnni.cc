@@ -387,7 +387,7 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
 // for transforms of codes and sums; transformed weights. Fitted to ResNet-50's layers, alone and
 // inside the network, 2.6 GHz Xeon.
 template <typename W>
-float cost(const ConvShape& s, uint32_t) {
+float cost(const ConvShape& s, uint32_t, CpuFamily) {
   constexpr float kM2 = W::kM * W::kM, kProducts = W::kForm.positions() / (9 * kM2),
                   kTransforms = W::kM == 2 ? 14 : 16, kWeights = 18;
   const float pixels =

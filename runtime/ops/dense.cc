@@ -137,7 +137,7 @@ Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const forma
   const uint32_t cb = planner.planes_of(x).cb;
   const ConvKernel& kernel =
       kernels::select_conv(shape, cb, weight_elem(weights.dtype), max_code(planner.tensor(x).dtype),
-                           planner.options().isa);
+                           planner.options().isa, planner.options().family);
 
   auto& step = planner.add_step<DenseStep>(node, kernel.name, kernel.isa, run_dense);
   step.kernel = &kernel;

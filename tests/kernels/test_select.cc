@@ -26,6 +26,7 @@ const Cpu kCpus[] = {{"scalar", kIsaScalar},
                      {"avx2", kIsaAvx2},
                      {"avx512vnni", kIsaAvx2 | kIsaAvx512Vnni},
                      {"amx", kIsaAvx2 | kIsaAvx512Vnni | kIsaAmx}};
+const CpuFamily kFamilies[] = {CpuFamily::kIntel, CpuFamily::kZen4};
 
 template <typename Row>
 void check_table(std::span<const Row> rows) {
@@ -75,15 +76,32 @@ bool serves(const ConvKernel& row, const ConvShape& s, uint32_t cb, const Precis
 
 TEST_CASE("select: a convolution gets the cheapest row that serves it, on every CPU") {
   for (const Cpu& cpu : kCpus)
-    for (const ConvShape& s : kLayers)
-      for (const Precision& p : kPrecisions) {
-        const uint32_t cb = channel_block(s.c);
-        const ConvKernel& chosen = select_conv(s, cb, p.weights, p.max_activation, cpu.isa);
-        INFO(std::string(cpu.name) << ": " << std::string(chosen.name));
-        CHECK(serves(chosen, s, cb, p, cpu.isa));
-        for (const ConvKernel& row : conv_kernels())
-          if (serves(row, s, cb, p, cpu.isa)) CHECK(chosen.cost(s, cb) <= row.cost(s, cb));
-      }
+    for (const CpuFamily family : kFamilies)
+      for (const ConvShape& s : kLayers)
+        for (const Precision& p : kPrecisions) {
+          const uint32_t cb = channel_block(s.c);
+          const ConvKernel& chosen =
+              select_conv(s, cb, p.weights, p.max_activation, cpu.isa, family);
+          INFO(std::string(cpu.name) << ": " << std::string(chosen.name));
+          CHECK(serves(chosen, s, cb, p, cpu.isa));
+          for (const ConvKernel& row : conv_kernels())
+            if (serves(row, s, cb, p, cpu.isa))
+              CHECK(chosen.cost(s, cb, family) <= row.cost(s, cb, family));
+        }
+}
+
+TEST_CASE("select: a family of cores weighs equal rows its own way") {
+  const IsaMask isa = kIsaAvx2 | kIsaAvx512Vnni;
+  if (select_add(isa).isa != kIsaAvx512Vnni) {
+    MESSAGE("SKIPPED: select by family: compiler without AVX-512");
+    return;
+  }
+  const ConvShape linear = {.c = 768, .ow = 128, .o = 768};
+  const auto name = [&](CpuFamily family) {
+    return std::string(select_conv(linear, 64, Elem::s4, 15, isa, family).name);
+  };
+  CHECK(name(CpuFamily::kZen4) == "conv_u240s4_pairs_avx512vnni");
+  CHECK(name(CpuFamily::kIntel) != name(CpuFamily::kZen4));
 }
 
 TEST_CASE("select: every layer of ResNet-50 gets a kernel of the CPU's best level") {
@@ -93,20 +111,21 @@ TEST_CASE("select: every layer of ResNet-50 gets a kernel of the CPU's best leve
     IsaMask best = kIsaScalar;
     for (const IsaMask level : levels)
       if ((level & ~cpu.isa) == 0 && level > best) best = level;
-    for (const ConvShape& s : kLayers)
-      for (const Precision& p : kPrecisions) {
-        const ConvKernel& chosen =
-            select_conv(s, channel_block(s.c), p.weights, p.max_activation, cpu.isa);
-        CHECK_MESSAGE(chosen.isa == best,
-                      cpu.name << ": c " << s.c << " o " << s.o << ": " << chosen.name);
-      }
+    for (const CpuFamily family : kFamilies)
+      for (const ConvShape& s : kLayers)
+        for (const Precision& p : kPrecisions) {
+          const ConvKernel& chosen =
+              select_conv(s, channel_block(s.c), p.weights, p.max_activation, cpu.isa, family);
+          CHECK_MESSAGE(chosen.isa == best,
+                        cpu.name << ": c " << s.c << " o " << s.o << ": " << chosen.name);
+        }
   }
 }
 
 TEST_CASE("select: convolutions that only the reference knows get the reference") {
   const ConvShape grouped = {.c = 64, .oh = 7, .ow = 7, .o = 64, .r = 3, .s = 3, .groups = 32};
   for (const Cpu& cpu : kCpus) {
-    const ConvKernel& chosen = select_conv(grouped, 64, Elem::s8, 255, cpu.isa);
+    const ConvKernel& chosen = select_conv(grouped, 64, Elem::s8, 255, cpu.isa, CpuFamily::kIntel);
     CHECK(chosen.fits(grouped, 64));
   }
 }
