@@ -1,5 +1,4 @@
-// How many threads this process is given: CPU affinity, and the cgroup's CPU quota (versions 2 and
-// 1).
+#include "runtime/cpu_limit.h"
 
 #include <sched.h>
 
@@ -22,14 +21,6 @@ std::string read_text(const std::string& path) {
     std::fclose(file);
   }
   return text;
-}
-
-uint32_t affinity_count() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  // Fails on machines with more than 1024 CPUs; then the quota alone decides.
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return CPU_SETSIZE;
-  return static_cast<uint32_t>(std::max(CPU_COUNT(&set), 1));
 }
 
 // The path of this process below the mount of a controller: "4:cpu,cpuacct:/a/b", or "0::/a/b"
@@ -55,18 +46,27 @@ std::string cgroup_path(const std::string& table, const std::string& controller)
 }
 
 uint32_t cpus(double quota_us, double period_us) {
-  if (quota_us <= 0 || period_us <= 0) return CPU_SETSIZE;
+  if (quota_us <= 0 || period_us <= 0) return kNoCpuLimit;
   const double count = quota_us / period_us;
-  return static_cast<uint32_t>(std::clamp(count + 0.999, 1.0, double{CPU_SETSIZE}));
+  return static_cast<uint32_t>(std::clamp(count + 0.999, 1.0, double{kNoCpuLimit}));
 }
 
-// The least quota of the group and of the groups around it.
-uint32_t quota_count() {
-  const std::string table = read_text("/proc/self/cgroup");
-  uint32_t least = CPU_SETSIZE;
+}  // namespace
+
+uint32_t affinity_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  // Fails on machines with more than 1024 CPUs; then the quota alone decides.
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return kNoCpuLimit;
+  return static_cast<uint32_t>(std::max(CPU_COUNT(&set), 1));
+}
+
+uint32_t quota_cpus(const std::string& root) {
+  const std::string table = read_text(root + "/proc/self/cgroup");
+  uint32_t least = kNoCpuLimit;
   for (std::string path = cgroup_path(table, "");;) {
     double quota = 0, period = 0;
-    const std::string text = read_text("/sys/fs/cgroup" + path + "/cpu.max");
+    const std::string text = read_text(root + "/sys/fs/cgroup" + path + "/cpu.max");
     if (std::sscanf(text.c_str(), "%lf %lf", &quota, &period) == 2)  // "max 100000": no limit
       least = std::min(least, cpus(quota, period));
     const size_t parent = path.find_last_of('/');
@@ -74,7 +74,7 @@ uint32_t quota_count() {
     path.resize(parent);
   }
   for (std::string path = cgroup_path(table, "cpu");;) {
-    const std::string folder = "/sys/fs/cgroup/cpu" + path;
+    const std::string folder = root + "/sys/fs/cgroup/cpu" + path;
     double quota = 0, period = 0;
     if (std::sscanf(read_text(folder + "/cpu.cfs_quota_us").c_str(), "%lf", &quota) == 1 &&
         std::sscanf(read_text(folder + "/cpu.cfs_period_us").c_str(), "%lf", &period) == 1)
@@ -86,8 +86,6 @@ uint32_t quota_count() {
   return least;
 }
 
-}  // namespace
-
-uint32_t default_threads() { return std::min(affinity_count(), quota_count()); }
+uint32_t default_threads() { return std::min(affinity_cpus(), quota_cpus("")); }
 
 }  // namespace mpq::runtime

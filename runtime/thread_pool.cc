@@ -1,5 +1,6 @@
 #include "runtime/thread_pool.h"
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 #include <system_error>
@@ -110,8 +111,10 @@ ThreadPool::~ThreadPool() {
   for (const auto& worker : workers_) worker->thread.join();
 }
 
-Checked ThreadPool::reserve(size_t workers) {
+Checked ThreadPool::reserve(size_t workers, size_t cpus) {
   const std::lock_guard lock(mutex_);
+  wanted_ += workers;
+  workers = std::max(workers, std::min(wanted_, cpus - 1));
   workers_.reserve(workers);
   while (workers_.size() < workers) {
     auto worker = std::make_unique<Worker>();

@@ -36,8 +36,9 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  // Starts threads until there are at least `workers`. The only call that allocates.
-  Checked reserve(size_t workers);
+  // Starts threads for one more user of `workers` at a time: as many as all users so far together,
+  // if the process has CPUs for them, and never fewer than `workers`. The only call that allocates.
+  Checked reserve(size_t workers, size_t cpus = default_threads());
   // Up to `members` - 1 idle workers plus the calling thread; fewer when others use them.
   Team acquire(size_t members) noexcept;
 
@@ -47,7 +48,8 @@ class ThreadPool {
   struct Worker;
   void release(Worker* first) noexcept;
 
-  mutable std::mutex mutex_;  // guards the two below
+  mutable std::mutex mutex_;  // guards what follows
+  size_t wanted_ = 0;         // workers of all users so far
   std::vector<std::unique_ptr<Worker>> workers_;
   Worker* idle_ = nullptr;  // a list through Worker::next
 };

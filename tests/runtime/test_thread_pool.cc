@@ -97,10 +97,19 @@ TEST_CASE("thread pool: threads are started only when asked for, and shared") {
   const auto first = ThreadPool::shared(), second = ThreadPool::shared();
   CHECK(first == second);
   const size_t before = first->worker_count();
-  REQUIRE(first->reserve(before + 1).ok());
+  REQUIRE(first->reserve(before + 1, 1).ok());
   CHECK(first->worker_count() == before + 1);
-  REQUIRE(first->reserve(before).ok());
+  REQUIRE(first->reserve(before, 1).ok());
   CHECK(first->worker_count() == before + 1);
+}
+
+TEST_CASE("thread pool: users at the same time get workers each, up to the CPUs of the process") {
+  ThreadPool pool;
+  const size_t expected[] = {1, 2, 3, 3, 5, 5};
+  for (size_t user = 0; user < std::size(expected); ++user) {
+    REQUIRE(pool.reserve(user == 4 ? 5 : 1, 4).ok());
+    CHECK(pool.worker_count() == expected[user]);
+  }
 }
 
 TEST_CASE("thread pool: the default is at least one thread and no more than the affinity") {
