@@ -11,9 +11,9 @@ namespace mpq::runtime {
 
 struct Work {
   uint32_t units = 1, panels = 1;  // the rectangle to cut
-  uint64_t macs = 0;               // of the whole
-  uint64_t unit_bytes = 0;         // read by the units: every cut across panels reads them again
-  uint64_t panel_bytes = 0;        // read by the panels: every cut across units reads them again
+  uint64_t macs = 0;         // of the whole, as many as a direct vector kernel makes meanwhile
+  uint64_t unit_bytes = 0;   // read by the units: every cut across panels reads them again
+  uint64_t panel_bytes = 0;  // read by the panels: every cut across units reads them again
 };
 
 // At most `threads` rectangles that cover [0, units) x [0, panels) exactly once. One rectangle when

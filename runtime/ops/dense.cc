@@ -169,7 +169,8 @@ Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const forma
   s.scratch_bytes = kernel.scratch_bytes(shape, cb);
   s.weight_bits = weight_bits(planner.model(), n);
   s.macs = node_macs(planner.model(), n) * planner.dims(y).n;
-  Work work = {.macs = s.macs,
+  const float cost = kernel.cost(shape, cb, planner.options().family);
+  Work work = {.macs = static_cast<uint64_t>(static_cast<double>(s.macs) * cost),
                .unit_bytes = planner.dims(x).elements() + planner.dims(y).elements(),
                .panel_bytes = s.weight_bytes};
   kernel.units(shape, &work.units, &work.panels);

@@ -66,6 +66,26 @@ TEST_CASE("plan: steps carry bits, products and bytes of their nodes") {
   CHECK(stem->activation_bytes == 2ULL * (17 * 15 * 3 + 9 * 8 * 20));
 }
 
+TEST_CASE("plan: a layer that is not worth two threads on fast kernels may be on slow ones") {
+#if MPQ_HAVE_AMX
+  ModelMaker maker(2);
+  const auto x = maker.input("x", DType::kU8, {1, 64, 5, 8});
+  const auto y =
+      maker.conv("layer", x, 1, 1, {}, {.out = 256, .weights = DType::kS8, .y = DType::kU8});
+  maker.model.outputs = {y};
+  const auto parts = [&](kernels::IsaMask isa) {
+    for (const runtime::Step& step : plan_of(maker.model, {.threads = 2, .isa = isa}).steps)
+      if (step.macs > 0) return step.parts.size();
+    return size_t{0};
+  };
+  constexpr kernels::IsaMask kVnni = kernels::kIsaAvx2 | kernels::kIsaAvx512Vnni;
+  CHECK(parts(kVnni) == 2);
+  CHECK(parts(kVnni | kernels::kIsaAmx) == 1);
+#else
+  std::printf("SKIPPED: plan for amx: not built\n");
+#endif
+}
+
 TEST_CASE("plan: two plans of one model are equal in everything but addresses") {
   ModelMaker maker(1);
   make_everything(&maker);
