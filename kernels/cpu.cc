@@ -20,6 +20,43 @@ CpuidRegs cpuid(uint32_t leaf, uint32_t subleaf) {
   return r;
 }
 
+struct Signature {
+  uint32_t family, model, stepping;
+};
+
+Signature read_signature() {
+  const uint32_t eax = cpuid(1, 0).eax;
+  const uint32_t family = (eax >> 8) & 15;
+  // The family's upper part counts in family 15, the model's in 6 and 15.
+  return {family == 15 ? family + ((eax >> 20) & 255) : family,
+          ((eax >> 4) & 15) | (family == 6 || family == 15 ? (eax >> 12) & 0xF0 : 0), eax & 15};
+}
+
+// The brand, which is not unique on virtual machines, and the signature.
+struct ModelText {
+  char chars[128] = "";
+
+  ModelText() {
+    for (uint32_t i = 0; i < 3; ++i) {
+      const CpuidRegs part = cpuid(0x80000002 + i, 0);
+      std::memcpy(chars + i * sizeof part, &part, sizeof part);
+    }
+    const Signature s = read_signature();
+    append(", family ", s.family);
+    append(" model ", s.model);
+    append(" stepping ", s.stepping);
+  }
+
+ private:
+  void append(const char* text, uint32_t number) {
+    char digits[12] = "";
+    char* first = digits + sizeof digits - 1;
+    do *--first = static_cast<char>('0' + number % 10);
+    while ((number /= 10) != 0);
+    std::strcat(std::strcat(chars, text), first);
+  }
+};
+
 // Which register states the system saves: a CPU flag alone does not make an instruction usable.
 uint64_t read_xcr0() {
   uint32_t low = 0, high = 0;
@@ -74,11 +111,15 @@ CpuFamily cpu_family() {
   static const CpuFamily here = [] {
     const CpuidRegs vendor = cpuid(0, 0);
     constexpr uint32_t kAuth = 0x68747541;  // "AuthenticAMD"
-    const uint32_t signature = cpuid(1, 0).eax;
-    const uint32_t family = ((signature >> 8) & 15) + ((signature >> 20) & 255);
-    return vendor.ebx == kAuth && family >= 0x19 ? CpuFamily::kZen4 : CpuFamily::kIntel;
+    return vendor.ebx == kAuth && read_signature().family >= 0x19 ? CpuFamily::kZen4
+                                                                  : CpuFamily::kIntel;
   }();
   return here;
+}
+
+const char* cpu_model() {
+  static const ModelText text;
+  return text.chars;
 }
 
 bool parse_isa(const char* text, IsaMask* mask) {

@@ -23,6 +23,10 @@ enum class CpuFamily : uint8_t {
 };
 CpuFamily cpu_family();  // of this machine; asked once
 
+// "Intel(R) Xeon(R) Processor, family 6 model 207 stepping 2": which measurements are this
+// machine's.
+const char* cpu_model();
+
 // "scalar" -> 0, "avx2", "avx512vnni", "amx": the level and all below it. False for an unknown
 // word.
 bool parse_isa(const char* text, IsaMask* mask);

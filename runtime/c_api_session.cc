@@ -1,7 +1,10 @@
 // The C API of sessions: unwrap, call, convert.
 
+#include <cstdio>
+
 #include "runtime/c_api.h"
 #include "runtime/isa_choice.h"
+#include "runtime/tune.h"
 
 namespace mpq::runtime {
 namespace {
@@ -12,8 +15,10 @@ constexpr uint64_t kDefaultMemoryLimit = uint64_t{2} << 30;
 Result<SessionOptions> convert(const mpq_options& o) {
   if (o.batch > kMaxBatch) return out_of_range("options.batch", o.batch, kMaxBatch);
   if (o.threads > kMaxThreads) return out_of_range("options.threads", o.threads, kMaxThreads);
-  if (o.profile > 1 || o.keep_tensors > 1)
-    return invalid("options: profile and keep_tensors are 0 or 1");
+  if (o.profile > 1 || o.keep_tensors > 1 || o.tune > 1 || o.reserved != 0)
+    return invalid("options: profile, keep_tensors and tune are 0 or 1, reserved is 0");
+  if (o.tune == 0 && o.tune_cache != nullptr)
+    return invalid("options.tune_cache: needs options.tune");
   if (o.max_tokens > kMaxTokens)
     return out_of_range("options.max_tokens", o.max_tokens, kMaxTokens);
   if ((o.allocate == nullptr) != (o.deallocate == nullptr))
@@ -57,8 +62,21 @@ Checked set_tokens(const format::Model& graph, SessionOptions* options) {
   return Ok{};
 }
 
-Checked create(std::shared_ptr<const Model> model, SessionOptions options, mpq_session** handle) {
-  MPQ_CHECK(set_tokens(model->graph(), &options));
+Checked choose_by_time(const Model& model, const char* cache, SessionOptions* options) {
+  TuneReport report;
+  MPQ_TRY(options->choose_conv, tune(model, *options, cache == nullptr ? "" : cache, &report));
+  if (!report.warning.empty()) log_message(MPQ_LOG_WARNING, report.warning.c_str());
+  char text[160];
+  std::snprintf(
+      text, sizeof text,
+      "kernels by time: %zu layers, %zu of them timed now, %zu not as by the tables, %.2f s",
+      report.layers, report.timed, report.other, report.seconds);
+  log_message(MPQ_LOG_INFO, text);
+  return Ok{};
+}
+
+Checked create(std::shared_ptr<const Model> model, const SessionOptions& options,
+               mpq_session** handle) {
   auto entry = std::make_shared<SessionEntry>();
   MPQ_TRY(entry->session, Session::create(std::move(model), options));
   report_fallbacks(*entry->session);
@@ -132,7 +150,9 @@ mpq_status mpq_session_create(const mpq_model* model, const mpq_options* options
   return with_model(model, [&](const std::shared_ptr<const Model>& m) -> Checked {
     if (session == nullptr) return invalid("mpq_session_create: session is NULL");
     MPQ_TRY(const mpq_options o, read_options(options, "options"));
-    MPQ_TRY(const SessionOptions converted, convert(o));
+    MPQ_TRY(SessionOptions converted, convert(o));
+    MPQ_CHECK(set_tokens(m->graph(), &converted));
+    if (o.tune != 0) MPQ_CHECK(choose_by_time(*m, o.tune_cache, &converted));
     return create(m, converted, session);
   });
 }

@@ -350,13 +350,21 @@ typedef struct mpq_options {
   void* (*allocate)(void* user, size_t bytes, size_t align);
   void (*deallocate)(void* user, void* memory);
   void* allocator_user;
+  /* 1: choose kernels by their time on this machine instead of by the library's tables. The network
+   * runs a few times with each kernel that could serve a layer, for a second or a few, with the
+   * memory of one session a kernel. Outputs are the same bytes. */
+  uint32_t tune;
+  uint32_t reserved;
+  /* With tune: a file of measured times, read before and completed after; times of another CPU or
+   * version and files that are none are replaced, with a warning to the log. NULL: none is kept. */
+  const char* tune_cache;
 } mpq_options;
 
 /* Plans the network for this machine and allocates everything it will need. options may be NULL. */
 MPQ_API mpq_status mpq_session_create(const mpq_model* model, const mpq_options* options,
                                       mpq_session** session);
-/* Another session of the same model with the same options; weights are shared. Inputs are not
- * copied. */
+/* Another session of the same model with the same options and kernels; weights are shared. Inputs
+ * are not copied. */
 MPQ_API mpq_status mpq_session_clone(const mpq_session* session, mpq_session** clone);
 MPQ_API void mpq_session_destroy(mpq_session* session);
 

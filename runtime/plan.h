@@ -21,6 +21,20 @@
 
 namespace mpq::runtime {
 
+// A layer that a row of the convolution family is chosen for: what decides which rows serve it, and
+// what their time depends on besides.
+struct DenseLayer {
+  uint32_t node = 0;
+  kernels::ConvShape shape;
+  uint32_t cb = 0;  // channel block of the input
+  kernels::Elem weights = kernels::Elem::s8;
+  int32_t max_activation = 255;
+  kernels::Elem out = kernels::Elem::u8;
+  bool residual = false, second = false;
+  kernels::Activation activation = kernels::Activation::kNone;
+};
+using ChooseConv = std::function<const kernels::ConvKernel&(const DenseLayer&)>;
+
 struct PlanOptions {
   uint32_t batch = 1;   // images, or sequences
   uint32_t tokens = 1;  // of all sequences together; of sequence models
@@ -28,6 +42,7 @@ struct PlanOptions {
   kernels::IsaMask isa = kernels::kIsaScalar;
   kernels::CpuFamily family = kernels::CpuFamily::kIntel;  // whose costs choose among kernels
   bool keep_tensors = false;                               // no tensor's memory is reused
+  ChooseConv choose_conv;                                  // null: kernels::select_conv
 };
 
 // A tensor as its batch of images: the product of the shape's outer dimensions is n.

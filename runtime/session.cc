@@ -48,7 +48,8 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
                                     .threads = options.threads,
                                     .isa = options.isa,
                                     .family = kernels::cpu_family(),
-                                    .keep_tensors = options.keep_tensors};
+                                    .keep_tensors = options.keep_tensors,
+                                    .choose_conv = options.choose_conv};
   MPQ_TRY(session->plan_, make_plan(session->model_->graph(), plan_options));
   MPQ_TRY(session->front_,
           plan_front(session->model_->graph(), plan_options, options.front_steps, &session->plan_));

@@ -32,6 +32,7 @@ struct SessionOptions {
   ParallelForFn parallel_for = nullptr;
   void* parallel_for_user = nullptr;
   Allocator allocator;
+  ChooseConv choose_conv;  // null: by the costs of this machine's family of cores
 };
 
 struct StepTime {

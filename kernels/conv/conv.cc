@@ -43,15 +43,19 @@ std::span<const ConvKernel> conv_kernels() {
   return kRows;
 }
 
+bool conv_serves(const ConvKernel& row, const ConvShape& shape, uint32_t cb, Elem weights,
+                 int32_t max_activation, IsaMask isa) {
+  return (row.isa & ~isa) == 0 && weight_bits(row.weights) >= weight_bits(weights) &&
+         row.max_activation >= max_activation && row.fits(shape, cb);
+}
+
 const ConvKernel& select_conv(const ConvShape& shape, uint32_t cb, Elem weights,
                               int32_t max_activation, IsaMask isa, CpuFamily family) {
   const std::span<const ConvKernel> rows = conv_kernels();
   const ConvKernel* best = &rows.back();
   float best_cost = best->cost(shape, cb, family);
   for (const ConvKernel& row : rows) {
-    if ((row.isa & ~isa) != 0 || weight_bits(row.weights) < weight_bits(weights) ||
-        row.max_activation < max_activation || !row.fits(shape, cb))
-      continue;
+    if (!conv_serves(row, shape, cb, weights, max_activation, isa)) continue;
     const float cost = row.cost(shape, cb, family);
     if (cost < best_cost || (cost == best_cost && &row < best)) {
       best = &row;

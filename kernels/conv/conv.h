@@ -62,8 +62,11 @@ struct ConvKernel {
 };
 
 std::span<const ConvKernel> conv_kernels();  // best first, reference last
-// Pure: the cheapest row that fits, first on ties; a row of wider weights or codes serves narrower
-// ones. Never fails: the reference fits everything.
+// A row is exact for a layer and runs on `isa`; a row of wider weights or codes serves narrower
+// ones.
+bool conv_serves(const ConvKernel&, const ConvShape&, uint32_t cb, Elem weights,
+                 int32_t max_activation, IsaMask isa);
+// Pure: the cheapest row that fits, first on ties. Never fails: the reference fits everything.
 const ConvKernel& select_conv(const ConvShape&, uint32_t cb, Elem weights, int32_t max_activation,
                               IsaMask isa, CpuFamily);
 

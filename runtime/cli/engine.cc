@@ -1,6 +1,8 @@
 #include "runtime/cli/engine.h"
 
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "runtime/cli/terminal.h"
 #include "runtime/cli/text.h"
@@ -29,6 +31,25 @@ std::vector<TensorInfo> list(const Handle* handle, size_t count,
     if (get(handle, i, &info) == MPQ_OK) infos.push_back(convert(info));
   }
   return infos;
+}
+
+// Where --tune keeps what it measured: the file that is named, or one in the user's cache folder.
+Result<std::string> kernel_times_file(const std::string& named) {
+  if (!named.empty()) return named;
+  const char* const cache = std::getenv("XDG_CACHE_HOME");
+  const char* const home = std::getenv("HOME");
+  std::filesystem::path folder;
+  if (cache != nullptr && *cache == '/')
+    folder = cache;
+  else if (home != nullptr && *home == '/')
+    folder = std::filesystem::path(home) / ".cache";
+  else
+    return Error{Status::kInvalidArgument,
+                 "--tune: neither XDG_CACHE_HOME nor HOME names a folder; use --tune=FILE"};
+  folder /= "mpq";
+  std::error_code ignored;  // the library says what it cannot write
+  std::filesystem::create_directories(folder, ignored);
+  return (folder / "kernel_times.txt").string();
 }
 
 }  // namespace
@@ -108,6 +129,12 @@ Result<Session> Session::create(const Model& model, const SessionSpec& spec, con
   options.keep_tensors = spec.keep_tensors ? 1 : 0;
   options.memory_limit = limit_mb * 1000000;
   options.max_tokens = spec.max_tokens;
+  std::string times;
+  if (args.has("tune")) {
+    MPQ_TRY(times, kernel_times_file(args.text("tune")));
+    options.tune = 1;
+    options.tune_cache = times.c_str();
+  }
   Session session;
   session.where_ = model.path();
   const Clock::time_point start = Clock::now();

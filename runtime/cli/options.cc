@@ -39,6 +39,7 @@ constexpr Option kOptions[] = {
     {"batch", 'b', "LIST", "1", kRun | kBench | kProfile | kEval, false, "images or texts per run; bench takes lists: 1,2,4 or 1-8*2 or 0-16+4"},
     {"threads", 't', "LIST", "0", kSession & ~kVerify, false, "0: all this process may use; bench takes lists"},
     {"isa", 0, "NAME", "auto", kSession, false, "auto, scalar, avx2, avx512vnni, amx; bench and compare take lists"},
+    {"tune", 0, "[FILE]", nullptr, kSession, false, "kernels by their time on this machine, kept in FILE (in the user's cache folder); same results"},
 
     {"duration", 0, "SECONDS", "3", kBench, false, "measure each row for so long"},
     {"iterations", 'n', "N", "0", kBench | kProfile, false, "or so many runs"},

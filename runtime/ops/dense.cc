@@ -40,6 +40,16 @@ Elem output_elem(DType type) {
   return type == DType::kF32 ? Elem::f32 : type == DType::kS32 ? Elem::s32 : Elem::u8;
 }
 
+kernels::Activation activation_of(const format::Requant& requant) {
+  return static_cast<kernels::Activation>(requant.activation);
+}
+
+const ConvKernel& choose_conv(const PlanOptions& options, const DenseLayer& layer) {
+  if (options.choose_conv) return options.choose_conv(layer);
+  return kernels::select_conv(layer.shape, layer.cb, layer.weights, layer.max_activation,
+                              options.isa, options.family);
+}
+
 // A convolution of 1x1 with stride 1 does not care where rows end: when no tensor has a halo, an
 // image is one row, and images of one pixel are one row together. Kernels then have long runs of
 // pixels.
@@ -136,8 +146,15 @@ Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const forma
   flatten(planner, n, &shape);
   const uint32_t cb = planner.planes_of(x).cb;
   const ConvKernel& kernel =
-      kernels::select_conv(shape, cb, weight_elem(weights.dtype), max_code(planner.tensor(x).dtype),
-                           planner.options().isa, planner.options().family);
+      choose_conv(planner.options(), {.node = node,
+                                      .shape = shape,
+                                      .cb = cb,
+                                      .weights = weight_elem(weights.dtype),
+                                      .max_activation = max_code(planner.tensor(x).dtype),
+                                      .out = output_elem(planner.tensor(y).dtype),
+                                      .residual = residual != format::kNoTensor,
+                                      .second = operand(n.outputs, 1) != format::kNoTensor,
+                                      .activation = activation_of(requant)});
 
   auto& step = planner.add_step<DenseStep>(node, kernel.name, kernel.isa, run_dense);
   step.kernel = &kernel;
@@ -151,7 +168,7 @@ Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const forma
     planner.write(y, Form::kDense, &step.args.dense);
   e.lo = requant.lo;
   e.hi = requant.hi;
-  e.activation = static_cast<kernels::Activation>(requant.activation);
+  e.activation = activation_of(requant);
   e.activation_scale = requant.activation_scale;
   e.activation_bias = requant.activation_bias;
   if (residual != format::kNoTensor) {

@@ -288,6 +288,27 @@ TEST_CASE_FIXTURE(
   CHECK(contains(mpqrun("conv.fb --bench -t 64" + quick).err, "warning: 64 threads on"));
 }
 
+TEST_CASE_FIXTURE(Prepared, "mpqrun --tune: the same outputs, times in a file, no second timing") {
+  const std::string plain = mpqrun("conv.fb -i set/b.jpg --save plain.npy").out;
+  const Outcome first = mpqrun("conv.fb -i set/b.jpg --tune=times.txt --save tuned.npy -v");
+  REQUIRE(first.code == 0);
+  CHECK(first.out == plain);
+  CHECK(read("tuned.npy") == read("plain.npy"));
+  CHECK(contains(first.err, "kernels by time: "));
+  const std::string times = read("times.txt");
+  CHECK(times.starts_with("mpq kernel times 1\n"));
+  const Outcome second = mpqrun("conv.fb -i set/b.jpg --tune=times.txt -v");
+  CHECK(contains(second.err, " 0 of them timed now"));
+  CHECK(read("times.txt") == times);
+  CHECK(mpqrun("verify conv.fb --against reference --tune=times.txt").code == 0);
+
+  write("times.txt", "times of last year\n");
+  const Outcome stale = mpqrun("conv.fb -i set/b.jpg --tune=times.txt");
+  CHECK(stale.code == 0);
+  CHECK(stale.out == plain);
+  CHECK(contains(stale.err, "warning: times.txt: not kernel times of mpq"));
+}
+
 TEST_CASE_FIXTURE(Prepared,
                   "mpqrun profile: every layer once, shares of the whole, groups that add up") {
   const Outcome profile = mpqrun("conv.fb --profile -n 5 --warmup 0 --json");

@@ -288,7 +288,10 @@ static void test_options(const mpq_model* model) {
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, threads, 1025);
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, profile, 2);
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, keep_tensors, 7);
-  REFUSED_WITH(MPQ_INVALID_ARGUMENT, max_tokens, 2); /* a model of images */
+  REFUSED_WITH(MPQ_INVALID_ARGUMENT, tune, 2);
+  REFUSED_WITH(MPQ_INVALID_ARGUMENT, reserved, 1);
+  REFUSED_WITH(MPQ_INVALID_ARGUMENT, tune_cache, "times"); /* without tune */
+  REFUSED_WITH(MPQ_INVALID_ARGUMENT, max_tokens, 2);       /* a model of images */
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, isa, "");
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, isa, "avx");
   if (!(mpq_isa_available() & MPQ_ISA_AMX)) REFUSED_WITH(MPQ_UNSUPPORTED_CPU, isa, "amx");
@@ -401,6 +404,17 @@ static void test_session(const mpq_model* model, const unsigned char* input, siz
   REFUSED(MPQ_BAD_HANDLE, mpq_session_run(session));
   CHECK(mpq_session_run(clone) == MPQ_OK);
   mpq_session_destroy(clone);
+  mpq_session_destroy(clone);
+
+  MPQ_INIT(&options);
+  options.tune = 1;
+  CHECK(mpq_session_create(model, &options, &session) == MPQ_OK);
+  CHECK(mpq_session_clone(session, &clone) == MPQ_OK);
+  mpq_session_destroy(session);
+  CHECK(mpq_session_set_input(clone, 0, input, input_bytes) == MPQ_OK);
+  CHECK(mpq_session_run(clone) == MPQ_OK);
+  CHECK(mpq_session_get_output(clone, 0, output, expected_bytes) == MPQ_OK);
+  CHECK(memcmp(output, expected, expected_bytes) == 0);
   mpq_session_destroy(clone);
 
   MPQ_INIT(&options);
