@@ -33,7 +33,11 @@
  *  9. Output bytes depend on the model and the input of the same position only: not on threads,
  * batch, instruction set, neighbours in the batch or the caller's floating-point modes (MXCSR is
  * saved, set and restored by every run).
- * 10. After fork() the child may use sessions of one thread and create new ones; running one that
+ * 10. Throughput: as many sessions of one model as requests shall run at the same time ("streams"),
+ * each with its own thread of the caller and options.threads such that all together make the CPUs,
+ * usually 1. mpq_session_clone makes the others from the first; weights are packed once and shared:
+ * a stream costs its activations and scratch. Latency: one session with all threads.
+ * 11. After fork() the child may use sessions of one thread and create new ones; running one that
  * had worker threads gives MPQ_INVALID_ARGUMENT there.
  */
 #ifndef MPQ_H_

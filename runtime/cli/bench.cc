@@ -6,9 +6,9 @@
 
 #include "runtime/cli/inputs.h"
 #include "runtime/cli/report.h"
+#include "runtime/cli/streams.h"
 #include "runtime/cli/terminal.h"
 #include "runtime/cli/text.h"
-#include "runtime/cli/texts.h"
 #include "runtime/cli/verbs.h"
 
 namespace mpq::cli {
@@ -20,104 +20,82 @@ struct Limits {
   uint64_t iterations = 0;  // 0: as long as `duration`, at least kMinRuns
 };
 constexpr size_t kMinRuns = 10, kWarmupRuns = 3;
+constexpr uint32_t kMaxStreams = 1024;
 constexpr double kNoisy = 0.05;
 
 struct Row {
-  SessionSpec asked;
   uint32_t batch = 0, threads = 0;
   bool sequences = false;
   uint32_t tokens = 0;       // of each sequence; 0: images, or sequences of different lengths
   double mean_tokens = 0.0;  // of the sequences that were run
   std::string isa;
   double create_seconds = 0.0, first_run_seconds = 0.0;
-  uint64_t memory_bytes = 0;
+  uint32_t streams = 1;
+  uint64_t own_bytes = 0, shared_bytes = 0;  // of all streams; weights
+  double samples_per_second = 0.0;           // of all streams together
   Stats compute, with_copies;  // seconds of a run; and with inputs copied in and outputs copied out
   double change = NAN;         // of the compute median against the baseline
 };
 
-// One configuration. Each run takes the next inputs in rotation, so that no run finds its data
-// where the last one left it; both latencies come from the same runs.
-Result<Row> measure(const Model& model, const SessionSpec& spec, const std::vector<Sample>& samples,
-                    const Limits& limits, const Args& args) {
+// One configuration. The two latencies come from the same runs.
+Result<Row> measure(const Model& model, const SessionSpec& spec, uint32_t count,
+                    const std::vector<Sample>& samples, const Limits& limits, const Args& args) {
   Row row;
-  row.asked = spec;
-  MPQ_TRY(Session session, Session::create(model, spec, args));
+  row.streams = count;
+  MPQ_TRY(Streams streams, Streams::create(model, spec, count, args));
+  const Session& session = streams.session();
   row.batch = session.batch();
   row.threads = session.threads();
   row.isa = session.isa();
-  row.create_seconds = session.create_seconds();
-  row.memory_bytes = mpq_session_memory(session.get());
+  row.create_seconds = streams.create_seconds();
+  row.own_bytes = streams.own_bytes();
+  row.shared_bytes = streams.shared_bytes();
 
-  // Whole batches, made before the clock starts: copying in is one call, as a program would do it.
-  const size_t batches =
-      std::max<size_t>(samples.size() / session.batch(), std::min<size_t>(samples.size(), 2));
-  std::vector<std::vector<std::vector<std::byte>>> inputs(batches);
-  std::vector<std::vector<Sample>> sequences(batches);
-  for (size_t b = 0; b < batches; ++b)
-    for (size_t p = 0; p < session.batch(); ++p) {
-      const Sample& sample = samples[(b * session.batch() + p) % samples.size()];
-      if (!sample.tokens.empty()) sequences[b].push_back(sample);
-      inputs[b].resize(sample.inputs.size());
-      for (size_t i = 0; i < sample.inputs.size(); ++i)
-        inputs[b][i].insert(inputs[b][i].end(), sample.inputs[i].begin(), sample.inputs[i].end());
-    }
-  std::vector<std::vector<std::byte>> outputs(session.outputs().size());
-
-  size_t turn = 0, tokens = 0;
-  std::vector<double> compute, with_copies;
-  const auto once = [&]() -> Checked {
-    const size_t b = turn++ % batches;
-    const auto& input = inputs[b];
-    for (const Sample& sample : sequences[b]) tokens += sample.tokens.size();
-    const Clock::time_point start = Clock::now();
-    for (size_t i = 0; i < input.size(); ++i)
-      MPQ_CHECK(session.set_input(i, input[i].data(), input[i].size()));
-    if (!sequences[b].empty())
-      MPQ_CHECK(fill_sequences(&session, sequences[b], 0, sequences[b].size()));
-    const Clock::time_point ready = Clock::now();
-    MPQ_CHECK(session.run());
-    compute.push_back(seconds_since(ready));
-    for (size_t o = 0; o < outputs.size(); ++o) {
-      outputs[o].resize(session.outputs()[o].bytes);
-      MPQ_CHECK(
-          check(mpq_session_get_output(session.get(), o, outputs[o].data(), outputs[o].size()),
-                session.where()));
-    }
-    with_copies.push_back(seconds_since(start));
-    return Ok{};
-  };
-  const Clock::time_point warm = Clock::now();
-  while (!interrupted() && (compute.size() < kWarmupRuns || seconds_since(warm) < limits.warmup))
-    MPQ_CHECK(once());
-  if (compute.empty()) return row;
-  row.first_run_seconds = compute.front();
-  compute.clear();
-  with_copies.clear();
-  tokens = 0;
-  Progress progress(args,
-                    format("batch %u, %u threads, %s", row.batch, row.threads, row.isa.c_str()),
-                    limits.iterations);
-  const Clock::time_point start = Clock::now();
-  while (!interrupted() && (limits.iterations != 0 ? compute.size() < limits.iterations
-                                                   : compute.size() < kMinRuns ||
-                                                         seconds_since(start) < limits.duration)) {
-    MPQ_CHECK(once());
-    if (limits.iterations != 0) progress.update(compute.size());
-  }
-  const size_t sequences_run = compute.size() * row.batch;
-  if (sequences_run != 0)
-    row.mean_tokens = static_cast<double>(tokens) / static_cast<double>(sequences_run);
-  row.compute = summarise(std::move(compute));
-  row.with_copies = summarise(std::move(with_copies));
+  const std::vector<Request> requests = make_requests(samples, row.batch);
+  MPQ_TRY(const StreamTimes warm,
+          streams.run(requests, {.seconds = limits.warmup, .least = kWarmupRuns}));
+  if (warm.compute.empty()) return row;
+  row.first_run_seconds = warm.compute.front();
+  const Progress progress(args,
+                          format("%u streams, batch %u, %u threads, %s", count, row.batch,
+                                 row.threads, row.isa.c_str()),
+                          limits.iterations);
+  MPQ_TRY(StreamTimes times,
+          streams.run(requests,
+                      {.seconds = limits.duration, .least = kMinRuns, .runs = limits.iterations}));
+  const auto samples_run = static_cast<double>(times.compute.size() * row.batch);
+  if (times.compute.empty()) return row;
+  row.samples_per_second = samples_run / times.wall;
+  row.mean_tokens = static_cast<double>(times.tokens) / samples_run;
+  row.compute = summarise(std::move(times.compute));
+  row.with_copies = summarise(std::move(times.with_copies));
   return row;
 }
 
-std::string ms(double seconds) { return format("%.3f", seconds * 1e3); }
-double samples_per_second(const Row& row) {
-  return row.with_copies.mean > 0 ? row.batch / row.with_copies.mean : 0.0;
+// As many streams as give the most samples a second, found by short runs: 1, 2, 4 ... and one for
+// every usable CPU.
+Result<uint32_t> best_streams(const Model& model, const SessionSpec& spec,
+                              const std::vector<Sample>& samples, const Args& args) {
+  constexpr Limits kShort = {.warmup = 0.1, .duration = 0.5, .iterations = 0};
+  const uint32_t most = std::max(mpq_default_threads() / std::max(spec.threads, 1U), 1U);
+  uint32_t best = 1;
+  double best_rate = 0.0;
+  for (uint32_t count = 1; !interrupted(); count = std::min(count * 2, most)) {
+    MPQ_TRY(const Row row, measure(model, spec, count, samples, kShort, args));
+    note(format("--streams auto: %u of %u threads: %.1f/s", count, row.threads,
+                row.samples_per_second));
+    if (row.samples_per_second > best_rate) {
+      best = count;
+      best_rate = row.samples_per_second;
+    }
+    if (count == most) break;
+  }
+  return best;
 }
 
-Table table_of(const std::vector<Row>& rows, bool baseline, bool sequences) {
+std::string ms(double seconds) { return format("%.3f", seconds * 1e3); }
+
+Table table_of(const std::vector<Row>& rows, bool baseline, bool sequences, bool streams) {
   Table table{{{"batch"},
                {"threads"},
                {"isa", false},
@@ -133,6 +111,8 @@ Table table_of(const std::vector<Row>& rows, bool baseline, bool sequences) {
               {}};
   if (sequences) table.columns.insert(table.columns.begin() + 1, {"tokens"});
   if (sequences) table.columns.push_back({"tokens/s"});
+  if (streams) table.columns.insert(table.columns.begin(), {"streams"});
+  if (streams) table.columns.push_back({"MB, weights"});
   if (baseline) table.columns.push_back({"change"});
   for (const Row& row : rows) {
     const auto percentile = [&row](double p) {
@@ -142,12 +122,18 @@ Table table_of(const std::vector<Row>& rows, bool baseline, bool sequences) {
                           std::to_string(row.compute.n), ms(row.compute.min),
                           ms(row.compute.median), ms(row.compute.mean), percentile(90),
                           percentile(99), format("%.1f", row.compute.variation() * 100),
-                          ms(row.with_copies.median), format("%.1f", samples_per_second(row))});
+                          ms(row.with_copies.median), format("%.1f", row.samples_per_second)});
     if (sequences) {
       std::vector<std::string>& cells = table.rows.back();
       cells.insert(cells.begin() + 1, row.tokens == 0 ? format("mean %.1f", row.mean_tokens)
                                                       : std::to_string(row.tokens));
-      cells.push_back(format("%.0f", samples_per_second(row) * row.mean_tokens));
+      cells.push_back(format("%.0f", row.samples_per_second * row.mean_tokens));
+    }
+    if (streams) {
+      std::vector<std::string>& cells = table.rows.back();
+      cells.insert(cells.begin(), std::to_string(row.streams));
+      cells.push_back(format("%.1f + %.1f", static_cast<double>(row.own_bytes) * 1e-6,
+                             static_cast<double>(row.shared_bytes) * 1e-6));
     }
     if (baseline)
       table.rows.back().push_back(std::isnan(row.change) ? "-"
@@ -159,22 +145,24 @@ Table table_of(const std::vector<Row>& rows, bool baseline, bool sequences) {
 Json json_of(const Row& row, bool samples) {
   Json json = {
       {"batch", row.batch},
+      {"streams", row.streams},
       {"threads", row.threads},
       {"isa", row.isa},
       {"compute_ns", json_of(row.compute, samples)},
       {"with_copies_ns", json_of(row.with_copies, samples)},
       {"coefficient_of_variation", row.compute.variation()},
-      {row.sequences ? "sequences_per_second" : "images_per_second", samples_per_second(row)},
+      {row.sequences ? "sequences_per_second" : "images_per_second", row.samples_per_second},
       {"session_create_ns", std::llround(row.create_seconds * 1e9)},
       {"first_run_ns", std::llround(row.first_run_seconds * 1e9)},
-      {"session_memory_bytes", row.memory_bytes}};
+      {"session_memory_bytes", row.own_bytes + row.shared_bytes},
+      {"weights_bytes", row.shared_bytes}};
   if (row.tokens != 0) json["tokens"] = row.tokens;
   if (row.sequences) json["mean_tokens"] = row.mean_tokens;
   if (!std::isnan(row.change)) json["change_from_baseline"] = row.change;
   return json;
 }
 
-// Rows of an earlier JSON document by batch, threads and instruction set.
+// Rows of an earlier JSON document by batch, streams, threads and instruction set.
 Result<Json> load_baseline(const std::string& path) {
   std::ifstream file(path);
   if (!file) return Error{Status::kIo, path + ": cannot be read"};
@@ -188,7 +176,8 @@ Result<Json> load_baseline(const std::string& path) {
 double change_from(const Json& baseline, const Row& row) {
   for (const Json& old : baseline) {
     if (old.value("batch", 0U) != row.batch || old.value("threads", 0U) != row.threads ||
-        old.value("isa", "") != row.isa || old.value("tokens", 0U) != row.tokens)
+        old.value("isa", "") != row.isa || old.value("tokens", 0U) != row.tokens ||
+        old.value("streams", 1U) != row.streams)
       continue;
     const double median = old.value(Json::json_pointer("/compute_ns/median"), 0.0);
     if (median > 0.0) return row.compute.median * 1e9 / median - 1.0;
@@ -218,6 +207,17 @@ Result<std::vector<uint32_t>> token_counts(const Model& model, const Args& args)
   return counts;
 }
 
+// 0: to be found out.
+Result<std::vector<uint32_t>> stream_counts(const Args& args) {
+  if (args.text("streams") == "auto") return std::vector<uint32_t>{0};
+  MPQ_TRY(std::vector<uint32_t> counts, args.list("streams"));
+  for (const uint32_t count : counts)
+    if (count == 0 || count > kMaxStreams)
+      return Error{Status::kInvalidArgument,
+                   format("--streams %u: auto, or 1 to %u", count, kMaxStreams)};
+  return counts;
+}
+
 Result<std::vector<SessionSpec>> sweep(const Args& args, const std::vector<uint32_t>& tokens) {
   MPQ_TRY(const std::vector<uint32_t> batches, args.list("batch"));
   MPQ_TRY(const std::vector<uint32_t> threads, args.list("threads"));
@@ -233,8 +233,9 @@ Result<std::vector<SessionSpec>> sweep(const Args& args, const std::vector<uint3
 constexpr const char* kDefinitions =
     "\ntimes in ms of one run of a whole batch, after the warm-up; p: nearest rank; sd %: standard "
     "deviation over mean;\n"
-    "+copies: median with inputs copied in and outputs copied out; /s: from the mean of "
-    "that\n";
+    "+copies: median with inputs copied in and outputs copied out; /s: all runs, with copies, over "
+    "the time they took together;\n"
+    "MB, weights: activations and scratch of all streams + weights, which they share\n";
 
 }  // namespace
 
@@ -264,6 +265,7 @@ Result<ExitCode> run_bench(const Args& args) {
   MPQ_TRY(const Model model, Model::open(path, args));
   MPQ_TRY(const std::vector<uint32_t> tokens, token_counts(model, args));
   MPQ_TRY(const std::vector<SessionSpec> specs, sweep(args, tokens));
+  MPQ_TRY(const std::vector<uint32_t> streams, stream_counts(args));
   uint32_t largest_batch = 1;
   for (const SessionSpec& spec : specs) largest_batch = std::max(largest_batch, spec.batch);
   const size_t wanted = std::max<size_t>(distinct, size_t{largest_batch} * 2);
@@ -280,30 +282,33 @@ Result<ExitCode> run_bench(const Args& args) {
                       mpq_model_name(model.get()), bytes_text(mpq_model_bytes(model.get())).c_str(),
                       model.load_seconds() * 1e3, host.cpu.c_str(), host.kernel.c_str(),
                       host.usable));
-  for (const SessionSpec& spec : specs) {
-    if (interrupted()) break;
-    const uint32_t length = spec.max_tokens / std::max(spec.batch, 1U);
-    MPQ_TRY(Row row, measure(model, spec, samples[length], limits, args));
-    row.sequences = model.sequence_length() != 0;
-    row.tokens = length;
-    if (row.compute.n == 0) break;
-    row.change = compares ? change_from(baseline, row) : NAN;
-    slower = slower || row.change > allowed;
-    most_threads = std::max(most_threads, row.threads);
-    if (row.compute.variation() > kNoisy)
-      warnings.push_back(
-          format("batch %u, %u threads, %s: noisy, standard deviation %.1f %% of the mean; trust "
-                 "the minimum",
-                 row.batch, row.threads, row.isa.c_str(), row.compute.variation() * 100));
-    if (gated && std::isnan(row.change))
-      warnings.push_back(format("batch %u, %u threads, %s: not in the baseline", row.batch,
-                                row.threads, row.isa.c_str()));
-    report.print_line(json_of(row, args.has("samples")));
-    rows.push_back(std::move(row));
-  }
+  for (const SessionSpec& spec : specs)
+    for (uint32_t count : streams) {
+      if (interrupted()) break;
+      const uint32_t length = spec.max_tokens / std::max(spec.batch, 1U);
+      if (count == 0) {
+        MPQ_TRY(count, best_streams(model, spec, samples[length], args));
+      }
+      MPQ_TRY(Row row, measure(model, spec, count, samples[length], limits, args));
+      row.sequences = model.sequence_length() != 0;
+      row.tokens = length;
+      if (row.compute.n == 0) break;
+      row.change = compares ? change_from(baseline, row) : NAN;
+      slower = slower || row.change > allowed;
+      most_threads = std::max(most_threads, row.streams * row.threads);
+      const std::string name = format("batch %u, %u streams of %u threads, %s", row.batch,
+                                      row.streams, row.threads, row.isa.c_str());
+      if (row.compute.variation() > kNoisy)
+        warnings.push_back(
+            format("%s: noisy, standard deviation %.1f %% of the mean; trust the minimum",
+                   name.c_str(), row.compute.variation() * 100));
+      if (gated && std::isnan(row.change)) warnings.push_back(name + ": not in the baseline");
+      report.print_line(json_of(row, args.has("samples")));
+      rows.push_back(std::move(row));
+    }
   for (const std::string& warning : host_warnings(host, most_threads)) warnings.push_back(warning);
 
-  report.print(table_of(rows, compares, model.sequence_length() != 0));
+  report.print(table_of(rows, compares, model.sequence_length() != 0, args.has("streams")));
   report.print(kDefinitions);
   for (const std::string& warning : warnings) warn(warning);
   Json document = json_head(args, &model);

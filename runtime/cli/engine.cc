@@ -142,14 +142,30 @@ Result<Session> Session::create(const Model& model, const SessionSpec& spec, con
   MPQ_CHECK(check(mpq_session_create(model.get(), &options, &handle), model.path()));
   session.create_seconds_ = seconds_since(start);
   session.session_.reset(handle);
-  session.inputs_ =
-      list<mpq_session>(handle, mpq_model_input_count(model.get()), mpq_session_input_info);
-  session.outputs_ =
-      list<mpq_session>(handle, mpq_model_output_count(model.get()), mpq_session_output_info);
+  session.inputs_.resize(mpq_model_input_count(model.get()));
+  session.outputs_.resize(mpq_model_output_count(model.get()));
+  session.look();
   note(format("%s: session of batch %u, %u threads, %s, %s in %.1f ms", model.path().c_str(),
               session.batch(), session.threads(), session.isa().c_str(),
               bytes_text(mpq_session_memory(handle)).c_str(), session.create_seconds_ * 1e3));
   return session;
+}
+
+Result<Session> Session::clone() const {
+  Session copy;
+  copy.where_ = where_;
+  mpq_session* handle = nullptr;
+  MPQ_CHECK(check(mpq_session_clone(get(), &handle), where_));
+  copy.session_.reset(handle);
+  copy.inputs_ = inputs_;
+  copy.outputs_ = outputs_;
+  copy.look();
+  return copy;
+}
+
+void Session::look() {
+  inputs_ = list<mpq_session>(get(), inputs_.size(), mpq_session_input_info);
+  outputs_ = list<mpq_session>(get(), outputs_.size(), mpq_session_output_info);
 }
 
 std::vector<mpq_step_info> Session::steps() const {
@@ -193,8 +209,7 @@ Checked Session::set_sequences(const std::vector<int32_t>& ids, const std::vecto
       where_));
   starts_.assign(1, 0);
   for (const uint32_t length : lengths) starts_.push_back(starts_.back() + length);
-  inputs_ = list<mpq_session>(get(), inputs_.size(), mpq_session_input_info);
-  outputs_ = list<mpq_session>(get(), outputs_.size(), mpq_session_output_info);
+  look();
   return Ok{};
 }
 

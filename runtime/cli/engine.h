@@ -66,12 +66,15 @@ class Session {
  public:
   static Result<Session> create(const Model& model, const SessionSpec& spec, const Args& args);
 
+  // Another one with the same options and kernels, on the same weights.
+  Result<Session> clone() const;
+
   mpq_session* get() const { return session_.get(); }
   const std::string& where() const { return where_; }
   uint32_t batch() const { return mpq_session_batch(get()); }
   uint32_t threads() const { return mpq_session_threads(get()); }
   std::string isa() const { return mpq_isa_name(mpq_session_isa(get())); }
-  double create_seconds() const { return create_seconds_; }
+  double create_seconds() const { return create_seconds_; }  // 0: a clone
   // With this batch, or with the sequences of the last set_sequences.
   const std::vector<TensorInfo>& inputs() const { return inputs_; }
   const std::vector<TensorInfo>& outputs() const { return outputs_; }
@@ -91,6 +94,8 @@ class Session {
   Result<std::span<const std::byte>> sample_output(size_t index, uint32_t position) const;
 
  private:
+  void look();  // fills inputs_ and outputs_
+
   std::unique_ptr<mpq_session, DestroySession> session_;
   std::string where_;
   std::vector<TensorInfo> inputs_, outputs_;

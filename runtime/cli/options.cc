@@ -40,6 +40,7 @@ constexpr Option kOptions[] = {
     {"threads", 't', "LIST", "0", kSession & ~kVerify, false, "0: all this process may use; bench takes lists"},
     {"isa", 0, "NAME", "auto", kSession, false, "auto, scalar, avx2, avx512vnni, amx; bench and compare take lists"},
     {"tune", 0, "[FILE]", nullptr, kSession, false, "kernels by their time on this machine, kept in FILE (in the user's cache folder); same results"},
+    {"streams", 's', "LIST", "1", kBench, false, "independent sessions at the same time, weights shared, -t threads each; or auto"},
 
     {"duration", 0, "SECONDS", "3", kBench, false, "measure each row for so long"},
     {"iterations", 'n', "N", "0", kBench | kProfile, false, "or so many runs"},
@@ -94,7 +95,7 @@ constexpr Alias kAliases[] = {
     {"-niter", "--iterations"}, {"--niter", "--iterations"}, {"--num_runs", "--iterations"}, {"--repetitions", "--iterations"}, {"-r", "--iterations"},
     {"--min_secs", "--duration"}, {"--time", "--duration"}, {"--avgRuns", "--iterations"}, {"--warmUp", "--warmup"}, {"--warmup_runs", "--warmup"},
     {"-nthreads", "--threads"}, {"--num_threads", "--threads"}, {"--nthreads", "--threads"}, {"-threads", "--threads"},
-    {"-x", "--threads"}, {"-y", "--threads"}, {"--intra_op_num_threads", "--threads"}, {"--batch_size", "--batch"}, {"-batch", "--batch"}, {"--batchsize", "--batch"},
+    {"-x", "--threads"}, {"-y", "--threads"}, {"--intra_op_num_threads", "--threads"}, {"--batch_size", "--batch"}, {"-batch", "--batch"}, {"--batchsize", "--batch"}, {"-nstreams", "--streams"}, {"--nstreams", "--streams"}, {"--num_streams", "--streams"},
     {"-m", "the model's path, without a flag"}, {"--model", "the model's path, without a flag"}, {"--loadEngine", "the model's path, without a flag"},
     {"--graph", "the model's path, without a flag"}, {"--image", "--input"}, {"--images", "--input"}, {"-infer_precision", "bits are in the model: mpqconvert --map"},
     {"-report_type", "--format"}, {"-o", "--format, or --json=FILE"}, {"--output", "--format, or --json=FILE"}, {"--exportTimes", "--json=FILE --samples"}, {"--exportProfile", "profile --json=FILE"},

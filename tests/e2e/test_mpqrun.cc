@@ -130,6 +130,8 @@ TEST_CASE_FIXTURE(
       {"info", "no model named"},
       {"conv.fb --bench --fail-above 5", "needs --baseline"},
       {"conv.fb --bench --format xml", "--format xml"},
+      {"conv.fb --bench -s 0", "--streams 0: auto, or 1 to 1024"},
+      {"conv.fb --bench -s many", "--streams many"},
       {"verify conv.fb --against moon", "--against moon"},
       {"compare conv.fb", "two files"},
       {"conv.fb -i linear.npy", "the model reads image u8 1x6x6x3"},
@@ -275,6 +277,26 @@ TEST_CASE_FIXTURE(
             .json()["results"][0]["compute_ns"]["sorted_samples"]
             .size() == 25);
   CHECK(contains(mpqrun("conv.fb --bench --format md" + quick).out, "| ---: |"));
+
+  const Json streams = mpqrun("conv.fb --bench -s 1-3 -t 1" + quick + "--json").json()["results"];
+  REQUIRE(streams.size() == 3);
+  for (size_t i = 0; i < 3; ++i) {
+    CHECK(streams[i]["streams"] == i + 1);
+    CHECK(streams[i]["compute_ns"]["n"] >= 10 * (i + 1));
+    CHECK(streams[i]["images_per_second"] > 0.0);
+    // Weights count once.
+    CHECK(streams[i]["weights_bytes"] == streams[0]["weights_bytes"]);
+    const auto own = [](const Json& row) {
+      return row["session_memory_bytes"].get<uint64_t>() - row["weights_bytes"].get<uint64_t>();
+    };
+    CHECK(own(streams[i]) == (i + 1) * own(streams[0]));
+  }
+  CHECK(mpqrun("conv.fb --bench -s 2 -n 25" + quick + "--json")
+            .json()["results"][0]["compute_ns"]["n"] == 50);
+  const Outcome found = mpqrun("conv.fb --bench --streams auto -t 1 -v" + quick);
+  CHECK(found.code == 0);
+  CHECK(contains(found.err, "--streams auto: 1 of 1 threads"));
+  CHECK(contains(found.out, "MB, weights"));
 
   // The gate: a baseline of an hour a run passes, one of a nanosecond does not.
   Json old = mpqrun("conv.fb --bench" + quick + "--json").json();

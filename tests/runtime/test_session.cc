@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <set>
+#include <thread>
 
 #include "tests/runtime/support.h"
 #include "tests/support/naive_model.h"
@@ -266,6 +267,43 @@ TEST_CASE("session: sessions of one kernel layout share packed weights") {
     CHECK(model->missing_weight_bytes(*scalar) > 0);
   const auto second = make_session(model, {.batch = 2, .isa = runtime::available_isa()});
   CHECK(model->missing_weight_bytes(second->plan()) == 0);
+}
+
+TEST_CASE("session: streams at the same time give the naive bytes, on weights packed once") {
+  const Case c(make_everything, 12);
+  const format::TensorId output = c.model->graph().outputs[0];
+  for (const uint32_t threads : {1U, 2U})
+    for (uint32_t count = 1; count <= 4; ++count) {
+      std::vector<std::unique_ptr<Session>> sessions;
+      for (uint32_t i = 0; i < count; ++i) {
+        const runtime::PlanOptions options = {
+            .batch = 2, .threads = threads, .isa = runtime::available_isa()};
+        const auto plan = runtime::make_plan(c.model->graph(), options);
+        REQUIRE(plan.ok());
+        if (i > 0) CHECK(c.model->missing_weight_bytes(*plan) == 0);
+        sessions.push_back(make_session(
+            c.model, {.batch = 2, .threads = threads, .isa = runtime::available_isa()}));
+      }
+      std::vector<std::vector<std::byte>> outputs(count);
+      const auto stream = [&](uint32_t i) {
+        for (uint32_t turn = 0; turn < 20; ++turn) {
+          set_inputs(c, *sessions[i], i + turn);
+          if (!sessions[i]->run().ok()) return;
+          const std::span<const std::byte> bytes = sessions[i]->output(0);
+          outputs[i].insert(outputs[i].end(), bytes.begin(), bytes.end());
+        }
+      };
+      std::vector<std::thread> running;
+      for (uint32_t i = 0; i < count; ++i) running.emplace_back(stream, i);
+      for (std::thread& thread : running) thread.join();
+      for (uint32_t i = 0; i < count; ++i) {
+        const size_t bytes = sessions[i]->output(0).size();
+        REQUIRE(outputs[i].size() == 20 * bytes);
+        for (uint32_t turn = 0; turn < 20; ++turn)
+          CHECK(wrong_images(c, output, std::span(outputs[i]).subspan(turn * bytes, bytes), 2,
+                             i + turn) == 0);
+      }
+    }
 }
 
 TEST_CASE("session: a host's parallel_for runs every part and gives the same bytes") {
