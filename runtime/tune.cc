@@ -26,20 +26,16 @@ std::string key_of(const DenseLayer& l, const SessionOptions& o) {
   const auto pair = [](const char* name, uint32_t a, uint32_t b) {
     return std::string(name) + std::to_string(a) + "x" + std::to_string(b);
   };
+  static constexpr const char* kElems[] = {"f32", "s32", "u8", "s8", "u4", "s4", "u2", "s2"};
   static constexpr const char* kActivations[] = {"", " gelu", " gelu_tanh", " tanh"};
+  const auto name = [](kernels::Elem e) { return kElems[static_cast<size_t>(e)]; };
   return std::string(kernels::isa_name(o.isa)) + " threads " + std::to_string(o.threads) +
-         ": codes 0.." + std::to_string(l.max_activation) + " weights " +
-         (l.weights == kernels::Elem::s2   ? "s2"
-          : l.weights == kernels::Elem::s4 ? "s4"
-                                           : "s8") +
-         " n" + std::to_string(s.n) + " c" + std::to_string(s.c) + pair(" out ", s.oh, s.ow) +
-         " o" + std::to_string(s.o) + pair(" kernel ", s.r, s.s) +
+         ": codes 0.." + std::to_string(l.max_activation) + " weights " + name(l.weights) + " n" +
+         std::to_string(s.n) + " c" + std::to_string(s.c) + pair(" out ", s.oh, s.ow) + " o" +
+         std::to_string(s.o) + pair(" kernel ", s.r, s.s) +
          pair(" stride ", s.stride_h, s.stride_w) + pair(" dilation ", s.dilation_h, s.dilation_w) +
-         " groups " + std::to_string(s.groups) + " block " + std::to_string(l.cb) +
-         (l.out == kernels::Elem::u8    ? " to codes"
-          : l.out == kernels::Elem::f32 ? " to floats"
-                                        : " to sums") +
-         (l.residual ? " residual" : "") + (l.second ? " second" : "") +
+         " groups " + std::to_string(s.groups) + " block " + std::to_string(l.cb) + " to " +
+         name(l.out) + (l.residual ? " residual" : "") + (l.second ? " second" : "") +
          kActivations[static_cast<size_t>(l.activation)];
 }
 

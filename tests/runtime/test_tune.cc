@@ -51,7 +51,8 @@ struct Fixture {
   }
   std::set<std::string> kernels(const SessionOptions& options) const {
     std::set<std::string> names;
-    for (const runtime::Step& step : make_session(model, options)->plan().steps)
+    const auto session = make_session(model, options);
+    for (const runtime::Step& step : session->plan().steps)
       if (step.macs > 0) names.insert(step.kernel);
     return names;
   }
