@@ -71,9 +71,11 @@ struct Scale {
   int32_t lo, hi;
 };
 
-// Channels of a block: 4, or 64 for rows that take no fewer.
-uint32_t block_of(const ConvKernel& row) {
-  return row.fits({.c = 1, .o = 1, .r = kernel_side(row), .s = kernel_side(row)}, 4) ? 4 : 64;
+// Input channels: 1 in a block of 4, or one or two blocks of 64 for rows that take no fewer.
+uint32_t inputs_of(const ConvKernel& row) {
+  const uint32_t side = kernel_side(row);
+  if (row.fits({.c = 1, .o = 1, .r = side, .s = side}, 4)) return 1;
+  return row.fits({.c = 64, .o = 1, .r = side, .s = side}, 64) ? 64 : 128;
 }
 
 // The epilogue of a row over many (sum, scale) pairs, through the real kernel: a convolution of one
@@ -86,20 +88,20 @@ class Sweep {
         channels_(channels),
         pixels_(pixels),
         side_(kernel_side(row)),
-        cb_(block_of(row)),
+        inputs_(inputs_of(row)),
+        cb_(inputs_ == 1 ? 4 : 64),
         multiplier_(padded()),
         bias_(padded()),
         acc_bias_(padded()),
-        x_(size_t{side_} * columns() * cb_),
+        x_(plane() * ((inputs_ + cb_ - 1) / cb_)),
         y_(padded() * pixels),
         packed_(row.packed_bytes(shape(), cb_) + 64),
         scratch_(row.scratch_bytes(shape(), cb_) + 64) {
     for (uint32_t i = 0; i < pixels; ++i)
       x_[(size_t{side_ / 2} * columns() + side_ / 2 + i) * cb_] = static_cast<uint8_t>(i);
-    const uint32_t inputs = shape().c;
-    std::vector<int8_t> weights(size_t{channels} * inputs * side_ * side_);
+    std::vector<int8_t> weights(size_t{channels} * inputs_ * side_ * side_);
     for (uint32_t o = 0; o < channels; ++o)
-      weights[(size_t{o} * inputs * side_ + side_ / 2) * side_ + side_ / 2] = 1;
+      weights[(size_t{o} * inputs_ * side_ + side_ / 2) * side_ + side_ / 2] = 1;
     row.pack(shape(), cb_, weights.data(), aligned(&packed_));
   }
   void set(uint32_t channel, int32_t acc, const Scale& s) {
@@ -109,7 +111,11 @@ class Sweep {
   }
   void run(int32_t lo, int32_t hi) {
     kernels::ConvArgs a = {.shape = shape()};
-    a.x = {.data = x_.data(), .image = 0, .plane = 0, .row = ptrdiff_t{columns()} * cb_, .cb = cb_};
+    a.x = {.data = x_.data(),
+           .image = 0,
+           .plane = static_cast<ptrdiff_t>(plane()),
+           .row = ptrdiff_t{columns()} * cb_,
+           .cb = cb_};
     a.y = {.data = y_.data(), .image = 0, .plane = ptrdiff_t{pixels_} * 64, .row = 0, .cb = 64};
     a.weights = aligned(&packed_);
     a.epilogue.acc_bias = acc_bias_.data();
@@ -131,12 +137,13 @@ class Sweep {
     return bytes->data() + (64 - reinterpret_cast<uintptr_t>(bytes->data()) % 64) % 64;
   }
   ConvShape shape() const {
-    return {.c = cb_ == 4 ? 1U : cb_, .ow = pixels_, .o = channels_, .r = side_, .s = side_};
+    return {.c = inputs_, .ow = pixels_, .o = channels_, .r = side_, .s = side_};
   }
   uint32_t columns() const { return pixels_ + side_ - 1; }
+  size_t plane() const { return size_t{side_} * columns() * cb_; }
 
   const ConvKernel* row_;
-  uint32_t channels_, pixels_, side_, cb_;
+  uint32_t channels_, pixels_, side_, inputs_, cb_;
   std::vector<float> multiplier_, bias_;
   std::vector<int32_t> acc_bias_;
   std::vector<uint8_t> x_, y_, packed_, scratch_;
