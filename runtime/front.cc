@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 namespace mpq::runtime {
 namespace {
@@ -92,6 +93,16 @@ Result<Front> plan_front(const format::Model& model, const PlanOptions& options,
   if (steps == 0) return front;
   PlanOptions one = options;
   one.batch = one.threads = 1;
+  std::set<uint32_t> nodes;
+  for (uint32_t i = 0; i < steps && i < batch->steps.size(); ++i)
+    nodes.insert(batch->steps[i].node);
+  if (options.choose_conv)  // nobody chooses for layers that this plan never runs
+    one.choose_conv = [&](const DenseLayer& layer) -> const kernels::ConvKernel& {
+      return nodes.contains(layer.node)
+                 ? options.choose_conv(layer)
+                 : kernels::select_conv(layer.shape, layer.cb, layer.weights, layer.max_activation,
+                                        options.isa, options.family);
+    };
   for (uint32_t t = 0; t < options.threads; ++t) {
     MPQ_TRY(Plan plan, make_plan(model, one));
     front.plans.push_back(std::move(plan));

@@ -177,7 +177,7 @@ class Variants {
   std::shared_ptr<const Model> copy_;
   std::vector<std::unique_ptr<Session>> sessions_;
   std::vector<std::vector<uint64_t>> best_;  // [session][step], ns
-  std::map<uint32_t, std::string> keys_;     // of nodes
+  std::map<uint32_t, std::string> keys_;     // of nodes: of one image for those of the front
 };
 
 std::vector<KernelTime> fastest_first(const Layer& layer) {
@@ -213,7 +213,9 @@ Result<ChooseConv> tune(const Model& model, const SessionOptions& options, const
     if (layer.rows.empty()) layer.rows = candidates(l, options.isa);
     return *layer.rows.front();
   };
-  MPQ_TRY(const Plan plan, make_plan(model.graph(), probe));
+  MPQ_TRY(Plan plan, make_plan(model.graph(), probe));
+  MPQ_TRY(const Front front, plan_front(model.graph(), probe, options.front_steps, &plan));
+  static_cast<void>(front);
 
   KernelTimes known;
   if (!path.empty()) {

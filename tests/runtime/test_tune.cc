@@ -78,6 +78,18 @@ TEST_CASE_FIXTURE(Fixture, "tune: whatever is fastest, the bytes are the same") 
     }
 }
 
+TEST_CASE_FIXTURE(Fixture, "tune: layers of a batch that run image by image are chosen for one") {
+  const std::vector<std::byte> expected = run({.batch = 4});
+  for (const uint32_t threads : {1U, 2U}) {
+    SessionOptions options = {
+        .batch = 4, .threads = threads, .isa = runtime::available_isa(), .front_steps = 5};
+    TuneReport report;
+    options.choose_conv = tune(options, &report);
+    CHECK(make_session(model, options)->front().steps == 5);
+    CHECK(run(options) == expected);
+  }
+}
+
 TEST_CASE_FIXTURE(Fixture, "tune: any row that a file names is taken, and the bytes are the same") {
   SessionOptions options = {.isa = runtime::available_isa()};
   const std::vector<std::byte> expected = run(options);
