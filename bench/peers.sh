@@ -16,7 +16,7 @@ if [ ! -f "$venv/ready" ]; then
   touch "$venv/ready"
 fi
 case $network in
-  resnet50) models=$(scripts/real_models.sh "$build") ;;
+  resnet50) models="$(scripts/real_models.sh "$build" | sed 's/ w4a4=/ nvidia-w4a4=/') $(scripts/grown_models.sh "$build" resnet50)" ;;
   resnet101) models=$(scripts/grown_models.sh "$build") ;;
   bert-base) models=$(scripts/bert_models.sh "$build") ;;
   *) echo "peers: no network '$network' (resnet50, resnet101, bert-base)" >&2; exit 2 ;;

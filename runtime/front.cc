@@ -118,11 +118,12 @@ Result<Front> plan_front(const format::Model& model, const PlanOptions& options,
     keep_steps(&plan, 0, steps);
   }
   keep_steps(batch, steps, UINT32_MAX);
-  for (uint32_t i = 0; i < steps; ++i) {
-    batch->steps[i].kernel = front.plans[0].steps[i].kernel;
-    batch->steps[i].kernel_isa = front.plans[0].steps[i].kernel_isa;
-    batch->scratch_bytes = std::max(batch->scratch_bytes, front.plans[0].scratch_bytes);
+  const Plan& image = front.plans[0];
+  for (uint32_t i = 0; i < steps; ++i) {  // for people
+    batch->steps[i].kernel = image.steps[i].kernel;
+    batch->steps[i].kernel_isa = image.steps[i].kernel_isa;
   }
+  batch->scratch_bytes = std::max(batch->scratch_bytes, image.scratch_bytes);
   return front;
 }
 
