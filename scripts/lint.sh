@@ -6,9 +6,9 @@ cd "$(dirname "$0")/.." || exit 1
 failed=0
 fail() { echo "lint: $1" >&2; failed=1; }
 
-sources=$(git ls-files '*.c' '*.cc' '*.h')
+sources=$(git ls-files '*.c' '*.cc' '*.h' '*.hpp')
 # shellcheck disable=SC2086  # a list of words
-clang-format --dry-run -Werror $sources || fail "run: clang-format -i \$(git ls-files '*.c' '*.cc' '*.h')"
+clang-format --dry-run -Werror $sources || fail "run: clang-format -i \$(git ls-files '*.c' '*.cc' '*.h' '*.hpp')"
 
 git grep -nIE '[[:space:]]+$' -- ':!*.md' && fail "trailing white space"
 for file in $(git ls-files); do
@@ -16,7 +16,7 @@ for file in $(git ls-files); do
   [ "$size" -le 1048576 ] || fail "$file: $size bytes, the limit is 1048576"
 done
 git grep -nE '(/home/|/root/|/work/)[a-z]' -- ':!scripts/lint.sh' && fail "a path of one machine"
-git grep -nE 'TODO($|[^(])' -- '*.cc' '*.h' && fail "TODO without a number: TODO(#12)"
+git grep -nE 'TODO($|[^(])' -- '*.cc' '*.h' '*.hpp' && fail "TODO without a number: TODO(#12)"
 
 if [ "${1:-}" != --fast ]; then
   [ -f build-clang/build.ninja ] || CC=clang CXX=clang++ meson setup build-clang -Dwerror=true >/dev/null
