@@ -39,6 +39,15 @@ class Count(unittest.TestCase):
     def test_coloured_output_is_read_too(self):
         self.assertEqual(summary.count(entry("OK", "\x1b[0m" + DOCTEST.format(2, 2, 0)))[0], 2)
 
+    def test_cases_of_pytest_count_one_by_one(self):
+        self.assertEqual(summary.count(entry("OK", "....\n4 passed in 0.10s\n")), (4, 0, []))
+        self.assertEqual(summary.count(entry("FAIL", "== 2 failed, 3 passed, 1 error in 0.10s ==\n"))[:2], (3, 3))
+
+    def test_skips_of_pytest_are_named(self):
+        output = "SKIPPED [1] ../a/tests/test_x.py:61: no C compiler\n3 passed, 1 skipped in 0.1s\n"
+        self.assertEqual(summary.count(entry("OK", output)),
+                         (3, 0, ["SKIPPED: test_x.py, line 61: no C compiler"]))
+
 
 if __name__ == "__main__":
     unittest.main()
