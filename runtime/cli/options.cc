@@ -52,6 +52,7 @@ constexpr Option kOptions[] = {
 
     {"sort", 0, "KEY", "layer", kProfile, false, "time or layer"},
     {"by", 0, "KEY", "layer", kProfile, false, "one row per layer, op, bits or kernel"},
+    {"trace", 0, "FILE", nullptr, kProfile, false, "write the first 20 runs as a timeline for Perfetto (Chrome's JSON)"},
 
     {"dataset", 0, "PATH", nullptr, kEval | kCompare | kProfile | kBench, false, "images: folder or .tar; texts: stsb:FILE, glue-tsv:, tsv:, squad:, jsonl:, txt:"},
     {"seq-len", 0, "LIST", "128", kBench | kProfile, false, "tokens of each random sequence; bench takes lists"},

@@ -9,6 +9,7 @@
 #include "runtime/cli/report.h"
 #include "runtime/cli/terminal.h"
 #include "runtime/cli/text.h"
+#include "runtime/cli/trace.h"
 #include "runtime/cli/verbs.h"
 
 namespace mpq::cli {
@@ -16,6 +17,7 @@ namespace mpq::cli {
 namespace {
 
 constexpr uint64_t kDefaultRuns = 50;
+constexpr size_t kTracedRuns = 20;
 
 struct Line {
   std::string name, op, bits, kernel;
@@ -142,6 +144,8 @@ Result<ExitCode> run_profile(const Args& args) {
   MPQ_TRY(Session session, Session::create(model, spec, args));
 
   std::vector<double> whole;
+  std::vector<TracedRun> traced;
+  Clock::time_point first_run;
   std::vector<std::vector<double>> times(mpq_session_step_count(session.get()));
   Progress progress(args, "profile", runs);
   const Clock::time_point warm = Clock::now();
@@ -152,10 +156,15 @@ Result<ExitCode> run_profile(const Args& args) {
     MPQ_CHECK(session.run());
     const double seconds = seconds_since(start);
     if (measuring) {
+      if (whole.empty()) first_run = start;
       whole.push_back(seconds);
       const std::vector<mpq_step_info> steps = session.steps();
-      for (size_t i = 0; i < steps.size(); ++i)
+      TracedRun run{std::chrono::duration<double>(start - first_run).count(), seconds, {}};
+      for (size_t i = 0; i < steps.size(); ++i) {
         times[i].push_back(static_cast<double>(steps[i].last_ns) * 1e-9);
+        run.steps.push_back(times[i].back());
+      }
+      if (traced.size() < kTracedRuns) traced.push_back(std::move(run));
       progress.update(whole.size());
     }
     measuring = measuring || seconds_since(warm) >= warmup;
@@ -164,6 +173,7 @@ Result<ExitCode> run_profile(const Args& args) {
   std::vector<Line> lines;
   double steps_total = 0.0;
   const std::vector<mpq_step_info> steps = session.steps();
+  if (args.has("trace")) MPQ_CHECK(write_trace(args.text("trace"), traced, steps, path));
   for (size_t i = 0; i < steps.size(); ++i) {
     const mpq_step_info& step = steps[i];
     lines.push_back({step.name, step.op, bits_of(step), step.kernel, summarise(times[i]).median,

@@ -331,6 +331,33 @@ TEST_CASE_FIXTURE(Prepared, "mpqrun --tune: the same outputs, times in a file, n
   CHECK(contains(stale.err, "warning: times.txt: not kernel times of mpq"));
 }
 
+TEST_CASE_FIXTURE(Prepared, "mpqrun profile --trace: a span a run, and inside it one a step") {
+  const Outcome profile = mpqrun("conv.fb --profile -n 4 --warmup 0 --trace trace.json --json");
+  REQUIRE(profile.code == 0);
+  const Json trace = Json::parse(read("trace.json"));
+  size_t runs = 0, steps = 0;
+  double begin = 0.0, end = 0.0, at = 0.0;
+  for (const Json& event : trace["traceEvents"]) {
+    if (event["ph"] != "X") continue;
+    const double start = event["ts"], duration = event["dur"];
+    if (event["cat"] == "run") {
+      CHECK(start >= end);
+      begin = at = start;
+      end = start + duration;
+      ++runs;
+    } else {
+      CHECK(start >= begin);
+      CHECK(std::abs(start - at) < 1e-3);
+      CHECK(start + duration <= end + 1e-3);
+      has_keys(event["args"], {"kernel", "macs", "bytes", "weight_bits"});
+      at = start + duration;
+      ++steps;
+    }
+  }
+  CHECK(runs == 4);
+  CHECK(steps == 4 * profile.json()["layers"].size());
+}
+
 TEST_CASE_FIXTURE(Prepared,
                   "mpqrun profile: every layer once, shares of the whole, groups that add up") {
   const Outcome profile = mpqrun("conv.fb --profile -n 5 --warmup 0 --json");
@@ -349,6 +376,7 @@ TEST_CASE_FIXTURE(Prepared,
     if (group["name"] == "conv2d") CHECK(group["steps"] == 3);
   CHECK(contains(mpqrun("conv.fb --profile -n 3 --warmup 0 --sort time").out, "share %"));
   CHECK(mpqrun("conv.fb --profile --sort size").code == 2);
+  CHECK(mpqrun("conv.fb --profile --trace absent/trace.json -n 3 --warmup 0").code == 3);
 }
 
 TEST_CASE_FIXTURE(Prepared, "mpqrun eval: counts, gates, known answers, saved outputs") {
