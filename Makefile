@@ -4,7 +4,7 @@ CC_CLANG ?= clang
 CXX_CLANG ?= clang++
 export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
 
-.PHONY: help all demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint bench bench-peers bench-peers-bert bench-peers-resnet101 fuzz install clean deps
+.PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint bench bench-peers bench-peers-bert bench-peers-resnet101 fuzz install clean deps
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -18,6 +18,18 @@ $(BUILD)/build.ninja: | deps
 
 all: $(BUILD)/build.ninja ## build everything into build/
 	ninja -C $(BUILD)
+
+server: ## build everything and mpqserve, with the packages that it and its tests need
+	@scripts/install_deps.sh server
+	@[ -f $(BUILD)/build.ninja ] && meson setup --reconfigure $(BUILD) -Dserver=enabled || meson setup $(BUILD) -Dserver=enabled
+	ninja -C $(BUILD)
+
+wheel: all ## the Python package with the library inside, installed into an empty environment and tested
+	@integrations/python/tests/test_wheel.sh $(BUILD)
+
+overload: server ## a minute of twice what the server can answer
+	@integrations/server/tests/run_overload.sh $(CURDIR) $(BUILD)/integrations/server/mpqserve $(BUILD)/runtime/libmpq.so \
+	  $(CURDIR)/$(BUILD)/tests/runtime/tiny.mpq - --seconds 60
 
 demo: all ## convert a sentence encoder to mixed precision, compare sentences, size, accuracy, speed
 	@scripts/demo.sh $(BUILD)

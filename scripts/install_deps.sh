@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs and that are missing, as root or through sudo; says
 # what it does before it does it. Nothing outside the package manager is touched.
-#   scripts/install_deps.sh build|lint|text|peers [--dry-run]
+#   scripts/install_deps.sh build|lint|text|peers|server|integrations [--dry-run]
 set -eu
 
 build="g++ pkg-config meson ninja-build cmake flatbuffers-compiler libflatbuffers-dev doctest-dev
@@ -10,6 +10,9 @@ build="g++ pkg-config meson ninja-build cmake flatbuffers-compiler libflatbuffer
 lint="clang clang-format clang-tidy libclang-rt-14-dev abigail-tools"
 text="python3-venv"
 peers="python3-venv"
+server="libboost1.81-dev libssl-dev python3-venv"
+# What the tests of integrations/ drive; prometheus is there for promtool.
+integrations="$server abigail-tools nghttp2-client openssl prometheus wrk"
 
 task=${1:-build}
 case $task in
@@ -17,7 +20,9 @@ case $task in
   lint) wanted="$build $lint" ;;
   text) wanted="$build $text" ;;
   peers) wanted="$build $peers" ;;
-  *) echo "install_deps: unknown task '$task' (build, lint, text or peers)" >&2; exit 2 ;;
+  server) wanted="$build $server" ;;
+  integrations) wanted="$build $integrations" ;;
+  *) echo "install_deps: unknown task '$task' (build, lint, text, peers, server or integrations)" >&2; exit 2 ;;
 esac
 
 missing=

@@ -7,7 +7,7 @@
 set -u
 cd "$1" || exit 2
 status=0
-ours='kernels|format|text|runtime|converter|tests|bench|examples'
+ours='kernels|format|text|runtime|converter|tests|bench|examples|integrations'
 
 # layer FOLDER SKIP ALLOWED: files of FOLDER, but not of SKIP, include of ours only what ALLOWED matches.
 layer() {
@@ -27,6 +27,8 @@ layer converter/data -              'converter/data/|format/'
 layer converter      'converter/cli' 'converter/|text/|format/'
 # Weights in the layouts of kernels come from the runtime, through the C API as for any other user.
 layer converter/cli  -              'converter/|text/|format/|runtime/mpq\.h'
+# Integrations are programs of others that happen to live here; image readers are shared.
+layer integrations   -              'integrations/|converter/data/|runtime/mpq\.h'
 
 # Arithmetic knows no files, threads, allocation or errors; and what is compiled for an instruction set
 # must not leave its object: an inline function of the library compiled there may be the copy that the
