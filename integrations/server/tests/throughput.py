@@ -66,8 +66,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "body").write_bytes(body)
         body = Path(folder) / "body", headers
-        config = {"max_batch_size": arguments.batch, "parameters": {"threads": arguments.threads,
-                  "max_batch_tokens": arguments.batch * arguments.tokens if arguments.sequences else 0}}
+        tokens = arguments.batch * arguments.tokens if arguments.sequences else 0
+        config = {"max_batch_size": arguments.batch,
+                  "dynamic_batching": {"default_queue_policy": {"default_timeout_microseconds": 0}},
+                  "parameters": {"threads": arguments.threads, "max_batch_tokens": tokens}}
         serving.put_model(Path(folder) / "models", "m", Path(arguments.model), config=config)
         with serving.Server(Path(folder) / "models") as server:
             h2load(server, body, "-n", str(2 * arguments.clients), "-c", str(arguments.clients))
