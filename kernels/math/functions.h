@@ -20,7 +20,7 @@ namespace {
 // e^x for x <= 0; below -87 as at -87 (1.6e-38, still normal). x = n ln 2 + r with |r| <= ln 2 / 2,
 // ln 2 in two parts; e^r = 1 + r + r^2 p(r), p by interpolation at Chebyshev nodes.
 template <typename L>
-static inline typename L::F exp_nonpositive(typename L::F x) {
+MPQ_EVERYWHERE static inline typename L::F exp_nonpositive(typename L::F x) {
   using F = typename L::F;
   x = L::max(x, L::set(-87.0F));
   const F n = L::round(L::mul(x, L::set(0x1.715476p+0F)));
@@ -39,7 +39,7 @@ static inline typename L::F exp_nonpositive(typename L::F x) {
 // 1/2 by the magic number 1.5 * 2^23, which leaves n in its low bits; 255 2^r by interpolation at
 // Chebyshev nodes.
 template <typename L>
-static inline typename L::F parts_of_255(typename L::F x) {
+MPQ_EVERYWHERE static inline typename L::F parts_of_255(typename L::F x) {
   using F = typename L::F;
   const F magic = L::set(0x1.8p+23F);
   const F u = L::max(L::mul(x, L::set(0x1.715476p+0F)), L::set(-20.0F));
@@ -55,7 +55,7 @@ static inline typename L::F parts_of_255(typename L::F x) {
 
 // tanh |x| = (1 - e) / (1 + e), e = exp(-2 |x|).
 template <typename L>
-static inline typename L::F tanh_of(typename L::F x) {
+MPQ_EVERYWHERE static inline typename L::F tanh_of(typename L::F x) {
   using F = typename L::F;
   const F one = L::set(1.0F);
   const F e = exp_nonpositive<L>(L::mul(L::abs(x), L::set(-2.0F)));
@@ -65,8 +65,8 @@ static inline typename L::F tanh_of(typename L::F x) {
 // max(x, 0) - h(|x|): what both forms of GELU are, with their h in pieces (gelu_table.h). Adding
 // the magic number 1.5 * 2^23 rounds to an integer and leaves it in the low bits of the sum.
 template <typename L>
-static inline typename L::F gelu_from(const float (&table)[kGeluTerms][kGeluPieces],
-                                      typename L::F x) {
+MPQ_EVERYWHERE static inline typename L::F gelu_from(const float (&table)[kGeluTerms][kGeluPieces],
+                                                     typename L::F x) {
   using F = typename L::F;
   const F magic = L::set(0x1.8p+23F);
   const F u = L::min(L::mul(L::abs(x), L::set(kGeluPiecesPerUnit)), L::set(kGeluPieces - 1));
@@ -80,13 +80,13 @@ static inline typename L::F gelu_from(const float (&table)[kGeluTerms][kGeluPiec
 
 // x Phi(x): h(a) = a / 2 erfc(a / sqrt 2).
 template <typename L>
-static inline typename L::F gelu(typename L::F x) {
+MPQ_EVERYWHERE static inline typename L::F gelu(typename L::F x) {
   return gelu_from<L>(kTakenByErf, x);
 }
 
 // x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
 template <typename L>
-static inline typename L::F gelu_tanh(typename L::F x) {
+MPQ_EVERYWHERE static inline typename L::F gelu_tanh(typename L::F x) {
   return gelu_from<L>(kTakenByTanh, x);
 }
 

@@ -6,13 +6,15 @@
 // binary64, then rounded. The last piece, from a = 5.27 on, is 0: h is below 3.7e-7 there.
 #pragma once
 
+#include "kernels/device.h"
+
 namespace mpq::kernels {
 
 inline constexpr int kGeluTerms = 6, kGeluPieces = 16;
 [[maybe_unused]] static constexpr float kGeluPiecesPerUnit = 2.75F;
 
 // h(a) = a / 2 erfc(a / sqrt 2).
-[[maybe_unused]] static constexpr float kTakenByErf[kGeluTerms][kGeluPieces] = {
+[[maybe_unused]] MPQ_TABLE static constexpr float kTakenByErf[kGeluTerms][kGeluPieces] = {
     {0, 0x1.0aa91cp-3F, 0x1.5bd4dep-3F, 0x1.338caep-3F, 0x1.b24f7cp-4F, 0x1.0110f6p-4F,
      0x1.04438ep-5F, 0x1.c72598p-7F, 0x1.598922p-8F, 0x1.c8e92p-10F, 0x1.079654p-11F,
      0x1.09ad9p-13F, 0x1.d43e6cp-16F, 0x1.68f40cp-18F, 0x1.e6fd0ep-21F, 0},
@@ -33,7 +35,7 @@ inline constexpr int kGeluTerms = 6, kGeluPieces = 16;
      -0x1.47aa3p-18F, -0x1.75e63p-19F, -0x1.38c95cp-20F, -0x1.9dcb2ap-22F, -0x1.bfa006p-24F, 0}};
 
 // h(a) = a / (1 + exp(2 u)), u = sqrt(2 / pi) (a + 0.044715 a^3).
-[[maybe_unused]] static constexpr float kTakenByTanh[kGeluTerms][kGeluPieces] = {
+[[maybe_unused]] MPQ_TABLE static constexpr float kTakenByTanh[kGeluTerms][kGeluPieces] = {
     {0, 0x1.0aabdcp-3F, 0x1.5bf5a8p-3F, 0x1.33ecdap-3F, 0x1.b33d3p-4F, 0x1.0147d8p-4F,
      0x1.02337ap-5F, 0x1.b848dap-7F, 0x1.3c96e4p-8F, 0x1.7b359cp-10F, 0x1.74693ap-12F,
      0x1.26a23ap-14F, 0x1.70a29cp-17F, 0x1.65c406p-20F, 0x1.081fb6p-23F, 0},
