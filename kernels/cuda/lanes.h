@@ -25,7 +25,7 @@ struct CudaLanes {
   MPQ_DEVICE F pow2(F n) { return float_of(static_cast<uint32_t>(round_to_int(n) + 127) << 23); }
   MPQ_DEVICE F times_pow2(F p, F n) { return float_of(bits_of(p) + (bits_of(n) << 23)); }
   MPQ_DEVICE F pick16(const float* table, F selector) {
-    return load_const(table + (bits_of(selector) & 15U));
+    return load_table(table + (bits_of(selector) & 15U));
   }
 };
 

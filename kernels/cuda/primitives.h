@@ -36,17 +36,12 @@ struct alignas(16) Words4 {
 #define MPQ_KERNEL(threads) static void
 #define MPQ_MEMBER inline
 #define MPQ_DEVICE static inline
-#define MPQ_PARAMS(type) const type&
+#define MPQ_PARAMS(type) const type &
 
 namespace mpq::cuda {
 
-// Where a primitive is called: the emulator names it, and plants faults there.
-struct Site {
-  const char* file;
-  int line;
-};
-#define MPQ_SITE \
-  Site site = Site { __builtin_FILE(), __builtin_LINE() }
+// Where a primitive is called from: the emulator names it, and plants faults there.
+#define MPQ_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 // Where a thread is.
 uint32_t thread_index();
@@ -57,8 +52,6 @@ uint32_t grid_x();
 
 // (block) Everything that the block's threads did to memory before is seen by all of them after.
 void bar_sync(MPQ_SITE);
-// (warp) The same for the threads of a warp.
-void warp_sync(MPQ_SITE);
 
 // Shared memory, by byte: address 0 is the first byte of the block's.
 uint32_t shared_load(uint32_t address, MPQ_SITE);
@@ -72,6 +65,8 @@ template <typename T>
 T load_const(const T* p, MPQ_SITE);
 template <typename T>
 T load(const T* p, MPQ_SITE);
+// Of a constant table of the program's.
+float load_table(const float* p);
 template <typename T>
 T load_shared_by_grid(const T* p, MPQ_SITE);
 template <typename T>

@@ -16,7 +16,6 @@ MPQ_DEVICE uint32_t block_z() { return blockIdx.z; }
 MPQ_DEVICE uint32_t grid_x() { return gridDim.x; }
 
 MPQ_DEVICE void bar_sync() { asm volatile("bar.sync 0;" ::: "memory"); }
-MPQ_DEVICE void warp_sync() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory"); }
 
 extern __shared__ Words4 shared_words[];
 MPQ_DEVICE uint32_t in_shared(uint32_t address) {
@@ -58,6 +57,7 @@ MPQ_DEVICE Words4 load_const(const Words4* p) {
   const uint4 v = __ldg(reinterpret_cast<const uint4*>(p));
   return {{v.x, v.y, v.z, v.w}};
 }
+MPQ_DEVICE float load_table(const float* p) { return __ldg(p); }
 template <typename T>
 MPQ_DEVICE T load(const T* p) {
   return *p;

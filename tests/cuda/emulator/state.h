@@ -1,0 +1,124 @@
+// What the machine and the primitives share. Nobody else includes it.
+#pragma once
+
+#include <cstring>
+#include <unordered_map>
+#include <utility>
+
+#include "tests/cuda/emulator/machine.h"
+
+namespace mpq::test {
+
+struct AsyncCopy {
+  uint32_t address;
+  const void* from;
+  uint32_t bytes, group;
+  bool landed;
+};
+
+struct GpuThread {
+  enum class State : uint8_t { kReady, kAtCall, kAtBarrier, kDone };
+  Fiber fiber;
+  uint32_t index = 0;  // in the block
+  State state = State::kReady;
+  // The call that its warp is making, and the lane's part in it.
+  Call call = Call::kNone;
+  Site site = {"", 0};
+  void* part = nullptr;
+
+  std::vector<AsyncCopy> copies;
+  uint32_t group = 0;  // open
+  std::vector<std::pair<int32_t*, int32_t>> late_adds;
+  bool fenced = false;                            // since its last barrier
+  std::unordered_map<uint64_t, uint32_t> visits;  // of a call site, when transactions are counted
+};
+
+// One lane's share of an access that a warp makes together.
+struct Access {
+  uint64_t warp, site, visit;
+  uint64_t address;
+  uint32_t bytes;
+  enum class Kind : uint8_t { kShared, kRead, kWrite } kind;
+};
+
+class Machine {
+ public:
+  Outcome run(const Launch&, GlobalMemory&, const LaunchOptions&);
+
+  // From here on for the primitives, on behalf of the thread that runs.
+  GpuThread& self() { return *current_; }
+  [[noreturn]] void fail(const Site&, Call, const std::string& what);
+  void require(const Fault& fault, const Site& site, Call call) {
+    if (!fault.empty()) fail(site, call, fault);
+  }
+  // Notes the call; false if a mutation leaves it out.
+  bool made(Call call, const Site& site) {
+    if (options_->sites != nullptr) options_->sites->insert({call, site.file, site.line});
+    return !planted(Mutation::kSkipped, site);
+  }
+  bool planted(Mutation m, const Site& site) const {
+    return options_->planted.mutation == m && options_->planted.line == site.line &&
+           std::strcmp(options_->planted.file, site.file) == 0;
+  }
+  void barrier(const Site&);
+  // Waits for the warp; its last lane calls perform(the first of the 32 threads).
+  template <typename Perform>
+  void together(Call call, const Site& site, void* part, Perform perform) {
+    GpuThread& lane = self();
+    lane.call = call;
+    lane.site = site;
+    lane.part = part;
+    const uint32_t warp = lane.index / 32;
+    if (++lanes_at_call_[warp] < 32) {
+      lane.state = GpuThread::State::kAtCall;
+      return lane.fiber.leave();
+    }
+    lanes_at_call_[warp] = 0;
+    const auto lanes = threads_.begin() + warp * 32;
+    for (uint32_t i = 0; i < 32; ++i)
+      if (lanes[i]->call != call || lanes[i]->site.line != site.line ||
+          std::strcmp(lanes[i]->site.file, site.file) != 0)
+        fail(site, call,
+             std::string("diverged: another lane is at ") + name_of(lanes[i]->call) + ", " +
+                 lanes[i]->site.file + ":" + std::to_string(lanes[i]->site.line));
+    perform([&](uint32_t i) { return lanes[i]->part; });
+    for (uint32_t i = 0; i < 32; ++i) lanes[i]->state = GpuThread::State::kReady;
+  }
+  void note(const Site& site, Access::Kind kind, uint64_t address, uint32_t bytes);
+  bool coin() { return (random() & 1) != 0; }
+  bool late() {
+    return options_->copies == Copies::kLate || (options_->copies == Copies::kRandom && coin());
+  }
+  uint32_t grid_thread() const { return block_ * launch_->threads + current_->index + 1; }
+  uint32_t block_id(int axis) const { return block_at_[axis]; }
+  const Launch& launch() const { return *launch_; }
+
+  SharedMemory shared;
+  GlobalMemory* global = nullptr;
+  Counters counters;
+  uint32_t epoch = 0;
+
+ private:
+  std::vector<std::unique_ptr<GpuThread>> threads_;  // kept: their stacks are dear
+  std::vector<uint32_t> lanes_at_call_;
+  uint32_t at_barrier_ = 0;
+  Site barrier_site_ = {"", 0};
+  GpuThread* current_ = nullptr;
+  const Launch* launch_ = nullptr;
+  const LaunchOptions* options_ = nullptr;
+  uint32_t block_ = 0, block_at_[3] = {};
+  uint64_t random_state_ = 0;
+  std::vector<std::pair<int32_t*, int32_t>> unfenced_;
+  std::vector<Access> accesses_;
+  std::string error_;
+
+  uint64_t random();
+  void run_block(uint32_t block);
+  void schedule();
+  std::string stuck() const;
+  void count_transactions();
+};
+
+extern Machine* machine;  // the one that runs
+
+}  // namespace mpq::test
