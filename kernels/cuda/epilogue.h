@@ -25,24 +25,22 @@ MPQ_DEVICE int32_t scaled_residual(int32_t code, int32_t factor, int32_t shift) 
   return static_cast<int32_t>(p < 0 ? -magnitude : magnitude);
 }
 
-// Eight codes from channel `channel` on, a multiple of 8, of a row; unspecified beyond the pitch.
+// Eight codes from channel `channel` on, a multiple of 8, of a row; 0 beyond the pitch.
 MPQ_DEVICE void load_codes(const Codes& from, uint32_t row, uint32_t channel, int32_t (&codes)[8]) {
   const uint32_t bits = from.bits, at = channel * bits / 8;
-  if (at >= from.pitch) return;
-  const auto* p =
+  const uint8_t* p =
       static_cast<const uint8_t*>(from.data) + static_cast<uint64_t>(row) * from.pitch + at;
-  uint32_t words[2] = {0, 0};
-  if (bits == 8) {
-    const Words2 w = load_const(reinterpret_cast<const Words2*>(p));
-    words[0] = w.x[0];
-    words[1] = w.x[1];
-  } else {
-    words[0] = bits == 4 ? load_const(reinterpret_cast<const uint32_t*>(p))
-                         : load_const(reinterpret_cast<const uint16_t*>(p));
-  }
+  Words2 w = {};
+  const bool exists = at < from.pitch;
+  if (exists && bits == 8)
+    w = load_const(reinterpret_cast<const Words2*>(p));
+  else if (exists && bits == 4)
+    w.x[0] = load_const(reinterpret_cast<const uint32_t*>(p));
+  else if (exists)
+    w.x[0] = load_const(reinterpret_cast<const uint16_t*>(p));
 #pragma unroll
   for (uint32_t i = 0; i < 8; ++i) {
-    const uint32_t word = bits == 8 ? words[i / 4] : words[0];
+    const uint32_t word = bits == 8 ? w.x[i / 4] : w.x[0];
     const uint32_t shift = bits == 8 ? i % 4 * 8 : i * bits;
     codes[i] = static_cast<int32_t>(word >> shift & ((1U << bits) - 1));
   }
@@ -66,6 +64,22 @@ MPQ_DEVICE void store_codes(const Codes& to, uint32_t row, uint32_t channel,
     store(reinterpret_cast<uint32_t*>(p), low | high << 16);
   else
     store(reinterpret_cast<uint16_t*>(p), static_cast<uint16_t>(low | high << 8));
+}
+
+// Four codes from channel `channel` on, a multiple of 4, within the pitch.
+MPQ_DEVICE void store_four(const Codes& to, uint32_t row, uint32_t channel,
+                           const uint32_t (&codes)[4]) {
+  const uint32_t bits = to.bits;
+  auto* p =
+      static_cast<uint8_t*>(to.data) + static_cast<uint64_t>(row) * to.pitch + channel * bits / 8;
+  const uint32_t word =
+      codes[0] | codes[1] << bits | codes[2] << (2 * bits) | codes[3] << (3 * bits);
+  if (bits == 8)
+    store(reinterpret_cast<uint32_t*>(p), word);
+  else if (bits == 4)
+    store(reinterpret_cast<uint16_t*>(p), static_cast<uint16_t>(word));
+  else
+    store(p, static_cast<uint8_t>(word));
 }
 
 // What is the same for all rows of eight channels.

@@ -50,4 +50,18 @@ void pack_weights(const WeightsShape& s, const int8_t* canonical, void* packed) 
     }
 }
 
+void fold_weights(uint32_t o, uint32_t c, uint32_t r, uint32_t s, const int8_t* canonical,
+                  int8_t* folded) {
+  const uint32_t rows = (r + 1) / 2, columns = (s + 1) / 2;
+  std::memset(folded, 0, size_t{o} * 16 * rows * columns);
+  for (uint32_t i = 0; i < o; ++i)
+    for (uint32_t j = 0; j < c; ++j)
+      for (uint32_t y = 0; y < r; ++y)
+        for (uint32_t x = 0; x < s; ++x) {
+          const uint32_t channel = (y % 2 * 2 + x % 2) * 4 + j;
+          folded[((size_t{i} * 16 + channel) * rows + y / 2) * columns + x / 2] =
+              canonical[((size_t{i} * c + j) * r + y) * s + x];
+        }
+}
+
 }  // namespace mpq::cuda

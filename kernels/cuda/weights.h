@@ -21,4 +21,9 @@ size_t weight_bytes(const WeightsShape&);
 // canonical: [o][c][r][s], one int8 a code, in range of w_bits.
 void pack_weights(const WeightsShape&, const int8_t* canonical, void* packed);
 
+// A convolution of stride 2 over c <= 4 channels, as one of stride 1 over the image that
+// quantize_image folds: canonical [o][c][r][s] to [o][16][ceil(r / 2)][ceil(s / 2)].
+void fold_weights(uint32_t o, uint32_t c, uint32_t r, uint32_t s, const int8_t* canonical,
+                  int8_t* folded);
+
 }  // namespace mpq::cuda

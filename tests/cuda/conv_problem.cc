@@ -218,16 +218,13 @@ void make_conv_problem(const cuda::ConvKernel& kernel, const CudaConvCase& c, Rn
   g.activation_scale = e.activation_scale;
   g.activation_bias = e.activation_bias;
 
-  Launch& l = problem->launch;
-  l.name = kernel.name;
-  l.grid_x = static_cast<uint32_t>((m + kernel.tile_m - 1) / kernel.tile_m);
-  l.grid_y = (c.o + kernel.tile_n - 1) / kernel.tile_n;
-  l.grid_z = p.splits = c.splits;
-  l.threads = kernel.threads;
+  p.splits = c.splits;
+  const cuda::Grid grid = cuda::grid_of(kernel, p);
+  problem->launch = {kernel.name, nullptr, nullptr, grid.x, grid.y, grid.z, kernel.threads, 0};
   problem->shared_bytes = kernel.shared_bytes;
   problem->shared_bytes_sm75 = kernel.shared_bytes_sm75;
   if (c.splits > 1) {
-    const size_t tiles = size_t{l.grid_x} * l.grid_y;
+    const size_t tiles = size_t{grid.x} * grid.y;
     p.partial = problem->expect("partial sums", std::vector<int32_t>(tiles * kernel.tile_sums), 0);
     p.tickets = problem->expect("tickets", std::vector<uint32_t>(tiles), 0);
   }

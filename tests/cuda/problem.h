@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/kernels.h"
 #include "tests/cuda/device.h"
 #include "tests/cuda/emulated.h"
 
@@ -31,6 +32,9 @@ struct CudaProblem {
     params.resize(sizeof p);
     std::memcpy(params.data(), &p, sizeof p);
   }
+  // A launch of one of kOtherKernels.
+  template <typename Params>
+  void launch_other(const char* name, const Params& p);
   // An array of outputs of which all bytes matter.
   template <typename T>
   T* expect(std::string name, const std::vector<T>& values, uint8_t initial = 0xEE);
@@ -48,6 +52,17 @@ T* CudaProblem::expect(std::string name, const std::vector<T>& values, uint8_t i
   std::vector<uint8_t> mask(bytes.size(), 0xFF);
   expected.push_back({std::move(name), at, std::move(bytes), std::move(mask), initial});
   return reinterpret_cast<T*>(at);
+}
+
+template <typename Params>
+void CudaProblem::launch_other(const char* name, const Params& p) {
+  const cuda::Grid grid = cuda::grid_of(p);
+  for (const cuda::OtherKernel& k : cuda::kOtherKernels)
+    if (std::string_view(name) == k.name) {
+      launch = {name, nullptr, nullptr, grid.x, grid.y, grid.z, k.threads, 0};
+      shared_bytes = shared_bytes_sm75 = k.shared_bytes;
+    }
+  set_params(p);
 }
 
 // What is wrong, or nothing. The counters go to *counters unless null.
