@@ -182,8 +182,11 @@ void make_conv_problem(const cuda::ConvKernel& kernel, const CudaConvCase& c, Rn
   p.pad_top = static_cast<int32_t>(c.pad_top);
   p.pad_left = static_cast<int32_t>(c.pad_left);
   p.padding_bytes = c.zero_point != 0 ? 16 : 0;
-  p.padding = problem->device.upload(
-      pack_pixels(Bytes(128 / kernel.a_bits, c.zero_point), 128 / kernel.a_bits, kernel.a_bits));
+  // Where the code of real 0 is 0, nobody may read it.
+  p.padding = problem->device.upload(c.zero_point == 0
+                                         ? Bytes(16, 0xFF)
+                                         : pack_pixels(Bytes(128 / kernel.a_bits, c.zero_point),
+                                                       128 / kernel.a_bits, kernel.a_bits));
   const cuda::WeightsShape packing = {c.o, c.c, c.r, c.s, p.x_pitch, kernel.a_bits, kernel.w_bits};
   Bytes packed(cuda::weight_bytes(packing));
   cuda::pack_weights(packing, weights.data(), packed.data());

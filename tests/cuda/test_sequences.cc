@@ -1,17 +1,10 @@
 #include <doctest/doctest.h>
 
 #include "kernels/sequence/sequence.h"
-#include "tests/cuda/problem.h"
-#include "tests/support/rng.h"
+#include "tests/cuda/family_problems.h"
 
 namespace mpq::test {
 namespace {
-
-std::vector<float> random_floats(size_t count, Rng& rng) {
-  std::vector<float> values(count);
-  for (float& v : values) v = rng.uniform(-3, 3);
-  return values;
-}
 
 std::vector<uint32_t> random_starts(uint32_t sequences, uint32_t longest, Rng& rng) {
   std::vector<uint32_t> starts = {0};
@@ -28,10 +21,10 @@ TEST_CASE("CUDA embedding gives the CPU's bytes") {
     std::vector<int32_t> ids(starts.back()), types(starts.back());
     for (int32_t& id : ids) id = static_cast<int32_t>(rng.below(words));
     for (int32_t& type : types) type = static_cast<int32_t>(rng.below(2));
-    const std::vector<float> table = random_floats(size_t{words} * width, rng),
-                             positions = random_floats(size_t{12} * width, rng),
-                             type_rows = random_floats(size_t{2} * width, rng),
-                             scale = random_floats(words, rng);
+    const std::vector<float> table = random_floats(size_t{words} * width, -3, 3, rng),
+                             positions = random_floats(size_t{12} * width, -3, 3, rng),
+                             type_rows = random_floats(size_t{2} * width, -3, 3, rng),
+                             scale = random_floats(words, -3, 3, rng);
     std::vector<int8_t> codes(size_t{words} * width);
     for (int8_t& code : codes) code = static_cast<int8_t>(rng.between(-128, 127));
     const bool coded = rng.chance(2), typed = rng.chance(2);
@@ -65,25 +58,14 @@ TEST_CASE("CUDA embedding gives the CPU's bytes") {
 TEST_CASE("CUDA pooling of sequences gives the CPU's bytes") {
   Rng rng(test_seed() + 1);
   for (uint32_t i = 0; i < test_cases(8); ++i) {
-    const uint32_t width = 1 + rng.below(700), sequences = 1 + rng.below(4);
-    const std::vector<uint32_t> starts = random_starts(sequences, 20, rng);
-    std::vector<float> x = random_floats(size_t{starts.back()} * width, rng);
-    if (rng.chance(4)) std::fill(x.begin(), x.end(), -0.0F);
-    const bool mean = rng.chance(2), normalise = !rng.chance(3);
-    std::vector<float> y(size_t{sequences} * width);
-    kernels::pool_sequences({x.data(), starts.data(), sequences, width, mean, normalise, y.data()},
-                            {0, sequences});
-
+    SequencePoolCase c;
+    for (uint32_t j = 1 + rng.below(4); j > 0; --j) c.lengths.push_back(1 + rng.below(20));
+    c.width = 1 + rng.below(700);
+    c.mean = rng.chance(2);
+    c.normalise = !rng.chance(3);
+    c.negative_zeros = rng.chance(4);
     CudaProblem problem;
-    cuda::SequencePoolParams p;
-    p.x = problem.device.upload(x);
-    p.starts = problem.device.upload(starts);
-    p.sequences = sequences;
-    p.width = width;
-    p.mean = mean ? 1 : 0;
-    p.normalise = normalise ? 1 : 0;
-    p.y = problem.expect("y", y);
-    problem.launch_other("pool_sequences", p);
+    make_sequence_pool_problem(c, rng, &problem);
     require_everywhere(problem);
   }
 }

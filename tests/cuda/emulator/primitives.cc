@@ -21,9 +21,9 @@ using test::Site;
 #define MPQ_FROM const char *file, int line
 
 uint32_t thread_index() { return machine->self().index; }
-uint32_t block_x() { return machine->block_id(0); }
-uint32_t block_y() { return machine->block_id(1); }
-uint32_t block_z() { return machine->block_id(2); }
+uint32_t block_x() { return machine->block().at[0]; }
+uint32_t block_y() { return machine->block().at[1]; }
+uint32_t block_z() { return machine->block().at[2]; }
 uint32_t grid_x() { return machine->launch().grid_x; }
 
 void bar_sync(MPQ_FROM) {
@@ -37,25 +37,25 @@ template <typename T>
 T read_shared(uint32_t address, const Site& site) {
   machine->made(Call::kSharedLoad, site);
   if (machine->planted(Mutation::kNextChunk, site)) address += 16;
-  machine->require(machine->shared.check(address, sizeof(T)), site, Call::kSharedLoad);
-  machine->require(
-      machine->shared.on_read(address, sizeof(T), machine->self().index, machine->epoch), site,
-      Call::kSharedLoad);
+  machine->require(machine->block().shared.check(address, sizeof(T)), site, Call::kSharedLoad);
+  machine->require(machine->block().shared.on_read(address, sizeof(T), machine->self().index,
+                                                   machine->block().epoch),
+                   site, Call::kSharedLoad);
   machine->note(site, Access::Kind::kShared, address, sizeof(T));
   T value;
-  std::memcpy(&value, machine->shared.at(address), sizeof(T));
+  std::memcpy(&value, machine->block().shared.at(address), sizeof(T));
   return value;
 }
 
 template <typename T>
 void write_shared(uint32_t address, const T& value, const Site& site) {
   if (!machine->made(Call::kSharedStore, site)) return;
-  machine->require(machine->shared.check(address, sizeof(T)), site, Call::kSharedStore);
-  machine->require(
-      machine->shared.on_write(address, sizeof(T), machine->self().index, machine->epoch), site,
-      Call::kSharedStore);
+  machine->require(machine->block().shared.check(address, sizeof(T)), site, Call::kSharedStore);
+  machine->require(machine->block().shared.on_write(address, sizeof(T), machine->self().index,
+                                                    machine->block().epoch),
+                   site, Call::kSharedStore);
   machine->note(site, Access::Kind::kShared, address, sizeof(T));
-  std::memcpy(machine->shared.at(address), &value, sizeof(T));
+  std::memcpy(machine->block().shared.at(address), &value, sizeof(T));
 }
 
 template <typename T>
@@ -96,13 +96,12 @@ T load(const T* p, MPQ_FROM) {
   const Site site = {file, line};
   return read_global(p, false, site);
 }
-template <typename T>
-T load_shared_by_grid(const T* p, MPQ_FROM) {
+template <>
+int32_t load_shared_by_grid(const int32_t* p, MPQ_FROM) {
   const Site site = {file, line};
-  machine->require(machine->global->check(p, sizeof(T)), site, Call::kNone);
-  if (!machine->self().fenced)
-    machine->fail(site, Call::kNone, "reads what other blocks wrote without a fence before");
-  machine->note(site, Access::Kind::kRead, reinterpret_cast<uintptr_t>(p), sizeof(T));
+  machine->require(machine->global->check(p, sizeof *p), site, Call::kNone);
+  machine->require(machine->on_load_of_sums(p), site, Call::kNone);
+  machine->note(site, Access::Kind::kRead, reinterpret_cast<uintptr_t>(p), sizeof *p);
   return *p;
 }
 template <typename T>
@@ -129,7 +128,6 @@ MPQ_INSTANTIATE(float)
 MPQ_INSTANTIATE(Words2)
 MPQ_INSTANTIATE(Words4)
 #undef MPQ_INSTANTIATE
-template int32_t load_shared_by_grid(const int32_t*, const char*, int);
 
 void add_to(int32_t* p, int32_t value, MPQ_FROM) {
   const Site site = {file, line};
@@ -137,6 +135,7 @@ void add_to(int32_t* p, int32_t value, MPQ_FROM) {
   machine->require(machine->global->check(p, sizeof *p), site, Call::kAdd);
   machine->global->on_atomic(p, sizeof *p);
   machine->note(site, Access::Kind::kWrite, reinterpret_cast<uintptr_t>(p), sizeof *p);
+  machine->on_add(p);
   ++machine->counters.atomics;
   if (machine->planted(Mutation::kTwice, site)) value *= 2;
   if (machine->late())
@@ -150,6 +149,7 @@ uint32_t take_ticket(uint32_t* p, MPQ_FROM) {
   machine->made(Call::kTicket, site);
   machine->require(machine->global->check(p, sizeof *p), site, Call::kTicket);
   machine->global->on_atomic(p, sizeof *p);
+  machine->on_ticket();
   return (*p)++ + (machine->planted(Mutation::kEarlyTicket, site) ? 1 : 0);
 }
 
@@ -160,12 +160,13 @@ void fence(MPQ_FROM) {
   for (const auto& [p, value] : self.late_adds) *p += value;
   self.late_adds.clear();
   self.fenced = true;
+  machine->on_fence();
 }
 
 namespace {
 
 void land(AsyncCopy* c) {
-  uint8_t* to = machine->shared.at(c->address);
+  uint8_t* to = machine->block().shared.at(c->address);
   std::memset(to, 0, 16);
   if (c->bytes != 0) std::memcpy(to, c->from, c->bytes);
   c->landed = true;
@@ -179,7 +180,7 @@ void wait(uint32_t pending, const Site& site) {
   for (AsyncCopy& c : self.copies)
     if (c.group + pending < self.group) {
       if (!c.landed) land(&c);
-      machine->shared.on_copy_end(c.address, 16, self.index, machine->epoch);
+      machine->block().shared.on_copy_end(c.address, 16, self.index, machine->block().epoch);
     } else {
       under_way.push_back(c);
     }
@@ -192,7 +193,7 @@ void cp_async16(uint32_t address, const void* from, uint32_t bytes, MPQ_FROM) {
   const Site site = {file, line};
   if (!machine->made(Call::kCopy, site)) return;
   if (machine->planted(Mutation::kNoZeroFill, site)) bytes = 16;
-  machine->require(machine->shared.check(address, 16), site, Call::kCopy);
+  machine->require(machine->block().shared.check(address, 16), site, Call::kCopy);
   if (bytes != 0) {
     machine->require(machine->global->check(from, 16), site, Call::kCopy);
     machine->require(machine->global->on_read(from, 16, machine->grid_thread(), true), site,
@@ -200,10 +201,11 @@ void cp_async16(uint32_t address, const void* from, uint32_t bytes, MPQ_FROM) {
     machine->note(site, Access::Kind::kRead, reinterpret_cast<uintptr_t>(from), 16);
   }
   GpuThread& self = machine->self();
-  machine->require(machine->shared.on_copy_start(address, 16, self.index, machine->epoch), site,
-                   Call::kCopy);
+  machine->require(
+      machine->block().shared.on_copy_start(address, 16, self.index, machine->block().epoch), site,
+      Call::kCopy);
   AsyncCopy c = {address, from, bytes, self.group, false};
-  std::memset(machine->shared.at(address), 0xC3, 16);
+  std::memset(machine->block().shared.at(address), 0xC3, 16);
   if (!machine->late()) land(&c);
   self.copies.push_back(c);
   ++machine->counters.copies;
@@ -247,23 +249,23 @@ LdmatrixPart ldmatrix(Call call, uint32_t address, const Site& site) {
       return static_cast<LdmatrixPart*>(part_of(lane))->address;
     };
     for (uint32_t i = 0; i < 32; ++i)  // even of lanes whose rows are not used
-      machine->require(machine->shared.check(at(i), 16), site, call);
+      machine->require(machine->block().shared.check(at(i), 16), site, call);
     for (uint32_t i = 0; i < matrices; ++i) {
       const uint8_t* rows[8];
       uint32_t busy[8] = {}, passes = 0;
       for (uint32_t r = 0; r < 8; ++r) {
         const uint32_t address_of_row = at(8 * i + r);
-        rows[r] = machine->shared.at(address_of_row);
+        rows[r] = machine->block().shared.at(address_of_row);
         bool again = false;  // the same row twice is read once
         for (uint32_t q = 0; q < r; ++q) again |= rows[q] == rows[r];
         if (!again) passes = std::max(passes, ++busy[address_of_row / 16 % 8]);
         // Lane 4 r + t reads word t of row r; of transposed ones each word has two readers, so that
         // nobody may have written it in this epoch.
         for (uint32_t t = 0; t < 4; ++t)
-          machine->require(machine->shared.on_read(
+          machine->require(machine->block().shared.on_read(
                                address_of_row + 4 * t, 4,
                                transposed ? 0xFFF0 : machine->self().index / 32 * 32 + 4 * r + t,
-                               machine->epoch),
+                               machine->block().epoch),
                            site, call);
       }
       machine->counters.ldmatrix_conflicts += passes - 1;

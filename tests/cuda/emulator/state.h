@@ -16,9 +16,12 @@ struct AsyncCopy {
   bool landed;
 };
 
+struct Block;
+
 struct GpuThread {
   enum class State : uint8_t { kReady, kAtCall, kAtBarrier, kDone };
   Fiber fiber;
+  Block* block = nullptr;
   uint32_t index = 0;  // in the block
   State state = State::kReady;
   // The call that its warp is making, and the lane's part in it.
@@ -33,11 +36,22 @@ struct GpuThread {
   std::unordered_map<uint64_t, uint32_t> visits;  // of a call site, when transactions are counted
 };
 
+// A block that is running.
+struct Block {
+  uint32_t id = 0, at[3] = {};
+  SharedMemory shared;
+  uint32_t epoch = 1;
+  std::vector<std::unique_ptr<GpuThread>> threads;  // kept: their stacks are dear
+  std::vector<uint32_t> lanes_at_call;              // of each warp
+  uint32_t at_barrier = 0, done = 0;                // threads
+  Site barrier_site = {"", 0};
+};
+
 // One lane's share of an access that a warp makes together.
 struct Access {
   uint64_t warp, site, visit;
   uint64_t address;
-  uint32_t bytes;
+  uint32_t lane, bytes;
   enum class Kind : uint8_t { kShared, kRead, kWrite } kind;
 };
 
@@ -47,6 +61,7 @@ class Machine {
 
   // From here on for the primitives, on behalf of the thread that runs.
   GpuThread& self() { return *current_; }
+  Block& block() { return *current_->block; }
   [[noreturn]] void fail(const Site&, Call, const std::string& what);
   void require(const Fault& fault, const Site& site, Call call) {
     if (!fault.empty()) fail(site, call, fault);
@@ -61,7 +76,7 @@ class Machine {
            std::strcmp(options_->planted.file, site.file) == 0;
   }
   void barrier(const Site&);
-  // Waits for the warp; its last lane calls perform(the first of the 32 threads).
+  // Waits for the warp; its last lane calls perform(part of a lane).
   template <typename Perform>
   void together(Call call, const Site& site, void* part, Perform perform) {
     GpuThread& lane = self();
@@ -69,12 +84,12 @@ class Machine {
     lane.site = site;
     lane.part = part;
     const uint32_t warp = lane.index / 32;
-    if (++lanes_at_call_[warp] < 32) {
+    if (++block().lanes_at_call[warp] < 32) {
       lane.state = GpuThread::State::kAtCall;
       return lane.fiber.leave();
     }
-    lanes_at_call_[warp] = 0;
-    const auto lanes = threads_.begin() + warp * 32;
+    block().lanes_at_call[warp] = 0;
+    const auto lanes = block().threads.begin() + warp * 32;
     for (uint32_t i = 0; i < 32; ++i)
       if (lanes[i]->call != call || lanes[i]->site.line != site.line ||
           std::strcmp(lanes[i]->site.file, site.file) != 0)
@@ -89,33 +104,39 @@ class Machine {
   bool late() {
     return options_->copies == Copies::kLate || (options_->copies == Copies::kRandom && coin());
   }
-  uint32_t grid_thread() const { return block_ * launch_->threads + current_->index + 1; }
-  uint32_t block_id(int axis) const { return block_at_[axis]; }
+  // The order of sums between blocks: a sum is part of what a thread loads if its thread has fenced
+  // it and then, by a barrier or itself, let a ticket of its block be taken (or, in its own block,
+  // a barrier pass).
+  void on_add(const int32_t* p);
+  void on_fence();
+  void on_ticket();
+  Fault on_load_of_sums(const int32_t* p);
+  uint32_t grid_thread() { return block().id * launch_->threads + current_->index + 1; }
   const Launch& launch() const { return *launch_; }
 
-  SharedMemory shared;
   GlobalMemory* global = nullptr;
   Counters counters;
-  uint32_t epoch = 0;
 
  private:
-  std::vector<std::unique_ptr<GpuThread>> threads_;  // kept: their stacks are dear
-  std::vector<uint32_t> lanes_at_call_;
-  uint32_t at_barrier_ = 0;
-  Site barrier_site_ = {"", 0};
+  std::vector<std::unique_ptr<Block>> resident_;
   GpuThread* current_ = nullptr;
   const Launch* launch_ = nullptr;
   const LaunchOptions* options_ = nullptr;
-  uint32_t block_ = 0, block_at_[3] = {};
-  uint64_t random_state_ = 0;
+  uint64_t random_state_ = 0, rounds_left_ = 0, standing_ = 0;  // standing_: a bit a warp
   std::vector<std::pair<int32_t*, int32_t>> unfenced_;
+  struct When {
+    uint32_t block, thread, epoch;
+  };
+  std::unordered_map<const int32_t*, std::vector<When>> adders_;  // of a word
+  std::unordered_map<uint32_t, When> fences_;   // of a thread of the grid: the first after its sums
+  std::unordered_map<uint32_t, When> tickets_;  // of a block: the last
   std::vector<Access> accesses_;
   std::string error_;
 
   uint64_t random();
-  void run_block(uint32_t block);
-  void schedule();
-  std::string stuck() const;
+  void start(Block*, uint32_t id);
+  bool run_round(Block*);
+  std::string stuck(const Block&) const;
   void count_transactions();
 };
 
