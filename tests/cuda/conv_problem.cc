@@ -50,6 +50,7 @@ CudaConvCase random_epilogue(const CudaConvCase& shape, const cuda::ConvKernel& 
   c.acc_bias = !rng.chance(3);
   c.corners = rng.chance(5);
   c.ties = rng.chance(5);
+  c.near_ties = rng.chance(5);
   c.huge = rng.chance(8);
   if (c.out == Elem::s32) return c;
   c.residual = rng.pick({CudaResidual::kNone, CudaResidual::kFloat, CudaResidual::kInteger});
@@ -118,6 +119,11 @@ void make_conv_problem(const cuda::ConvKernel& kernel, const CudaConvCase& c, Rn
     bias[o] =
         c.ties ? std::floor(-middle * 0.5F) : static_cast<float>(hi) / 2 - middle * multiplier[o];
     if (c.activation != kernels::Activation::kNone) bias[o] = -middle * multiplier[o];
+    if (c.near_ties) {
+      const auto some = static_cast<float>(sums[o] + acc_bias[o]);
+      multiplier[o] = rng.uniform(1000.0F, 4000.0F) / (some == 0 ? 1.0F : some);
+      bias[o] = static_cast<float>(rng.between(0, hi)) + 0.5F - some * multiplier[o];
+    }
     if (c.huge) {
       multiplier[o] = rng.pick({1e38F, -1e38F, 3e38F, 1e30F});
       bias[o] = rng.pick({0.0F, 1e38F, -3e38F});

@@ -18,7 +18,9 @@ struct CudaConvCase {
   uint32_t splits = 1;
   kernels::Elem out = kernels::Elem::u8;
   uint32_t out_bits = 8, residual_bits = 8, second_bits = 0;  // 0: no second output
-  bool acc_bias = true, corners = false, ties = false, huge = false;
+  bool acc_bias = true, corners = false, huge = false;
+  bool ties = false;       // many v exactly between two codes
+  bool near_ties = false;  // v that a rounded product would put exactly between two codes
   CudaResidual residual = CudaResidual::kNone;
   kernels::Activation activation = kernels::Activation::kNone;
 };

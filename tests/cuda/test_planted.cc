@@ -13,6 +13,14 @@
 #include "tests/cuda/family_problems.h"
 
 namespace mpq::test {
+
+// planted.cc.
+std::span<const EmulatedKernel> planted_no_swizzle();
+std::span<const EmulatedKernel> planted_no_shift();
+std::span<const EmulatedKernel> planted_truncated();
+std::span<const EmulatedKernel> planted_not_fused();
+std::span<const EmulatedKernel> planted_swapped_keys();
+
 namespace {
 
 const std::pair<Call, Mutation> kMutations[] = {
@@ -106,22 +114,27 @@ const cuda::ConvKernel& kernel_named(std::string_view name) {
   std::abort();
 }
 
+// A convolution with padding, ragged ends, two parts of k and every form of output.
+void make_rich_problem(const char* name, uint8_t zero_point, Rng& rng, CudaProblem* problem) {
+  CudaConvCase c;
+  c.h = 6;
+  c.w = 9;
+  c.c = 150;
+  c.o = 70;
+  c.r = c.s = 3;
+  c.pad_top = c.pad_left = c.pad_bottom = c.pad_right = 1;
+  c.zero_point = zero_point;
+  c.splits = 2;
+  c.residual = CudaResidual::kInteger;
+  c.second_bits = 4;
+  make_conv_problem(kernel_named(name), c, rng, problem);
+}
+
 TEST_CASE("faults planted in the convolutions are caught") {
   Rng rng(test_seed());
-  // Padding, a ragged end in every direction, more stages than buffers, parts of k.
   for (const char* name : {"conv_u4s4_64x64", "conv_u2s2_64x64", "conv_u8s8_32x64"}) {
-    CudaConvCase c;
-    c.h = 6;
-    c.w = 9;
-    c.c = 150;
-    c.o = 70;
-    c.r = c.s = 3;
-    c.pad_top = c.pad_left = c.pad_bottom = c.pad_right = 1;
-    c.splits = 2;
-    c.residual = CudaResidual::kFloat;
-    c.second_bits = 4;
     CudaProblem problem;
-    make_conv_problem(kernel_named(name), c, rng, &problem);
+    make_rich_problem(name, 0, rng, &problem);
     plant_everywhere(problem);
   }
 }
@@ -158,6 +171,90 @@ TEST_CASE("faults planted in normalisation and pooling of sequences are caught")
     make_sequence_pool_problem(
         {.lengths = {3, 1, 9}, .width = 300, .mean = true, .normalise = true}, rng, &problem);
     plant_everywhere(problem);
+  }
+}
+
+std::string bank_conflicts(CudaProblem& problem, const Architecture& arch) {
+  Counters counters;
+  std::string wrong = run_problem(problem, arch, {}, &counters);
+  if (wrong.empty() && counters.ldmatrix_conflicts > 0)
+    wrong = std::to_string(counters.ldmatrix_conflicts) + " bank conflicts";
+  return wrong;
+}
+
+TEST_CASE("definitions replaced in the kernels' source are caught") {
+  Rng rng(test_seed());
+  struct Replaced {
+    const char* name;
+    std::span<const EmulatedKernel> (*kernels)();
+    bool in_conv, in_attention;  // where it matters
+  };
+  const Replaced replaced[] = {
+      {"rows without swizzle", planted_no_swizzle, true, true},
+      {"sums not shifted back", planted_no_shift, true, false},
+      {"truncated instead of rounded", planted_truncated, true, true},
+      {"not fused", planted_not_fused, true, false},
+      {"keys of V swapped", planted_swapped_keys, false, true},
+  };
+  for (const Replaced& r : replaced) {
+    CudaProblem conv, attention;
+    CudaConvCase c;
+    c.w = 200;
+    c.c = 100;
+    c.o = 64;
+    c.near_ties = true;
+    make_conv_problem(kernel_named("conv_u4s2_64x64"), c, rng, &conv);
+    make_attention_problem({.lengths = {70, 30}, .heads = 2}, rng, &attention);
+    const Architecture planted = {80, r.kernels};
+    INFO(std::string(r.name));
+    CHECK(bank_conflicts(conv, kArchitectures[1]) == "");
+    CHECK(bank_conflicts(attention, kArchitectures[1]) == "");
+    if (r.in_conv) CHECK(bank_conflicts(conv, planted) != "");
+    if (r.in_attention) CHECK(bank_conflicts(attention, planted) != "");
+  }
+}
+
+TEST_CASE("launches that do not fit their kernel are caught") {
+  struct Spoilt {
+    const char* name;
+    void (*spoil)(cuda::ConvParams*, CudaProblem*);
+  };
+  const Spoilt spoilt[] = {
+      {"a stage of shared memory too few",
+       [](cuda::ConvParams*, CudaProblem* p) {
+         p->shared_bytes -= 16;
+         p->shared_bytes_sm75 -= 16;
+       }},
+      {"a block too few", [](cuda::ConvParams*, CudaProblem* p) { --p->launch.grid_y; }},
+      {"a warp too few", [](cuda::ConvParams*, CudaProblem* p) { p->launch.threads -= 32; }},
+      {"more parts of k than blocks", [](cuda::ConvParams* c, CudaProblem*) { ++c->splits; }},
+      {"fewer parts of k than blocks", [](cuda::ConvParams* c, CudaProblem*) { --c->splits; }},
+      {"a step of k too few", [](cuda::ConvParams* c, CudaProblem*) { --c->k_steps; }},
+      {"zeros for padding with a zero point",
+       [](cuda::ConvParams* c, CudaProblem*) { c->padding_bytes = 0; }},
+      {"a column of padding too few", [](cuda::ConvParams* c, CudaProblem*) { --c->pad_left; }},
+      {"a row of the image too many", [](cuda::ConvParams* c, CudaProblem*) { ++c->h; }},
+      {"channels beyond the last", [](cuda::ConvParams* c, CudaProblem*) { c->o += 32; }},
+      {"no bias of sums",
+       [](cuda::ConvParams* c, CudaProblem*) { c->epilogue.acc_bias = nullptr; }},
+      {"a residual of another width",
+       [](cuda::ConvParams* c, CudaProblem*) { c->epilogue.residual.bits = 4; }},
+      {"a residual as a real number",
+       [](cuda::ConvParams* c, CudaProblem*) { c->epilogue.residual_shift = -1; }},
+      {"a second output by the first's limits",
+       [](cuda::ConvParams* c, CudaProblem*) { c->epilogue.second_hi = 14; }},
+  };
+  for (const Spoilt& s : spoilt) {
+    Rng rng(test_seed());
+    CudaProblem problem;
+    make_rich_problem("conv_u4s4_64x64", 3, rng, &problem);
+    for (const Architecture& arch : kArchitectures) REQUIRE(run_problem(problem, arch, {}) == "");
+    cuda::ConvParams params;
+    std::memcpy(&params, problem.params.data(), sizeof params);
+    s.spoil(&params, &problem);
+    problem.set_params(params);
+    INFO(std::string(s.name));
+    for (const Architecture& arch : kArchitectures) CHECK(run_problem(problem, arch, {}) != "");
   }
 }
 

@@ -115,8 +115,9 @@ void Machine::count_transactions() {
   const auto request = [](const Access& a) {
     return std::tuple(a.warp, a.site, a.visit, static_cast<int>(a.kind));
   };
-  std::sort(accesses_.begin(), accesses_.end(),
-            [&](const Access& a, const Access& b) { return request(a) < request(b); });
+  std::sort(accesses_.begin(), accesses_.end(), [&](const Access& a, const Access& b) {
+    return std::pair(request(a), a.lane) < std::pair(request(b), b.lane);
+  });
   for (auto first = accesses_.begin(); first != accesses_.end();) {
     const auto last = std::find_if(first, accesses_.end(),
                                    [&](const Access& a) { return request(a) != request(*first); });
