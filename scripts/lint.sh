@@ -6,9 +6,9 @@ cd "$(dirname "$0")/.." || exit 1
 failed=0
 fail() { echo "lint: $1" >&2; failed=1; }
 
-sources=$(git ls-files '*.c' '*.cc' '*.h' '*.hpp')
+sources=$(git ls-files '*.c' '*.cc' '*.cu' '*.h' '*.hpp')
 # shellcheck disable=SC2086  # a list of words
-clang-format --dry-run -Werror $sources || fail "run: clang-format -i \$(git ls-files '*.c' '*.cc' '*.h' '*.hpp')"
+clang-format --dry-run -Werror $sources || fail "run: clang-format -i \$(git ls-files '*.c' '*.cc' '*.cu' '*.h' '*.hpp')"
 
 git grep -nIE '[[:space:]]+$' -- ':!*.md' && fail "trailing white space"
 for file in $(git ls-files); do

@@ -2,7 +2,9 @@
 // native differs by architecture (README.md).
 #pragma once
 
-#define MPQ_KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+// 512 threads of a multiprocessor at least: up to 128 registers a thread, and nothing spilt for the
+// sake of more of them.
+#define MPQ_KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads, 512 / (threads))
 #define MPQ_MEMBER __device__ __forceinline__
 #define MPQ_DEVICE static __device__ __forceinline__
 #define MPQ_PARAMS(type) const __grid_constant__ type
