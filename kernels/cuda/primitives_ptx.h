@@ -2,9 +2,10 @@
 // native differs by architecture (README.md).
 #pragma once
 
-// 512 threads of a multiprocessor at least: up to 128 registers a thread, and nothing spilt for the
-// sake of more of them.
-#define MPQ_KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads, 512 / (threads))
+// Up to 128 registers a thread for small blocks: left alone, ptxas spills one to have more of them.
+// Large ones are left alone (0).
+#define MPQ_KERNEL(threads) \
+  extern "C" __global__ void __launch_bounds__(threads, (threads) <= 128 ? 4 : 0)
 #define MPQ_MEMBER __device__ __forceinline__
 #define MPQ_DEVICE static __device__ __forceinline__
 #define MPQ_PARAMS(type) const __grid_constant__ type
