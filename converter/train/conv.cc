@@ -1,0 +1,124 @@
+// Convolution by oneDNN, activations with channels last, weights reordered to what its primitives
+// want in every run (they change in every run).
+#include <memory>
+
+#include "converter/train/loops.h"
+
+namespace mpq::convert::train {
+namespace {
+
+using Dims = dnnl::memory::dims;
+using Desc = dnnl::memory::desc;
+using Tag = dnnl::memory::format_tag;
+constexpr auto kF32 = dnnl::memory::data_type::f32;
+
+Desc image(const Extent& e) {
+  const auto dim = [](size_t size) { return static_cast<int64_t>(size); };
+  return {{dim(e.n), dim(e.c), dim(e.h), dim(e.w)}, kF32, Tag::nhwc};
+}
+
+struct Convolution {
+  using Forward = dnnl::convolution_forward;
+  using Data = dnnl::convolution_backward_data;
+  using Weights = dnnl::convolution_backward_weights;
+
+  Engine& engine;
+  Desc x, y, plain, bias;
+  Forward::primitive_desc forward_desc;
+  Data::primitive_desc data_desc;
+  Weights::primitive_desc weights_desc;
+  Forward forward_primitive;
+  Data data_primitive;
+  Weights weights_primitive;
+  dnnl::memory forward_weights, data_weights, weights_gradient;
+
+  explicit Convolution(const StepContext& context)
+      : engine(context.engine), x(image(context.x)), y(image(context.y)) {
+    const auto& op = std::get<Conv>(context.node.op);
+    const Shape& w = context.shape(1);
+    const int64_t groups = op.groups;
+    const Dims dims =
+        groups == 1 ? Dims{w[0], w[1], w[2], w[3]} : Dims{groups, w[0] / groups, w[1], w[2], w[3]};
+    plain = {dims, kF32, groups == 1 ? Tag::oihw : Tag::goihw};
+    if (context.has(2)) bias = {{w[0]}, kF32, Tag::a};
+    const Desc any(dims, kF32, Tag::any);
+    const Dims strides{op.stride_h, op.stride_w}, dilates{op.dilation_h - 1, op.dilation_w - 1};
+    const Dims before{op.pad_top, op.pad_left}, after{op.pad_bottom, op.pad_right};
+    constexpr auto kAlgorithm = dnnl::algorithm::convolution_direct;
+    const dnnl::engine& cpu = engine.engine;
+    forward_desc = {{dnnl::prop_kind::forward_training, kAlgorithm, x, any, bias, y, strides,
+                     dilates, before, after},
+                    cpu};
+    data_desc = {{kAlgorithm, x, any, y, strides, dilates, before, after}, cpu, forward_desc};
+    weights_desc = {
+        {kAlgorithm, x, any, bias, y, strides, dilates, before, after}, cpu, forward_desc};
+    forward_primitive = Forward(forward_desc);
+    data_primitive = Data(data_desc);
+    weights_primitive = Weights(weights_desc);
+    forward_weights = {forward_desc.weights_desc(), cpu};
+    data_weights = {data_desc.weights_desc(), cpu};
+    weights_gradient = {weights_desc.diff_weights_desc(), cpu};
+  }
+
+  dnnl::memory memory(const Desc& desc, const float* data) const {
+    return {desc, engine.engine, const_cast<float*>(data)};
+  }
+  void reorder(dnnl::memory from, dnnl::memory to) const {
+    dnnl::reorder(from, to).execute(engine.stream, from, to);
+  }
+
+  void forward(Inputs in, std::span<float> out) {
+    reorder(memory(plain, in[1].data()), forward_weights);
+    std::unordered_map<int, dnnl::memory> args = {{DNNL_ARG_SRC, memory(x, in[0].data())},
+                                                  {DNNL_ARG_WEIGHTS, forward_weights},
+                                                  {DNNL_ARG_DST, memory(y, out.data())}};
+    if (in.size() > 2 && !in[2].empty()) args[DNNL_ARG_BIAS] = memory(bias, in[2].data());
+    forward_primitive.execute(engine.stream, args);
+    engine.stream.wait();
+  }
+
+  void backward(Inputs in, std::span<const float> dy, std::span<const Sink> sinks) {
+    const dnnl::memory out = memory(y, dy.data());
+    if (!sinks[0].grad.empty()) {
+      reorder(memory(plain, in[1].data()), data_weights);
+      Overwriting dx(sinks[0]);
+      data_primitive.execute(engine.stream, {{DNNL_ARG_DIFF_DST, out},
+                                             {DNNL_ARG_WEIGHTS, data_weights},
+                                             {DNNL_ARG_DIFF_SRC, memory(x, dx.data())}});
+      engine.stream.wait();
+      dx.finish();
+    }
+    const bool biased = sinks.size() > 2 && !in[2].empty();
+    if (sinks[1].grad.empty() && !(biased && !sinks[2].grad.empty())) return;
+    std::unordered_map<int, dnnl::memory> args = {{DNNL_ARG_SRC, memory(x, in[0].data())},
+                                                  {DNNL_ARG_DIFF_DST, out},
+                                                  {DNNL_ARG_DIFF_WEIGHTS, weights_gradient}};
+    std::vector<float> bias_gradient(biased ? in[2].size() : 0);
+    if (biased) args[DNNL_ARG_DIFF_BIAS] = memory(bias, bias_gradient.data());
+    weights_primitive.execute(engine.stream, args);
+    engine.stream.wait();
+    if (!sinks[1].grad.empty()) {
+      Overwriting dw(sinks[1]);
+      reorder(weights_gradient, memory(plain, dw.data()));
+      engine.stream.wait();
+      dw.finish();
+    }
+    if (biased) give(sinks[2], [&](size_t i) { return bias_gradient[i]; });
+  }
+};
+
+}  // namespace
+
+Step make_conv(const StepContext& context) {
+  const auto convolution = std::make_shared<Convolution>(context);  // of both functions
+  Step step;
+  step.forward = [convolution](Inputs in, std::span<float> y, const Run&) {
+    convolution->forward(in, y);
+  };
+  step.backward = [convolution](Inputs in, std::span<const float>, std::span<const float> dy,
+                                std::span<const Sink> sinks,
+                                const Run&) { convolution->backward(in, dy, sinks); };
+  return step;
+}
+
+}  // namespace mpq::convert::train
