@@ -13,6 +13,7 @@
 #include "converter/cli/input.h"
 #include "converter/cli/output.h"
 #include "converter/cli/prepack.h"
+#include "converter/data/write_file.h"
 #include "format/writer.h"
 
 namespace mpq::convert::cli {
@@ -72,7 +73,7 @@ Checked run_convert(const ConvertRequest& request, const Global& global) {
   for (const std::string& isa : request.prepack) {
     MPQ_TRY(bytes, prepack(bytes, isa));
   }
-  MPQ_CHECK(write_file(request.output, bytes));
+  MPQ_CHECK(data::write_file(request.output, bytes));
 
   const Histogram histogram = weight_histogram(model);
   report["output"] = request.output;

@@ -1,4 +1,4 @@
-// The two image codecs behind decode_image. Errors carry the reason only; the caller adds the name.
+// The image codecs behind decode_image. Errors carry the reason only; the caller adds the name.
 #pragma once
 
 #include "converter/data/image.h"
@@ -12,6 +12,7 @@ inline constexpr int kMaxJpegScans = 500;  // progressive files can ask for mill
 
 Result<Image> decode_jpeg(std::span<const std::byte> bytes);
 Result<Image> decode_png(std::span<const std::byte> bytes);
+Result<Image> decode_pnm(std::span<const std::byte> bytes);
 
 // Error when the picture is empty or has more than kMaxPixels.
 Checked check_size(uint64_t width, uint64_t height);

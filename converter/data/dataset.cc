@@ -130,6 +130,7 @@ struct ImageDataset::Source {
 Result<ImageDataset> ImageDataset::open(const std::string& path) {
   ImageDataset set;
   set.root_ = path;
+  if (is_idx(path)) return open_idx(path);
   std::error_code failure;
   const fs::file_status status = fs::status(path, failure);
   if (!fs::exists(status)) return Error{Status::kNotFound, path + ": no such file or folder"};
@@ -143,6 +144,17 @@ Result<ImageDataset> ImageDataset::open(const std::string& path) {
   MPQ_CHECK(labelled ? set.load_labels(source) : set.load_folders(source));
   if (set.samples_.empty())
     return Error{Status::kInvalidArgument, path + ": no JPEG or PNG images in it"};
+  return set;
+}
+
+Result<ImageDataset> ImageDataset::open_idx(const std::string& path) {
+  MPQ_TRY(IdxImages images, read_idx(path));
+  ImageDataset set;
+  set.root_ = path;
+  for (size_t i = 0; i < images.count(); ++i)
+    set.add_sample({.path = std::to_string(i)}, std::to_string(i),
+                   images.labels.empty() ? -1 : images.labels[i]);
+  set.idx_ = std::make_shared<const IdxImages>(std::move(images));
   return set;
 }
 
@@ -219,6 +231,16 @@ Result<std::vector<std::byte>> ImageDataset::read(size_t index) const {
   if (index >= files_.size())
     return Error{Status::kInvalidArgument, root_ + ": sample " + std::to_string(index) + " of " +
                                                std::to_string(files_.size())};
+  if (idx_ != nullptr) {  // as a grey picture of netpbm's
+    const std::string header =
+        "P5 " + std::to_string(idx_->width) + " " + std::to_string(idx_->height) + " 255\n";
+    const auto text = std::as_bytes(std::span(header));
+    const size_t size = size_t{idx_->width} * idx_->height;
+    std::vector<std::byte> bytes(text.begin(), text.end());
+    const auto first = idx_->pixels.begin() + static_cast<ptrdiff_t>(index * size);
+    bytes.insert(bytes.end(), first, first + static_cast<ptrdiff_t>(size));
+    return bytes;
+  }
   return read_member(files_[index]);
 }
 

@@ -19,6 +19,8 @@ struct Codec {
 constexpr Codec kCodecs[] = {
     {{0xFF, 0xD8, 0xFF}, 3, decode_jpeg},
     {{0x89, 'P', 'N', 'G'}, 4, decode_png},
+    {{'P', '5'}, 2, decode_pnm},
+    {{'P', '6'}, 2, decode_pnm},
 };
 
 bool starts_with(std::span<const std::byte> bytes, const Codec& codec) {
@@ -45,7 +47,7 @@ Result<Image> decode_image(std::span<const std::byte> bytes, const std::string& 
     if (!image) return Error{image.error().code, name_for_errors + ": " + image.error().message};
     return image;
   }
-  return Error{Status::kCorrupt, name_for_errors + ": neither JPEG nor PNG (" +
+  return Error{Status::kCorrupt, name_for_errors + ": neither JPEG, PNG nor binary netpbm (" +
                                      std::to_string(bytes.size()) + " bytes)"};
 }
 

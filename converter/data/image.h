@@ -18,8 +18,8 @@ struct Image {  // RGB, interleaved, 8 bit
   std::vector<uint8_t> rgb;  // height * width * 3
 };
 
-// JPEG (libjpeg-turbo, same pixels as Pillow) or PNG (libpng; alpha dropped, palette and grey
-// expanded), recognised by magic. Grey and CMYK JPEGs become RGB.
+// JPEG (libjpeg-turbo, same pixels as Pillow), PNG (libpng; alpha dropped, palette and grey
+// expanded) or binary netpbm (P5, P6), recognised by magic. Grey and CMYK JPEGs become RGB.
 Result<Image> decode_image(std::span<const std::byte> bytes, const std::string& name_for_errors);
 Result<Image> load_image(const std::string& path);
 
