@@ -7,6 +7,7 @@
 
 #include "converter/eval.h"
 #include "converter/passes/calibrate.h"
+#include "converter/passes/insert_quantizers.h"
 #include "converter/passes/weights.h"
 #include "converter/random.h"
 
@@ -187,45 +188,6 @@ void quantise_weights_of(Graph* graph, uint32_t i) {
                        std::move(quantised.codes)};
 }
 
-std::string unused_name(const std::set<std::string>& names, const std::string& stem) {
-  std::string name = stem;
-  for (int i = 2; names.count(name) > 0; ++i) name = stem + "_" + std::to_string(i);
-  return name;
-}
-
-// One FakeQuant behind each value's producer; the edges read that.
-void insert(Graph* graph, const std::map<ValueId, QuantSpec>& specs,
-            const std::vector<MissingQuantizer>& missing) {
-  std::set<std::string> names;
-  for (const Node& node : graph->nodes) names.insert(node.name);
-  for (const Value& value : graph->values) names.insert(value.name);
-  std::map<ValueId, Node> quants;  // by the value that they read
-  for (const auto& [value, spec] : specs) {
-    Value codes = graph->values[value];
-    codes.name = unused_name(names, codes.name + ".q" + std::to_string(kBits));
-    const std::string name = codes.name;
-    names.insert(name);
-    quants[value] = {name, FakeQuant{spec}, {value}, graph->add_value(std::move(codes)), {}};
-  }
-  for (const MissingQuantizer& edge : missing) {
-    if (edge.is_weights) continue;
-    ValueId& input = graph->nodes[edge.node].inputs[edge.input];
-    input = quants.at(input).output;
-  }
-  std::vector<Node> nodes;
-  const auto append_quant_of = [&](ValueId value) {
-    const auto quant = quants.find(value);
-    if (quant != quants.end()) nodes.push_back(std::move(quant->second));
-  };
-  for (const ValueId input : graph->inputs) append_quant_of(input);
-  for (Node& node : graph->nodes) {
-    const ValueId output = node.output;
-    nodes.push_back(std::move(node));
-    append_quant_of(output);
-  }
-  graph->nodes = std::move(nodes);
-}
-
 }  // namespace
 
 bool has_quantizers(const Graph& graph) {
@@ -263,7 +225,7 @@ Result<std::vector<FilledTensor>> fill_quantizers(Graph* graph, const Calibratio
     filled[known.at(value)].readers.push_back(node.name);
     values.insert(value);
   }
-  std::map<ValueId, QuantSpec> specs;
+  std::map<GridKey, QuantSpec> grids;
   if (!values.empty()) {
     if (graph->inputs.size() != 1)
       return Error{Status::kUnsupported, "calibration needs one graph input"};
@@ -277,15 +239,21 @@ Result<std::vector<FilledTensor>> fill_quantizers(Graph* graph, const Calibratio
     MPQ_CHECK(collect(*graph, calibration, std::clamp(options.batch, 1U, kBatch), &seen));
     for (const ValueId value : values) {
       const std::vector<float>& x = seen.of(value);
-      const QuantSpec& spec = specs[value] = choose_grid(x, x, kBits, options);
+      const QuantSpec& spec = grids[{value, kBits}] = choose_grid(x, x, kBits, options);
       FilledTensor& entry = filled[known.at(value)];
       entry.scale = spec.scale[0];
       entry.zero_point = spec.zero_point;
     }
   }
-  for (const MissingQuantizer& edge : missing)
-    if (edge.is_weights) quantise_weights_of(graph, edge.node);
-  insert(graph, specs, missing);
+  std::vector<CodeReader> readers;
+  for (const MissingQuantizer& edge : missing) {
+    if (edge.is_weights)
+      quantise_weights_of(graph, edge.node);
+    else
+      readers.push_back(
+          {edge.node, edge.input, {graph->nodes[edge.node].inputs[edge.input], kBits}});
+  }
+  insert_quantizers(graph, grids, readers);
   return filled;
 }
 

@@ -8,6 +8,7 @@
 #include "converter/eval.h"
 #include "converter/parallel.h"
 #include "converter/passes/calibrate.h"
+#include "converter/passes/insert_quantizers.h"
 #include "converter/passes/linear_algebra.h"
 #include "converter/passes/patches.h"
 #include "converter/passes/weights.h"
@@ -41,19 +42,13 @@ class Walk {
     for (size_t i = 0; i < graph_.nodes.size(); ++i)  // grows: see layer_norm
       MPQ_CHECK(is_sequence() ? visit_sequence(i) : visit(i));
     finish_report();
-    insert_fake_quants();
+    insert_quantizers(&graph_, grids_, readers_);
     return Ok{};
   }
   Graph take_graph() { return std::move(graph_); }
   PtqReport take_report() { return std::move(report_); }
 
  private:
-  using GridKey = std::pair<ValueId, int>;  // value, bits
-  struct Reader {                           // an input of a node that reads codes
-    size_t node = 0, input = 0;
-    GridKey key;
-  };
-
   Error error(const Node& node, const std::string& why) const {
     return {Status::kUnsupported, node.name + " (" + op_name(node.op) + "): " + why};
   }
@@ -679,28 +674,6 @@ class Walk {
     report_.cosine = cosines / static_cast<double>(rows);
   }
 
-  // One FakeQuant node for each grid, behind the value's producer; its readers read that.
-  void insert_fake_quants() {
-    std::map<GridKey, ValueId> codes;
-    std::map<ValueId, std::vector<Node>> after;
-    for (const auto& [key, spec] : grids_) {
-      Value value = graph_.values[key.first];
-      value.name += ".q" + std::to_string(key.second);
-      const std::string name = value.name;
-      codes[key] = graph_.add_value(std::move(value));
-      after[key.first].push_back({name, FakeQuant{spec}, {key.first}, codes[key], {}});
-    }
-    for (const Reader& reader : readers_)
-      graph_.nodes[reader.node].inputs[reader.input] = codes.at(reader.key);
-    std::vector<Node> nodes = std::move(after[graph_.inputs[0]]);
-    for (Node& node : graph_.nodes) {
-      const ValueId output = node.output;
-      nodes.push_back(std::move(node));
-      for (Node& quant : after[output]) nodes.push_back(std::move(quant));
-    }
-    graph_.nodes = std::move(nodes);
-  }
-
   Graph graph_;
   const BitsMap& bits_;
   const CalibrationData& data_;
@@ -709,7 +682,7 @@ class Walk {
   std::map<ValueId, Pair> live_;
   std::map<ValueId, int> uses_;
   std::map<GridKey, QuantSpec> grids_;
-  std::vector<Reader> readers_;
+  std::vector<CodeReader> readers_;
   uint32_t total_ = 0;
   ValueId smooth_ = kNoValue;  // output of the normalisation that was added last
 };
