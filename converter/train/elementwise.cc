@@ -25,8 +25,9 @@ Step map(Value value, Slope slope) {
 
 }  // namespace
 
+// What is not a number stays so: it must be found.
 Step make_relu(const StepContext&) {
-  return map([](float x) { return x > 0.0F ? x : 0.0F; },
+  return map([](float x) { return x < 0.0F ? 0.0F : x; },
              [](float x, float) { return x > 0.0F ? 1.0F : 0.0F; });
 }
 

@@ -116,6 +116,7 @@ struct Tape::Impl {
 
   Checked build();
   Checked check_node(const Node& node) const;
+  void keep_gains_positive();
   void record(Node node, int bits, bool trained);
   void add_parameters(const Node& node, int bits, bool trained);
   Checked forward();
@@ -228,7 +229,19 @@ Checked Tape::Impl::build() {
     }
     record(std::move(node), bits, trained);
   }
+  keep_gains_positive();
   return Ok{};
+}
+
+// Batch norm behind weights with codes is folded into their scales.
+void Tape::Impl::keep_gains_positive() {
+  for (const Node& node : graph.nodes) {
+    if (!std::holds_alternative<BatchNorm>(node.op)) continue;
+    const int before = producer(graph, node.inputs[0]);
+    if (before < 0 || !graph.nodes[static_cast<size_t>(before)].weight_quant) continue;
+    for (Parameter& parameter : parameters)
+      if (parameter.value == node.inputs[1]) parameter.minimum = 0.0F;
+  }
 }
 
 Checked Tape::Impl::forward() {

@@ -1,0 +1,77 @@
+#include "converter/train/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "converter/passes/block_sum.h"
+#include "converter/train/loops.h"
+
+namespace mpq::convert::train {
+
+float decay_share(int bits) { return bits <= 2 ? 0.25F : bits == 3 ? 0.5F : 1.0F; }
+
+Optimizer::Optimizer(Tape* tape, const OptimizerOptions& options) : tape_(tape), options_(options) {
+  const size_t momenta = options.method == Method::kAdamW ? 2 : 1;
+  for (const Parameter& parameter : tape->parameters())
+    for (size_t m = 0; parameter.trained && m < momenta; ++m)
+      state_.emplace_back(tape->data(parameter.value).size());
+}
+
+Checked Optimizer::step(float learning_rate) {
+  double square = 0.0;
+  for (const Parameter& parameter : tape_->parameters()) {
+    if (!parameter.trained) continue;
+    const std::span<const float> g = tape_->gradient(parameter.value);
+    const double own = block_sum(g.size(), [&](size_t i) { return g[i] * g[i]; });
+    if (!std::isfinite(own))
+      return Error{Status::kInternal, "the gradient of " + parameter.name + " is not finite"};
+    square += own;
+  }
+  const double norm = std::sqrt(square);
+  const bool clips = options_.largest_norm > 0.0F && norm > options_.largest_norm;
+  const float shrink = clips ? static_cast<float>(options_.largest_norm / norm) : 1.0F;
+
+  ++steps;
+  const auto count = static_cast<double>(steps);
+  const auto correction1 = static_cast<float>(1.0 - std::pow(double{options_.beta1}, count)),
+             correction2 = static_cast<float>(1.0 - std::pow(double{options_.beta2}, count));
+  auto state = state_.begin();
+  for (const Parameter& parameter : tape_->parameters()) {
+    if (!parameter.trained) continue;
+    const std::span<float> x = tape_->data(parameter.value);
+    const std::span<const float> g = tape_->gradient(parameter.value);
+    const bool of_quantiser = parameter.role == Role::kStep || parameter.role == Role::kOffset;
+    const float rate = learning_rate * (of_quantiser ? options_.step_rate : 1.0F);
+    const float decay = parameter.role == Role::kWeight
+                            ? options_.weight_decay * decay_share(parameter.bits)
+                            : 0.0F;
+    const float lowest = parameter.minimum;
+    float* const m = (state++)->data();
+    if (options_.method == Method::kSgd) {
+      const float momentum = options_.momentum, straight = options_.nesterov ? 1.0F : 0.0F;
+      const float along = options_.nesterov ? momentum : 1.0F;
+      parallel_for(x.size(), kGrain, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; ++i) {
+          const float d = g[i] * shrink + decay * x[i];
+          m[i] = momentum * m[i] + d;
+          x[i] = std::max(x[i] - rate * (straight * d + along * m[i]), lowest);
+        }
+      });
+    } else {
+      float* const v = (state++)->data();
+      const float b1 = options_.beta1, b2 = options_.beta2, epsilon = options_.epsilon;
+      parallel_for(x.size(), kGrain, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; ++i) {
+          const float d = g[i] * shrink;
+          m[i] = b1 * m[i] + (1.0F - b1) * d;
+          v[i] = b2 * v[i] + (1.0F - b2) * d * d;
+          const float move = m[i] / correction1 / (std::sqrt(v[i] / correction2) + epsilon);
+          x[i] = std::max(x[i] - rate * (move + decay * x[i]), lowest);
+        }
+      });
+    }
+  }
+  return Ok{};
+}
+
+}  // namespace mpq::convert::train

@@ -1,0 +1,47 @@
+// Stochastic gradient descent with momentum, and AdamW (arXiv 1711.05101), over the parameters of a
+// tape.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "converter/train/tape.h"
+
+namespace mpq::convert::train {
+
+enum class Method : uint8_t { kSgd, kAdamW };
+
+struct OptimizerOptions {
+  Method method = Method::kSgd;
+  float momentum = 0.9F;
+  bool nesterov = false;
+  float beta1 = 0.9F, beta2 = 0.999F, epsilon = 1e-8F;
+  float weight_decay = 1e-4F;  // of weights, by their bits: decay_share
+  float step_rate = 1.0F;      // of steps and offsets, relative to the learning rate
+  float largest_norm = 0.0F;   // of all gradients together; 0: any
+};
+
+// LSQ's rule: less freedom, less decay. 1 from 4 bits up, 1/2 at 3, 1/4 at 2.
+float decay_share(int bits);
+
+class Optimizer {
+ public:
+  Optimizer(Tape* tape, const OptimizerOptions& options);
+
+  // One step against the gradients of the tape. An error names a parameter whose gradient is not
+  // finite; nothing has changed then.
+  Checked step(float learning_rate);
+
+  // What a checkpoint keeps besides the parameters: momenta, one after the other, and the number of
+  // steps.
+  std::vector<std::vector<float>>& state() { return state_; }
+  uint64_t steps = 0;
+
+ private:
+  Tape* tape_;
+  OptimizerOptions options_;
+  std::vector<std::vector<float>> state_;
+};
+
+}  // namespace mpq::convert::train
