@@ -43,6 +43,17 @@ constexpr Verb kVerbs[] = {
     {"evaluate", "what the float network answers to texts, and its score",
      "Example:\n  mpqconvert evaluate all-MiniLM-L6-v2/ --dataset stsb:sts-test.csv\n",
      add_evaluate},
+    {"train", "a float network for small images",
+     "Example:\n"
+     "  mpqconvert train resnet8 --side 28 --dataset train-images-idx3-ubyte.gz --epochs 5 "
+     "-o net.onnx\n",
+     add_train},
+    {"finetune", "a network with learned quantisers (LSQ)",
+     "Examples:\n"
+     "  mpqconvert finetune net.onnx --dataset train/ --map uniform:4 --crop 4 --flip -o net.fb\n"
+     "  mpqconvert finetune net.onnx --dataset train/ --map map.json --checkpoint run.ckpt -o "
+     "net.fb\n",
+     add_finetune},
 };
 
 constexpr char kExamples[] =

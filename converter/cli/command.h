@@ -40,5 +40,7 @@ Run add_inspect(CLI::App* app, const Global* global);
 Run add_calibrate(CLI::App* app, const Global* global);
 Run add_map(CLI::App* app, const Global* global);
 Run add_evaluate(CLI::App* app, const Global* global);
+Run add_train(CLI::App* app, const Global* global);
+Run add_finetune(CLI::App* app, const Global* global);
 
 }  // namespace mpq::convert::cli

@@ -172,7 +172,10 @@ Result<Network> load_network(const std::string& path, const NetworkOptions& opti
   dump(kImport, network.graph);
   PassOptions passes;
   passes.after = [&](const Pass& pass, const Graph& graph) { dump(pass.name, graph); };
-  MPQ_CHECK(run_passes(&network.graph, passes));
+  std::vector<Pass> wanted;
+  for (const Pass& pass : float_passes())
+    if (!options.keep_batch_norm || pass.run != fold_bn) wanted.push_back(pass);
+  MPQ_CHECK(run_passes(&network.graph, wanted, passes));
   network.is_quantised = has_quantizers(network.graph);
   return network;
 }

@@ -25,7 +25,8 @@ struct NetworkOptions {
   std::string input_shape;  // "1,3,224,224"; empty: as the model says
   uint32_t max_tokens = 0;  // of a network of texts; 0: as the model says
   std::string tokenizer;    // folder; empty: the model's, or the one that the ONNX file lies in
-  std::string dump_after;   // name of a pass, "import", or "all": prints the graph to stdout
+  bool keep_batch_norm = false;  // leave it unfolded: for training
+  std::string dump_after;        // name of a pass, "import", or "all": prints the graph to stdout
 };
 
 Result<Network> load_network(const std::string& path, const NetworkOptions& options = {});

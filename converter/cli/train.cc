@@ -1,0 +1,90 @@
+// mpqconvert train: a float network for small images, from nothing or from given weights.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "converter/cli/command.h"
+#include "converter/cli/images.h"
+#include "converter/cli/output.h"
+#include "converter/cli/training.h"
+#include "converter/data/read_file.h"
+#include "converter/data/write_file.h"
+#include "converter/onnx/export.h"
+#include "converter/torch/checkpoint.h"
+#include "converter/train/resnet.h"
+
+namespace mpq::convert::cli {
+namespace {
+
+struct Request {
+  std::string net, init, output;
+  uint32_t width = 16, side = 32;
+  TrainingRequest training;
+};
+
+Checked run_train(Request request, const Global& global) {
+  MPQ_CHECK(finish_request(&request.training));
+  const TrainingRequest& t = request.training;
+  MPQ_TRY(train::ResnetSpec spec, train::resnet_by_name(request.net));
+  spec.width = request.width;
+  spec.side = request.side;
+  const Shape input{1, 3, spec.side, spec.side};
+  MPQ_TRY(const format::ImagePreprocess image, preset(t.preset, input, false));
+  MPQ_TRY(const LabelledImages images, load_images(t.dataset, t.limit, image, global.quiet));
+  const std::vector<int32_t>& labels = images.set.labels;
+  if (labels.empty()) return Error{Status::kInvalidArgument, t.dataset + ": has no classes"};
+  spec.classes = static_cast<uint32_t>(*std::max_element(labels.begin(), labels.end()) + 1);
+  Graph graph = train::make_resnet(spec, t.recipe.seed);
+  if (!request.init.empty()) {
+    MPQ_TRY(const auto bytes, data::read_file(request.init));
+    MPQ_TRY(const Checkpoint checkpoint, read_checkpoint(bytes));
+    MPQ_CHECK(train::load_weights(checkpoint, &graph));
+  }
+  MPQ_TRY(train::Tape tape, train::Tape::create(std::move(graph), {.batch = t.recipe.batch}));
+  MPQ_TRY(const train::Fitted fitted,
+          run_fit("training", &tape, nullptr, images.set, t.recipe, global.quiet));
+  MPQ_TRY(const std::vector<std::byte> onnx, export_onnx(tape.graph()));
+  MPQ_CHECK(data::write_file(request.output, onnx));
+
+  nlohmann::ordered_json json = {{"schema_version", 1},          {"network", request.net},
+                                 {"images", images.set.count()}, {"steps", fitted.steps},
+                                 {"loss", fitted.loss},          {"accuracy", fitted.accuracy}};
+  std::string line = fmt::format("{}: {} on {} images, {} steps, loss {:.4f}, {:.2f} % right",
+                                 request.output, request.net, images.set.count(), fitted.steps,
+                                 fitted.loss, 100.0 * fitted.accuracy);
+  if (!t.test.empty()) {
+    MPQ_TRY(const LabelledImages test, load_images(t.test, t.test_limit, image, global.quiet));
+    MPQ_TRY(const double score, train::accuracy(&tape, t.recipe.batch, test.set));
+    json["test_images"] = test.set.count();
+    json["test_accuracy"] = score;
+    line += fmt::format("; {:.2f} % of {} test images", 100.0 * score, test.set.count());
+  }
+  if (global.json) return write_text("-", json.dump(2) + "\n");
+  if (!global.quiet) fmt::print("{}\n", line);
+  return Ok{};
+}
+
+}  // namespace
+
+Run add_train(CLI::App* app, const Global* global) {
+  auto request = std::make_shared<Request>();
+  Request& r = *request;
+  r.training.recipe.schedule.rate = 0.1F;
+  app->add_option("network", r.net, "resnet8, resnet14, resnet20, ... (6 n + 2 layers)")
+      ->required();
+  app->add_option("-o,--output", r.output, "ONNX file to write")->required();
+  app->add_option("--width", r.width, "channels of the first stage")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+  app->add_option("--side", r.side, "pixels of the images' sides")
+      ->capture_default_str()
+      ->check(CLI::Range(4, 1024));
+  app->add_option("--init", r.init, "first weights: a checkpoint of PyTorch's, ResNet names");
+  add_training_options(app, &r.training);
+  return [request, global] { return run_train(*request, *global); };
+}
+
+}  // namespace mpq::convert::cli

@@ -1,0 +1,42 @@
+// What the verbs that train share: options of a run, images in memory, progress, results.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "converter/cli/command.h"
+#include "converter/train/fit.h"
+#include "format/model.h"
+
+namespace mpq::convert::cli {
+
+struct TrainingRequest {
+  std::string dataset, test, preset = "small";
+  uint32_t limit = 0, test_limit = 0;  // images; 0: all
+  train::Recipe recipe;
+  std::string optimizer = "sgd", decay = "cosine";
+};
+
+// --dataset, --epochs, --rate, ...: one table.
+void add_training_options(CLI::App* app, TrainingRequest* request);
+// The words of a request as numbers.
+Checked finish_request(TrainingRequest* request);
+
+struct LabelledImages {
+  train::ImageSet set;
+  std::vector<std::string> classes;
+};
+Result<LabelledImages> load_images(const std::string& path, uint32_t limit,
+                                   const format::ImagePreprocess& image, bool quiet);
+
+// Trains, with progress on stderr.
+Result<train::Fitted> run_fit(const std::string& what, train::Tape* tape, train::Tape* teacher,
+                              const train::ImageSet& images, const train::Recipe& recipe,
+                              bool quiet);
+
+// A trained graph as a model file: batch norm folded, lowered. map: of its layers.
+Checked write_model(Graph graph, format::PrecisionMap map, const format::ImagePreprocess& image,
+                    const std::string& preset, std::vector<std::string> labels,
+                    const std::string& path);
+
+}  // namespace mpq::convert::cli
