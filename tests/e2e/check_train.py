@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""mpqconvert train and finetune from the outside, on pictures that this script draws: accuracy in float,
+in the trained network's own arithmetic and in the runtime; runs killed at random points. Standard library only.
+
+   check_train.py MPQCONVERT [MPQRUN] [--plant]      --plant: results that must not count as equal
+"""
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+words = [word for word in sys.argv[1:] if not word.startswith("--")]
+planted = "--plant" in sys.argv
+tool = os.path.abspath(words[0])
+mpqrun = os.path.abspath(words[1]) if len(words) > 1 else None
+KILLS = 10
+SIDE = 12
+# Two threads that wait for each other by spinning take a busy machine's cores from each other.
+environment = dict(os.environ, OMP_WAIT_POLICY="passive")
+failures = []
+
+
+def check(what, ok, *details):
+    print(("ok      " if ok else "FAILED  ") + what, flush=True)
+    if not ok:
+        failures.append(what)
+        for detail in details:
+            print("        ", str(detail)[:2000])
+
+
+def run(*arguments):
+    done = subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=600, env=environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+def draw(folder, name, count, seed):
+    """MNIST's files: three classes of stripes under noise."""
+    rng = random.Random(seed)
+    pixels, labels = bytearray(), bytearray()
+    for i in range(count):
+        label = i % 3
+        labels.append(label)
+        for y in range(SIDE):
+            for x in range(SIDE):
+                bright = (y % 6 < 3, x % 6 < 3, (x + y) % 6 < 3)[label]
+                pixels.append((150 if bright else 60) + rng.randrange(100))
+    images = os.path.join(folder, name + "-images-idx3-ubyte")
+    with open(images, "wb") as file:
+        file.write(struct.pack(">IIII", 0x803, count, SIDE, SIDE) + bytes(pixels))
+    with open(os.path.join(folder, name + "-labels-idx1-ubyte"), "wb") as file:
+        file.write(struct.pack(">II", 0x801, count) + bytes(labels))
+    return images
+
+
+def killed_until_done(command, checkpoint, seconds):
+    """Runs the command, killed at random times, until KILLS runs were killed; then to its end."""
+    rng = random.Random(1)
+    kills = 0
+    for _ in range(4 * KILLS):
+        if kills == KILLS:
+            break
+        child = subprocess.Popen([tool, *command, "--checkpoint", checkpoint], env=environment,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.05, 1.0) * seconds)
+        child.send_signal(signal.SIGKILL)
+        kills += 1 if child.wait() == -signal.SIGKILL else 0
+    code, _, err = run(*command, "--checkpoint", checkpoint)
+    return kills, code, err
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+with tempfile.TemporaryDirectory() as folder:
+    train, test = draw(folder, "train", 384, 1), draw(folder, "test", 120, 2)
+    at = lambda name: os.path.join(folder, name)
+    common = ["--dataset", train, "--test", test, "--batch", "32", "--flip", "--checkpoint-steps", "2", "--json"]
+    first = ["train", "resnet8", "--width", "4", "--side", str(SIDE), "--epochs", "4", *common]
+
+    start = time.monotonic()
+    code, out, err = run(*first, "-o", at("float.onnx"))
+    seconds = time.monotonic() - start
+    check("train: exit code", code == 0, err)
+    trained = json.loads(out)
+    check("train: learns", trained["test_accuracy"] > 0.9, out)
+
+    kills, code, err = killed_until_done([*first, "-o", at("killed.onnx")], at("a.ckpt"), seconds)
+    if planted:
+        with open(at("killed.onnx"), "r+b") as file:
+            file.seek(-5, os.SEEK_END)
+            file.write(b"\x55")
+    check(f"train: killed {kills} times, the same bytes",
+          code == 0 and kills > 2 and read(at("float.onnx")) == read(at("killed.onnx")), err)
+
+    second = ["finetune", at("float.onnx"), "--map", "uniform:4", "--epochs", "3", "--rate", "0.02", *common]
+    start = time.monotonic()
+    code, out, err = run(*second, "-o", at("net.fb"), "--onnx", at("net.onnx"))
+    seconds = time.monotonic() - start
+    check("finetune: exit code", code == 0, err)
+    tuned = json.loads(out)
+    check("finetune: 4 bits as good as float", tuned["test_accuracy"] > trained["test_accuracy"] - 0.03, out)
+    kills, code, err = killed_until_done([*second, "-o", at("killed.fb")], at("b.ckpt"), seconds)
+    check(f"finetune: killed {kills} times, the same bytes",
+          code == 0 and kills > 2 and read(at("net.fb")) == read(at("killed.fb")), err)
+
+    # The trained 4-bit network as a start for a mix, by the entropies of its own codes.
+    code, out, err = run("finetune", at("net.onnx"), "--teacher", at("float.onnx"), "--map", "eagl:budget=0.75",
+                         "--epochs", "2", "--rate", "0.01", *common, "-o", at("mixed.fb"))
+    check("finetune: a mix from the trained network", code == 0 and
+          json.loads(out)["test_accuracy"] > trained["test_accuracy"] - 0.06, out, err)
+
+    if mpqrun is not None:
+        scored = subprocess.run([mpqrun, "eval", at("net.fb"), "--dataset", test, "--json"], capture_output=True,
+                                text=True, timeout=600)
+        top1 = json.loads(scored.stdout)["top1"] if scored.returncode == 0 else -1
+        if planted:
+            top1 -= 0.02
+        check("runtime: the accuracy that training computed", abs(top1 - tuned["test_accuracy"]) < 0.009,
+              scored.stdout, scored.stderr, tuned)
+    else:
+        print("SKIPPED: runtime accuracy: no mpqrun")
+
+    code, _, err = run("finetune", at("net.onnx"), "--map", "uniform:4", *common, "--checkpoint", at("a.ckpt"),
+                       "-o", at("x.fb"))
+    check("finetune: another run's checkpoint is refused", code == 2 and "other options" in err, code, err)
+    code, _, err = run("train", "resnet9", *common, "-o", at("x.onnx"))
+    check("train: unknown network", code == 2 and "resnet20" in err, code, err)
+    code, _, err = run("train", "resnet8", "--side", str(SIDE), "--rate", "1e30", *common, "-o", at("x.onnx"))
+    check("train: what is not finite is named", code == 1 and "not finite" in err, code, err)
+
+print(f"{len(failures)} failures")
+sys.exit(1 if failures else 0)
