@@ -54,6 +54,10 @@ constexpr Verb kVerbs[] = {
      "  mpqconvert finetune net.onnx --dataset train/ --map map.json --checkpoint run.ckpt -o "
      "net.fb\n",
      add_finetune},
+    {"reconstruct", "a network on codes, block by block on pictures without labels",
+     "Example:\n  mpqconvert reconstruct resnet50.onnx --calib images/ --map uniform:4 -o "
+     "w4a4.fb\n",
+     add_reconstruct},
 };
 
 constexpr char kExamples[] =

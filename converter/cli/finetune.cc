@@ -26,29 +26,6 @@ struct Request {
   TrainingRequest training;
 };
 
-BitsMap bits_of_map(const format::PrecisionMap& map) {
-  BitsMap bits;
-  for (const format::MapLayer& layer : map.layers)
-    bits[layer.node] = {layer.weight_bits, layer.activation_bits};
-  return bits;
-}
-
-// A tape that has run on the first images: what first steps are chosen from.
-Result<train::Tape> observed(const Graph& graph, uint32_t batch, const train::ImageSet& images,
-                             uint64_t seed) {
-  MPQ_TRY(train::Tape tape, train::Tape::create(graph, {.batch = batch}));
-  std::vector<size_t> first = train::shuffled(images.count(), seed, 0);
-  first.resize(std::min<size_t>(batch, first.size()));
-  if (first.size() < batch)
-    return Error{Status::kInvalidArgument, std::to_string(images.count()) +
-                                               " images are fewer than a batch of " +
-                                               std::to_string(batch)};
-  std::vector<float> pixels(batch * images.image_bytes());
-  train::take_images(images, first, {}, seed, pixels);
-  MPQ_CHECK(tape.forward(pixels, false));
-  return tape;
-}
-
 Checked run_finetune(Request request, const Global& global) {
   TrainingRequest& t = request.training;
   MPQ_CHECK(finish_request(&t));

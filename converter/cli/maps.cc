@@ -36,6 +36,13 @@ Result<format::PrecisionMap> read_map(const std::string& path) {
   return map;
 }
 
+BitsMap bits_of_map(const format::PrecisionMap& map) {
+  BitsMap bits;
+  for (const format::MapLayer& layer : map.layers)
+    bits[layer.node] = {layer.weight_bits, layer.activation_bits};
+  return bits;
+}
+
 Result<precision::CostTable> read_costs(const std::string& path) {
   if (path.empty()) return precision::CostTable{};
   MPQ_TRY(const std::string text, read_text(path));

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "converter/graph.h"
+#include "converter/passes/quantize.h"
 #include "converter/precision/search.h"
 
 namespace mpq::convert::cli {
@@ -14,6 +15,7 @@ namespace mpq::convert::cli {
 Result<precision::SearchResult> resolve_map(const Graph& graph, const std::string& words,
                                             const std::string& cost_table);
 Result<format::PrecisionMap> read_map(const std::string& path);
+BitsMap bits_of_map(const format::PrecisionMap& map);
 Result<precision::CostTable> read_costs(const std::string& path);
 
 // {"schema_version": 1, "cost_model": ..., "points": [{"budget": 0.5, "cost": ..., "gain": ...,

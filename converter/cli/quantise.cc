@@ -12,13 +12,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-BitsMap bits_of_map(const format::PrecisionMap& map) {
-  BitsMap bits;
-  for (const format::MapLayer& layer : map.layers)
-    bits[layer.node] = {layer.weight_bits, layer.activation_bits};
-  return bits;
-}
-
 // The report of the quantisation, with the entropies that chose its map.
 Json report_of(const PtqReport& ptq, const precision::SearchResult& search) {
   Json json = Json::parse(report_json(ptq));

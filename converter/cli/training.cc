@@ -116,6 +116,21 @@ Result<LabelledImages> load_images(const std::string& path, uint32_t limit,
   return images;
 }
 
+Result<train::Tape> observed(const Graph& graph, uint32_t batch, const train::ImageSet& images,
+                             uint64_t seed) {
+  MPQ_TRY(train::Tape tape, train::Tape::create(graph, {.batch = batch}));
+  std::vector<size_t> first = train::shuffled(images.count(), seed, 0);
+  first.resize(std::min<size_t>(batch, first.size()));
+  if (first.size() < batch)
+    return Error{Status::kInvalidArgument, std::to_string(images.count()) +
+                                               " images are fewer than a batch of " +
+                                               std::to_string(batch)};
+  std::vector<float> pixels(batch * images.image_bytes());
+  train::take_images(images, first, {}, seed, pixels);
+  MPQ_CHECK(tape.forward(pixels, false));
+  return tape;
+}
+
 Result<train::Fitted> run_fit(const std::string& what, train::Tape* tape, train::Tape* teacher,
                               const train::ImageSet& images, const train::Recipe& recipe,
                               bool quiet) {

@@ -29,6 +29,10 @@ struct LabelledImages {
 Result<LabelledImages> load_images(const std::string& path, uint32_t limit,
                                    const format::ImagePreprocess& image, bool quiet);
 
+// A tape that has run on the first images of a run: what first steps are chosen from.
+Result<train::Tape> observed(const Graph& graph, uint32_t batch, const train::ImageSet& images,
+                             uint64_t seed);
+
 // Trains, with progress on stderr.
 Result<train::Fitted> run_fit(const std::string& what, train::Tape* tape, train::Tape* teacher,
                               const train::ImageSet& images, const train::Recipe& recipe,

@@ -47,7 +47,7 @@ Result<Image> decode_image(std::span<const std::byte> bytes, const std::string& 
     if (!image) return Error{image.error().code, name_for_errors + ": " + image.error().message};
     return image;
   }
-  return Error{Status::kCorrupt, name_for_errors + ": neither JPEG, PNG nor binary netpbm (" +
+  return Error{Status::kCorrupt, name_for_errors + ": neither JPEG nor PNG nor netpbm (" +
                                      std::to_string(bytes.size()) + " bytes)"};
 }
 

@@ -123,7 +123,7 @@ TEST_CASE("image: bytes that are no image are refused by name") {
   const auto image = decode_image(Bytes(100, std::byte{'x'}), "cat.bmp");
   REQUIRE(!image.ok());
   CHECK(image.error().code == Status::kCorrupt);
-  CHECK(mentions(image.error().message, "cat.bmp: neither JPEG nor PNG (100 bytes)"));
+  CHECK(mentions(image.error().message, "cat.bmp: neither JPEG nor PNG nor netpbm (100 bytes)"));
   CHECK(!decode_image({}, "empty").ok());
 }
 
@@ -338,4 +338,46 @@ TEST_CASE("dataset: a tar file gives what its folder gives, and damage is found"
                      .message,
                  "gzip"));
   CHECK(!ImageDataset::open(folder.write("short.tar", std::string("x"))).ok());
+}
+
+TEST_CASE("decode: netpbm pictures of 8 bits, grey and RGB, with comments") {
+  const auto decode = [](const std::string& text) {
+    return decode_image(std::as_bytes(std::span(text)), "a.pnm");
+  };
+  const auto grey = decode("P5 # a comment\n2 1\n255\n\x07\xF8");
+  REQUIRE(grey.ok());
+  CHECK(grey->width == 2);
+  CHECK(grey->rgb == std::vector<uint8_t>{7, 7, 7, 248, 248, 248});
+  const auto rgb = decode("P6\n1 2 255\nabcdef");
+  REQUIRE(rgb.ok());
+  CHECK(rgb->height == 2);
+  CHECK(rgb->rgb == std::vector<uint8_t>{'a', 'b', 'c', 'd', 'e', 'f'});
+  for (const char* bad : {"P5", "P5 2", "P5 2 1 255", "P5 2 1 255\na", "P5 2 1 65535\nabcd",
+                          "P5 999999999 1 255\na", "P5 0 1 255\n", "P5 -1 1 255\na"})
+    CHECK(!decode(bad).ok());
+}
+
+TEST_CASE("dataset: MNIST's files, plain") {
+  const TempFolder folder;
+  const std::string head("\0\0\x08\x03\0\0\0\x02\0\0\0\x01\0\0\0\x03", 16), pixels = "abcxyz";
+  const std::string images = folder.write("t-images-idx3-ubyte", head + pixels);
+  auto set = ImageDataset::open(images);
+  REQUIRE_MESSAGE(set.ok(), set.error().message);
+  REQUIRE(set->samples().size() == 2);
+  CHECK(set->samples()[1].label == -1);
+  const auto image = decode_image(*set->read(1), "1");
+  REQUIRE(image.ok());
+  CHECK(image->width == 3);
+  CHECK(image->rgb[3] == 'y');
+  const std::string labels("\0\0\x08\x01\0\0\0\x02\x04\x09", 10);
+  folder.write("t-labels-idx1-ubyte", labels);
+  set = ImageDataset::open(images);
+  REQUIRE(set.ok());
+  CHECK(set->samples()[0].label == 4);
+  CHECK(set->samples()[1].label == 9);
+  folder.write("t-labels-idx1-ubyte", labels.substr(0, 9));
+  CHECK(!ImageDataset::open(images).ok());
+  for (const std::string& bad :
+       {head, head + pixels + "!", std::string("\0\0\x08", 3), "x" + (head + pixels).substr(1)})
+    CHECK(!ImageDataset::open(folder.write("u-images-idx3-ubyte", bad)).ok());
 }

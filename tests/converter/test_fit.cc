@@ -10,6 +10,7 @@
 #include "converter/train/checkpoint.h"
 #include "converter/train/fit.h"
 #include "converter/train/quantizers.h"
+#include "converter/train/reconstruct.h"
 #include "converter/train/resnet.h"
 #include "graph_builder.h"
 #include "tests/support/temp_folder.h"
@@ -258,6 +259,54 @@ TEST_CASE("export: a network with quantisers is the same when ONNX is read again
                                  y = after->data(after->output());
     CHECK(std::equal(x.begin(), x.end(), y.begin(), y.end()));
   }
+}
+
+TEST_CASE("reconstruct: every block comes nearer to float, so does the network") {
+  Graph real = make_resnet({.blocks = 2, .width = 4, .side = 8, .classes = 3}, 14);
+  GraphBuilder b(15);
+  for (const Node& node : real.nodes)  // as if trained: moments that are not 0 and 1
+    if (std::holds_alternative<BatchNorm>(node.op)) {
+      const size_t channels = real.values[node.inputs[1]].data.size();
+      real.values[node.inputs[1]].data = b.random_data(channels, 0.4F, 1.0F);
+      real.values[node.inputs[3]].data = b.random_data(channels, 0.2F);
+    }
+  constexpr size_t kCount = 64, kImage = 192;
+  const std::vector<float> samples = b.random_data(kCount * kImage),
+                           fresh = b.random_data(16 * kImage);
+  auto start = Tape::create(real, {.batch = 16});
+  REQUIRE(start.ok());
+  REQUIRE(start->forward(std::span(samples).first(16 * kImage), false).ok());
+  const Result<Graph> quantised = add_quantizers(real, uniform_bits(real, 2, 4), &*start);
+  REQUIRE(quantised.ok());
+  Graph graph = *quantised;
+  ReconstructOptions options;
+  options.batch = 16;
+  options.steps = 60;
+  options.schedule.rate = 3e-3F;
+  const auto reports = reconstruct(real, &graph, samples, kCount, options);
+  REQUIRE_MESSAGE(reports.ok(), reports.error().message);
+  REQUIRE(reports->size() == 8);  // stem, six blocks, classifier
+  CHECK(reports->at(1).last == "layer1.0.relu2");
+  CHECK(reports->at(1).layers == 2);
+  CHECK(reports->at(3).layers == 3);
+  for (const BlockReport& report : *reports) CHECK(report.after <= report.before);
+  const auto error = [&](const Graph& of) {
+    auto expected = Tape::create(real, {.batch = 16}), got = Tape::create(of, {.batch = 16});
+    REQUIRE(expected.ok());
+    REQUIRE_MESSAGE(got.ok(), got.error().message);
+    REQUIRE(expected->forward(fresh, false).ok());
+    REQUIRE(got->forward(fresh, false).ok());
+    const std::span<const float> x = expected->data(expected->output()),
+                                 y = got->data(got->output());
+    double sum = 0.0;
+    for (size_t i = 0; i < x.size(); ++i) sum += (x[i] - y[i]) * (x[i] - y[i]);
+    return sum;
+  };
+  CHECK(error(graph) < 0.7 * error(*quantised));
+  Graph again = *quantised;
+  REQUIRE(reconstruct(real, &again, samples, kCount, options).ok());
+  CHECK(error(again) == error(graph));
+  CHECK(!reconstruct(real, &again, samples, 15, options).ok());
 }
 
 }  // namespace mpq::convert::train

@@ -1,0 +1,114 @@
+// mpqconvert reconstruct: a network on codes, block by block on pictures without labels.
+#include "converter/train/reconstruct.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "converter/cli/command.h"
+#include "converter/cli/images.h"
+#include "converter/cli/maps.h"
+#include "converter/cli/network.h"
+#include "converter/cli/output.h"
+#include "converter/cli/progress.h"
+#include "converter/cli/training.h"
+#include "converter/data/write_file.h"
+#include "converter/onnx/export.h"
+#include "converter/train/quantizers.h"
+
+namespace mpq::convert::cli {
+namespace {
+
+struct Request {
+  std::string input, output, onnx, calib, map = "uniform:4", cost_table, preset = "torchvision-v1";
+  uint32_t samples = 1024;
+  NetworkOptions network;
+  train::ReconstructOptions options;
+};
+
+Checked run_reconstruct(Request request, const Global& global) {
+  if (request.output.empty() && request.onnx.empty())
+    return Error{Status::kInvalidArgument, "name what to write: -o MODEL, --onnx FILE, or both"};
+  MPQ_TRY(const Network network, load_network(request.input, request.network));
+  const Graph& real = network.graph;
+  if (network.takes_texts() || network.is_quantised || real.inputs.size() != 1)
+    return Error{Status::kUnsupported,
+                 request.input + ": only float networks of images are reconstructed"};
+  MPQ_TRY(precision::SearchResult search, resolve_map(real, request.map, request.cost_table));
+  MPQ_TRY(const format::ImagePreprocess image,
+          preset(request.preset, real.values[real.inputs[0]].shape, false));
+  MPQ_TRY(const LabelledImages images,
+          load_images(request.calib, request.samples, image, global.quiet));
+  const uint32_t batch = request.options.batch;
+  MPQ_TRY(train::Tape start, observed(real, batch, images.set, request.options.seed));
+  MPQ_TRY(Graph graph,
+          train::add_quantizers(real, bits_of_map(search.map), &start, {.channel_steps = true}));
+
+  std::vector<size_t> all(images.set.count());
+  std::iota(all.begin(), all.end(), size_t{0});
+  std::vector<float> pixels(all.size() * images.set.image_bytes());
+  train::take_images(images.set, all, {}, 0, pixels);
+  Progress progress("reconstructing", global.quiet);
+  request.options.progress = [&](size_t block, size_t blocks, const std::string& last) {
+    progress.update(block, blocks, last);
+    return true;
+  };
+  MPQ_TRY(const std::vector<train::BlockReport> reports,
+          train::reconstruct(real, &graph, pixels, all.size(), request.options));
+
+  search.map.source_sha256 = network.source_sha256;
+  if (!request.onnx.empty()) {
+    MPQ_TRY(const std::vector<std::byte> onnx, export_onnx(graph));
+    MPQ_CHECK(data::write_file(request.onnx, onnx));
+  }
+  if (!request.output.empty())
+    MPQ_CHECK(
+        write_model(graph, search.map, image, request.preset, images.classes, request.output));
+  auto rows = nlohmann::ordered_json::array();
+  std::string text = describe(search) + "\n";
+  for (const train::BlockReport& r : reports) {
+    rows.push_back(
+        {{"last", r.last}, {"layers", r.layers}, {"before", r.before}, {"after", r.after}});
+    text += fmt::format("{:<40} {:>2} layers  error {:.5f} -> {:.5f}\n", r.last, r.layers, r.before,
+                        r.after);
+  }
+  nlohmann::ordered_json json = {{"schema_version", 1}, {"samples", all.size()}};
+  json["blocks"] = std::move(rows);
+  if (global.json) return write_text("-", json.dump(2) + "\n");
+  if (!global.quiet) fmt::print("{}", text);
+  return Ok{};
+}
+
+}  // namespace
+
+Run add_reconstruct(CLI::App* app, const Global* global) {
+  auto request = std::make_shared<Request>();
+  Request& r = *request;
+  app->add_option("input", r.input, "ONNX file of a float network of images")->required();
+  app->add_option("-o,--output", r.output, "model file to write");
+  app->add_option("--onnx", r.onnx, "ONNX file to write: to fine-tune or search again");
+  app->add_option("--calib", r.calib, "images: a folder or tar; labels are not looked at")
+      ->required();
+  app->add_option("--map", r.map, "uniform:4, eagl:budget=0.75, ... or a map file (help: search)")
+      ->capture_default_str();
+  app->add_option("--cost-table", r.cost_table, "JSON of measured latencies or energies");
+  app->add_option("--preset", r.preset, "preprocessing (help: convert)")->capture_default_str();
+  const auto number = [&](const char* name, auto* value, const char* what) {
+    app->add_option(name, *value, what)->capture_default_str()->type_name("X");
+  };
+  number("--calib-images", &r.samples, "how many of them");
+  number("--batch", &r.options.batch, "images a step");
+  number("--steps", &r.options.steps, "of training for each block");
+  number("--rate", &r.options.schedule.rate, "learning rate");
+  number("--float-share", &r.options.float_share,
+         "of a block's inputs, from the float network instead of the quantised one");
+  number("--seed", &r.options.seed, "choice of samples");
+  app->add_option("--input-shape", r.network.input_shape,
+                  "1,3,224,224, where the model leaves it open");
+  return [request, global] { return run_reconstruct(*request, *global); };
+}
+
+}  // namespace mpq::convert::cli
