@@ -65,6 +65,9 @@ void CudaProblem::launch_other(const char* name, const Params& p) {
   set_params(p);
 }
 
+// The first output that is not what was expected, or nothing.
+std::string difference(const CudaProblem&);
+
 // What is wrong, or nothing. The counters go to *counters unless null.
 std::string run_problem(CudaProblem&, const Architecture&, const LaunchOptions&,
                         Counters* counters = nullptr);

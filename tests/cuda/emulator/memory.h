@@ -18,6 +18,10 @@ class GlobalMemory {
 
   void add(const void* begin, size_t bytes);
   void start_launch();  // nobody has written anything
+  template <typename F>
+  void for_each_array(F f) const {  // f(begin, bytes)
+    for (const Region& r : regions_) f(r.begin, r.bytes);
+  }
   // Aligned, inside one array.
   Fault check(const void* p, uint32_t bytes) const;
   // `thread` counts from 1 over the whole grid. Call check() first.

@@ -25,8 +25,10 @@ std::string hex(uint64_t v) {
 uint64_t Memory::add(uint8_t* data, size_t bytes, bool writable, std::vector<uint8_t> owned) {
   const uint64_t address = next_;
   next_ += (bytes + 2 * kGap - 1) / kGap * kGap;
-  blocks_.push_back({address, data, bytes, writable, std::move(owned)});
-  if (data == nullptr) blocks_.back().data = blocks_.back().owned.data();
+  const auto after = std::upper_bound(blocks_.begin(), blocks_.end(), address,
+                                      [](uint64_t a, const Block& b) { return a < b.address; });
+  const auto block = blocks_.insert(after, {address, data, bytes, writable, std::move(owned)});
+  if (data == nullptr) block->data = block->owned.data();
   return address;
 }
 
@@ -38,6 +40,15 @@ uint64_t Memory::allocate(size_t bytes) {
 uint64_t Memory::map(std::span<uint8_t> bytes) { return add(bytes.data(), bytes.size(), true, {}); }
 uint64_t Memory::map(std::span<const uint8_t> bytes) {
   return add(const_cast<uint8_t*>(bytes.data()), bytes.size(), false, {});
+}
+
+bool Memory::map_at(uint64_t address, std::span<uint8_t> bytes, bool writable) {
+  const auto after = std::upper_bound(blocks_.begin(), blocks_.end(), address,
+                                      [](uint64_t a, const Block& b) { return a < b.address; });
+  if (after != blocks_.end() && after->address - address < bytes.size()) return false;
+  if (after != blocks_.begin() && address - (after - 1)->address < (after - 1)->bytes) return false;
+  blocks_.insert(after, {address, bytes.data(), bytes.size(), writable, {}});
+  return true;
 }
 
 void Memory::make_read_only(uint64_t address) {

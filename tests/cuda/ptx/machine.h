@@ -4,7 +4,7 @@
 // Divergent lanes reconverge at the immediate post-dominator of the branch, as ptxas arranges it;
 // an `.aligned` instruction reached by a part of a warp is an error, never a wait. So are: an
 // address outside every allocation, a misaligned one, a write to read-only memory, a lane of
-// a membermask that is not there, a barrier that cannot be completed, division by zero.
+// a membermask that is not there, a barrier that cannot be completed.
 //
 // Single-threaded: a Memory and the launches on it belong to one thread.
 #pragma once
@@ -29,6 +29,8 @@ class Memory {
   // The caller's bytes, which must outlive their use; exactly as long as the span.
   uint64_t map(std::span<uint8_t> bytes);
   uint64_t map(std::span<const uint8_t> bytes);  // read-only
+  // The caller's bytes under an address of his own choice; false if it is taken.
+  bool map_at(uint64_t address, std::span<uint8_t> bytes, bool writable);
   void make_read_only(uint64_t address);
   // False if `address` is not the beginning of an allocation.
   bool release(uint64_t address);

@@ -234,8 +234,8 @@ class Parser {
     if (accept(";")) return true;
     if (accept(".reg")) return registers();
     if (accept(".pragma")) {
-      if (next().kind != Token::Kind::kString || next().text != "nounroll")
-        return fail("unknown pragma");
+      const bool is_hint = next().text == "nounroll" || next().text.starts_with("used_bytes_mask ");
+      if (next().kind != Token::Kind::kString || !is_hint) return fail("unknown pragma");
       ++at_;
       return expect(";");
     }
