@@ -97,9 +97,9 @@ Tally plant_everywhere(CudaProblem& problem,
         const bool expected = harmless && harmless(call, mutation, arch.arch);
         ++tally.planted;
         tally.caught += wrong.empty() ? 0 : 1;
-        INFO("sm_" << arch.arch << " " << std::string(problem.launch.name) << ": "
-                   << std::string(name_of(call)) << " at " << file << ":" << line << ": "
-                   << std::string(name_of(mutation)) << ": " << wrong);
+        const std::string where = std::string(problem.launch.name) + ": " + name_of(call) + " at " +
+                                  file + ":" + std::to_string(line) + ": " + name_of(mutation);
+        INFO("sm_" << arch.arch << " " << where << ": " << wrong);
         CHECK(wrong.empty() == expected);
       }
   }

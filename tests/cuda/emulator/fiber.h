@@ -24,10 +24,11 @@ class Fiber {
   std::unique_ptr<std::byte[]> stack_;
   void* inside_ = nullptr;  // stack pointers of whoever does not run
   void* outside_ = nullptr;
-  void* fake_inside_ = nullptr;  // AddressSanitizer's
-  void* fake_outside_ = nullptr;
-  const void* outside_bottom_ = nullptr;
-  size_t outside_bytes_ = 0;
+  // For AddressSanitizer only.
+  [[maybe_unused]] void* fake_inside_ = nullptr;
+  [[maybe_unused]] void* fake_outside_ = nullptr;
+  [[maybe_unused]] const void* outside_bottom_ = nullptr;
+  [[maybe_unused]] size_t outside_bytes_ = 0;
   Entry entry_ = nullptr;
 
   static void first();
