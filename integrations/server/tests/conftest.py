@@ -51,8 +51,9 @@ def picture_expected(picture):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     repository = tmp_path_factory.mktemp("models")
-    serving.put_model(repository, "tiny", TINY)
-    serving.put_model(repository, "text", TEXT)
+    patient = {"dynamic_batching": {"default_queue_policy": {"default_timeout_microseconds": 0}}}
+    serving.put_model(repository, "tiny", TINY, config=patient)
+    serving.put_model(repository, "text", TEXT, config=patient)
     with serving.Server(repository, "--metrics-port", "0", "--log-requests") as running:
         yield running
         assert running.stop() == 0

@@ -2,7 +2,7 @@
 # The server's tests.   run_tests.sh SOURCE_ROOT MPQSERVE LIBRARY TINY TEXT [pytest arguments]
 set -eu
 root=$1
-MPQSERVE=$2 MPQ_LIBRARY=$3 MPQ_TINY=$4 MPQ_TEXT=$5
+MPQSERVE=$(realpath "$2") MPQ_LIBRARY=$(realpath "$3") MPQ_TINY=$(realpath "$4") MPQ_TEXT=$(realpath "$5")
 shift 5
 PYTHONPATH=$root/integrations/python:$root/integrations/server/tests PYTHONDONTWRITEBYTECODE=1
 export MPQSERVE MPQ_LIBRARY MPQ_TINY MPQ_TEXT PYTHONPATH PYTHONDONTWRITEBYTECODE

@@ -49,7 +49,7 @@ class Server:
 
     def request(self, method, path, body=None, headers=None, port=None):
         """(status, headers, body)"""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=120)
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
@@ -111,7 +111,7 @@ def infer_body(names, arrays: dict, binary=True, parameters=None, identity="x"):
                         "Content-Type": "application/octet-stream"}
 
 
-def wait_until(condition, seconds=10.0):
+def wait_until(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
