@@ -4,7 +4,11 @@ CC_CLANG ?= clang
 CXX_CLANG ?= clang++
 export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
 
+<<<<<<< HEAD
 .PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint bench bench-peers bench-peers-bert bench-peers-resnet101 fuzz install clean deps
+=======
+.PHONY: help all demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint bench bench-peers bench-peers-bert bench-peers-resnet101 roofline fuzz install clean deps
+>>>>>>> ee7475b (bench: roofline pages, every time and a plot of the peers)
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -76,6 +80,11 @@ bench-peers-resnet101: all ## the same for ResNet-101
 bench-peers-bert: all ## the same for BERT-base: 128 and 384 tokens, batch 1 and 8
 	@scripts/install_deps.sh peers
 	@bench/peers.sh $(BUILD) bert-base --tokens 128,384 --batch 1,8 --rounds 10
+
+roofline: all ## where the time of ResNet-50 and BERT-base goes: every layer beside its floor
+	@bench/roofline.sh $(BUILD)
+	@scripts/install_deps.sh peers
+	@bench/roofline.sh $(BUILD) bert-base
 
 check-tokenizer: all ## tokens of all texts and of fuzzed ones beside Hugging Face's tokenizers
 	@scripts/check_tokenizer.sh $(BUILD)

@@ -13,16 +13,18 @@ The peers run the network that their own users would: ONNX, quantised to 8 bit b
   bench/peers.py --network bert-base --tokens 128,384 --model w4a8=w4a8.fb --no-amx
 """
 import argparse
+import io
 import itertools
 import json
 import os
-import platform
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+import machine
 import peer_networks
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -102,20 +104,13 @@ def contest(options, threads, batch, tokens):
         contender.close()
         each = [t / batch / 1e6 for t in contender.times]
         rows.append({"name": contender.name, "version": contender.version, "tokens": tokens, "threads": threads,
-                     "batch": batch, "runs": len(each), "min_ms": min(each), "median_ms": statistics.median(each)})
+                     "batch": batch, "runs": len(each), "min_ms": min(each), "median_ms": statistics.median(each),
+                     "times_ms": [round(t, 4) for t in each]})
     best = {key: min(r[key] for r in rows if not r["name"].startswith("mpq")) for key in ("min_ms", "median_ms")}
     for row in rows:
         row["ratio_min"] = best["min_ms"] / row["min_ms"]
         row["ratio_median"] = best["median_ms"] / row["median_ms"]
     return rows
-
-
-def cpu_model():
-    with open("/proc/cpuinfo", encoding="ascii") as info:
-        lines = info.read().split("\n\n")[0].splitlines()
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    isa = [flag for flag in ("avx2", "avx512_vnni", "gfni", "amx_int8") if flag in fields["flags"].split()]
-    return f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']}; {', '.join(isa)})"
 
 
 def markdown(rows, facts):
@@ -130,6 +125,32 @@ def markdown(rows, facts):
              f"{facts['network']}{limit}. Milliseconds per {unit}; ratio = fastest int8 peer / this,"
              " above 1 is faster than every peer.", ""]
     return "\n".join(lines + ["| " + " | ".join(cells) + " |" for cells in table]) + "\n"
+
+
+def plot(rows, facts, path):
+    """A bar for the least time of each network, a tick at its median; a panel for each case."""
+    try:
+        from matplotlib import pyplot, rcParams  # pylint: disable=import-outside-toplevel
+    except ImportError:
+        sys.exit("peers: --plot: needs matplotlib")
+    rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "mpq"})
+    cases = [list(group) for _, group in itertools.groupby(rows, lambda r: (r["tokens"], r["batch"], r["threads"]))]
+    figure, panels = pyplot.subplots(len(cases), squeeze=False, figsize=(8, sum(1 + 0.3 * len(c) for c in cases)),
+                                     layout="constrained", height_ratios=[3 + len(c) for c in cases])
+    for panel, case in zip(panels[:, 0], cases):
+        names = [f"{r['name']} ({r['ratio_min']:.2f})" for r in case]
+        panel.barh(names, [r["min_ms"] for r in case],
+                   color=["tab:blue" if r["name"].startswith("mpq") else "tab:gray" for r in case])
+        panel.plot([r["median_ms"] for r in case], names, "k|")
+        panel.invert_yaxis()
+        tokens = f"{case[0]['tokens']} tokens, " if case[0]["tokens"] else ""
+        panel.set_title(f"{tokens}batch {case[0]['batch']}, threads: {case[0]['threads']}", loc="left")
+    panels[-1, 0].set_xlabel("least ms (| median); in brackets: speed, the fastest int8 peer = 1")
+    figure.suptitle("{network}, {date}, commit {commit}".format(**facts) + (", without AMX" if facts["no_amx"] else ""))
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    with open(path, "w", encoding="utf-8") as out:
+        out.writelines(line.rstrip() + "\n" for line in text.getvalue().splitlines())
 
 
 def numbers(text):
@@ -153,7 +174,8 @@ def main():
     parser.add_argument("--runs", type=int, default=3, help="counted runs of a contender in a round")
     parser.add_argument("--patience", type=float, default=0, metavar="S",
                         help="wait up to S seconds before each turn until others leave the machine alone")
-    parser.add_argument("--json", help="write all numbers here")
+    parser.add_argument("--json", help="write all numbers here, every time among them")
+    parser.add_argument("--plot", help="draw them here (SVG; needs matplotlib)")
     parser.add_argument("--markdown", help="write the table here too")
     options = parser.parse_args()
     if options.network in peer_networks.RESNETS:
@@ -163,11 +185,8 @@ def main():
     options.tokens = options.tokens or [128]
 
     os.makedirs(options.cache, exist_ok=True)
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    facts = {"date": time.strftime("%Y-%m-%d"), "commit": git.stdout.strip() or "unknown", "cpu": cpu_model(),
-             "cores": len(os.sched_getaffinity(0)),
-             "system": f"{platform.system()} {platform.release().split('-')[0]}",
-             "network": options.network, "no_amx": options.no_amx}
+    command = shlex.join(sys.argv).replace(os.path.expanduser("~"), "~")
+    facts = machine.facts() | {"network": options.network, "no_amx": options.no_amx, "command": command}
     rows = []
     for tokens, batch, threads in itertools.product(options.tokens, options.batch, options.threads):
         rows += contest(options, threads, batch, tokens)
@@ -175,10 +194,12 @@ def main():
     print(text, end="")
     if options.json:
         with open(options.json, "w", encoding="ascii") as out:
-            json.dump({"schema_version": 1, **facts, "rows": rows}, out, indent=1)
+            json.dump({"schema_version": 1, **facts, "rows": rows}, out)
     if options.markdown:
         with open(options.markdown, "w", encoding="ascii") as out:
             out.write(text)
+    if options.plot:
+        plot(rows, facts, options.plot)
     return 0
 
 

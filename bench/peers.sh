@@ -1,26 +1,21 @@
 #!/bin/sh
-# Times mpq beside its peers: a fresh virtual environment with pinned packages, our models from scripts/, results
-# under docs/results/.
+# Times mpq beside its peers: a fresh virtual environment with pinned packages, our models from scripts/; a
+# page, all numbers (JSON) and a plot (SVG) under docs/results/.
 #   bench/peers.sh BUILD [NETWORK [options of peers.py]]     resnet50 resnet101 bert-base
 set -eu
 build=$1
 network=${2:-resnet50}
 shift "$(($# < 2 ? $# : 2))"
 cache=${MPQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mpq}
-mkdir -p "$cache" docs/results
-venv=$cache/peers-venv
-if [ ! -f "$venv/ready" ]; then
-  echo "peers: making a Python environment with OpenVINO and ONNX Runtime in the cache folder" >&2
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install -q openvino==2026.4.1 onnxruntime==1.32.0 onnx==1.23.2 numpy==2.4.6
-  touch "$venv/ready"
-fi
+mkdir -p docs/results
+venv=$(bench/peers_venv.sh)
 case $network in
   resnet50) models="$(scripts/real_models.sh "$build" | sed 's/ w4a4=/ nvidia-w4a4=/') $(scripts/grown_models.sh "$build" resnet50)" ;;
   resnet101) models=$(scripts/grown_models.sh "$build") ;;
   bert-base) models=$(scripts/bert_models.sh "$build") ;;
   *) echo "peers: no network '$network' (resnet50, resnet101, bert-base)" >&2; exit 2 ;;
 esac
+results=docs/results/peers-$network-$(date +%F)
 # shellcheck disable=SC2086  # a list of options
 exec "$venv/bin/python" bench/peers.py --network "$network" $models --worker "$build/bench/peer_worker" --cache "$cache" \
-  --markdown "docs/results/peers-$network-$(date +%F).md" "$@"
+  --markdown "$results.md" --json "$results.json" --plot "$results.svg" "$@"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a BERT-base with random weights and converts it to each precision, once, in the cache folder; prints their
-# places as options for peers.py. Needs the Python environment that bench/peers.sh makes.
+# places as options for peers.py.
 #   scripts/bert_models.sh BUILD
 set -eu
 build=$1
@@ -15,7 +15,7 @@ fi
 if [ ! -f "$folder/ready" ]; then
   words=$data/bert_base_uncased_vocab.txt
   [ -f "$words" ] || words=
-  "$cache/peers-venv/bin/python" bench/random_bert.py "$folder" ${words:+"$words"}
+  "$(bench/peers_venv.sh)/bin/python" bench/random_bert.py "$folder" ${words:+"$words"}
   touch "$folder/ready"
 fi
 for entry in w8a8=uniform:8 w4a8=uniform:4/8 w4a4=uniform:4 eagl75=eagl:budget=0.75,bits=4/2,cost=bmac w2a2=uniform:2; do
