@@ -198,6 +198,9 @@ def main():
     if options.markdown:
         with open(options.markdown, "w", encoding="ascii") as out:
             out.write(text)
+            if options.plot:
+                place = os.path.relpath(options.plot, os.path.dirname(options.markdown) or ".")
+                out.write(f"\n![The same as bars]({place})\n")
     if options.plot:
         plot(rows, facts, options.plot)
     return 0

@@ -18,7 +18,7 @@ def profile(conv, norm, attention, median, peak):
             "peak_ops_per_second": peak, "run_ns": {"n": 1, "min": median, "median": median}}
 
 
-info = {"model": {"name": "net"},
+info = {"model": {"name": "net", "bits": {"w4a4": {"layers": 2}, "w8a8": {"layers": 1}}},
         "layers": [{"name": "layer1_0_conv3", "weights": 6000, "weight_bits": 4, "shape": [1, 8]},
                    {"name": "x.LayerNorm", "weights": 9999, "weight_bits": 32, "shape": [1, 8]},
                    {"name": "x.attention", "weights": 0, "weight_bits": 0, "shape": [1, 8]}]}
@@ -48,6 +48,7 @@ kept = {"date": "2026-01-01", "commit": "abc", "cpu": "some", "system": "Linux",
         "weights_rate": 1e9, "activations_rate": 1e10, "profiles": {"amx": profiles}}
 lines = roofline.page(kept, info).splitlines()
 cells = {line.split(" | ")[0]: [c.strip(" |") for c in line.split(" | ")] for line in lines if line.startswith("| ")}
+assert any(line.startswith("2 w4a4, 1 w8a8 layers with weights.") for line in lines), lines
 assert "2 runs. Peak 2.00 TOPS;" in "\n".join(lines), lines
 assert cells["| layer1_0_conv3"][1:] == ["1.0", "3", "2", "3.2", "bytes", "4.0", "80 %", "conv4000"], cells
 assert cells["| between steps"][6:9] == ["0.1", "", "2.0 %"], cells  # 5000 - 4900 of 4900
