@@ -141,7 +141,8 @@ def page(kept, info):
     text = f"""# Roofline of {info['model']['name']}{sequence}
 
 {kept['date']}, commit {kept['commit']}. {kept['cpu']}, {kept['system']}.
-{layers} layers with weights. One thread, batch 1. Made by `bench/roofline.py`; the method is in [bench/README.md](../../bench/README.md#roofline).
+{layers} layers with weights. One thread, batch 1.
+Made by `bench/roofline.py`; the method is in [bench/README.md](../../bench/README.md#roofline).
 
 The floor of a layer is the larger of two times: its multiply-adds at the peak that `mpqrun` measures, and its bytes,
 weights at {kept['weights_rate'] / 1e9:.1f} GB/s (a block as large as all of them, {kept['weights'] / 1e6:.1f} MB) and \
