@@ -4,11 +4,7 @@ CC_CLANG ?= clang
 CXX_CLANG ?= clang++
 export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
 
-<<<<<<< HEAD
-.PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint bench bench-peers bench-peers-bert bench-peers-resnet101 fuzz install clean deps
-=======
-.PHONY: help all demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint bench bench-peers bench-peers-bert bench-peers-resnet101 roofline fuzz install clean deps
->>>>>>> ee7475b (bench: roofline pages, every time and a plot of the peers)
+.PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint bench bench-peers bench-peers-bert bench-peers-resnet101 roofline fuzz install clean deps
 .DEFAULT_GOAL := help
 
 help: ## this list
