@@ -66,9 +66,12 @@ def killed_until_done(command, checkpoint, seconds):
             break
         child = subprocess.Popen([tool, *command, "--checkpoint", checkpoint], env=environment,
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.05, 1.0) * seconds)
+        time.sleep(rng.uniform(0.05, 0.5) * seconds)
         child.send_signal(signal.SIGKILL)
-        kills += 1 if child.wait() == -signal.SIGKILL else 0
+        if child.wait() == -signal.SIGKILL:
+            kills += 1
+        elif os.path.exists(checkpoint):  # it was through already: from the start again
+            os.remove(checkpoint)
     code, _, err = run(*command, "--checkpoint", checkpoint)
     return kills, code, err
 
