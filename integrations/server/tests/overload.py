@@ -100,7 +100,7 @@ def main():
     parser.add_argument("--model", type=Path, default=os.environ.get("MPQ_TINY"))
     parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--attempts", type=int, default=1)
-    parser.add_argument("--refusal-ms", type=float, default=50, help="what 99 %% of refusals may take")
+    parser.add_argument("--refusal-ms", type=float, default=50, help="what 99 %% of refusals may take; 0: hold no rule of time")
     arguments = parser.parse_args()
     return 1 if all(attempt(arguments) for _ in range(arguments.attempts)) else 0
 
@@ -145,15 +145,19 @@ def attempt(arguments):
     for name, value in table.items():
         print(f"{name:28} {value}")
     print(json.dumps(table), file=sys.stderr)
-    broken = [name for name, holds in {
+    rules = {
         "every request is answered once": len(results) == sent and left == 0,
         "no answer is wrong": table["other or wrong"] == 0,
-        "there are refusals and answers": bool(refused) and bool(good),
-        f"refusals take less than {arguments.refusal_ms:g} ms (p99)":
-            percentile(refused, 99) * 1e3 < arguments.refusal_ms,
-        "goodput is 70 % of saturation": len(good) / arguments.seconds > 0.7 * peak,
         f"memory grows by less than {GROWTH_BYTES} bytes": growth < GROWTH_BYTES,
-    }.items() if not holds]
+    }
+    if arguments.refusal_ms:
+        rules |= {
+            "there are refusals and answers": bool(refused) and bool(good),
+            f"refusals take less than {arguments.refusal_ms:g} ms (p99)":
+                percentile(refused, 99) * 1e3 < arguments.refusal_ms,
+            "goodput is 70 % of saturation": len(good) / arguments.seconds > 0.7 * peak,
+        }
+    broken = [name for name, holds in rules.items() if not holds]
     for name in broken:
         print(f"BROKEN: {name}")
     return broken
