@@ -164,6 +164,8 @@ struct SessionOptions {
   uint64_t memory_limit = 0;  // 0: 2 GiB
   bool profile = false;
   bool keep_tensors = false;
+  bool tune = false;                 // choose kernels by their time on this machine
+  const char* tune_cache = nullptr;  // a file that keeps the times
 };
 
 /// One run at a time. Moves, does not copy: clone() makes another one with the same weights.
@@ -178,6 +180,8 @@ class Session {
     o.memory_limit = options.memory_limit;
     o.profile = options.profile ? 1 : 0;
     o.keep_tensors = options.keep_tensors ? 1 : 0;
+    o.tune = options.tune ? 1 : 0;
+    o.tune_cache = options.tune_cache;
     create(model, o);
   }
   /// With everything that C offers: allocator, host threads.

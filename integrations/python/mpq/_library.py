@@ -85,6 +85,9 @@ class Options(Struct):
         ("allocate", c_void_p),
         ("deallocate", c_void_p),
         ("allocator_user", c_void_p),
+        ("tune", c_uint32),
+        ("reserved", c_uint32),
+        ("tune_cache", c_char_p),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import threading
 from dataclasses import dataclass
 from typing import Iterable, Mapping, Sequence
@@ -39,14 +40,16 @@ class Session:
     batch: samples (or sequences) of a run. threads: 0 means all that the process may use. isa: "amx",
     "avx512vnni", "avx2", "scalar"; None: the best. max_tokens: of all sequences of a run together.
     memory_limit: bytes, 0 means 2 GiB. keep_tensors: every tensor can be read by its name.
+    tune: choose kernels by their time on this machine; tune_cache: a file that keeps the times.
     """
 
     def __init__(self, model: Model, *, batch: int = 1, threads: int = 0, isa: "str | None" = None,
                  max_tokens: int = 0, memory_limit: int = 0, profile: bool = False,
-                 keep_tensors: bool = False):
+                 keep_tensors: bool = False, tune: bool = False, tune_cache: "str | os.PathLike | None" = None):
         options = c.Options(batch=batch, threads=threads, isa=None if isa is None else isa.encode(),
                             max_tokens=max_tokens, memory_limit=memory_limit, profile=profile,
-                            keep_tensors=keep_tensors)
+                            keep_tensors=keep_tensors, tune=tune,
+                            tune_cache=None if tune_cache is None else os.fsencode(tune_cache))
         handle = ctypes.c_void_p()
         lib.mpq_session_create(model._c, options, handle)
         self._begin(model, handle)
