@@ -137,10 +137,13 @@ def settings_of(options, network):
         sessions = network.sessions()
         indices = list(range(min(options.batch, len(network.samples))))
         network.answer(sessions, indices)
-        start = time.perf_counter()
-        network.answer(sessions, indices)
-        seconds = time.perf_counter() - start
-        rate = len(indices) / seconds * (1.0 if options.scenario == "offline" else 0.5)
+        seconds = []
+        for _ in range(10):
+            start = time.perf_counter()
+            network.answer(sessions, indices)
+            seconds.append(time.perf_counter() - start)
+        # Offline's one query is as large as this says, and must last as long as was asked for.
+        rate = len(indices) / min(seconds) * (2.0 if options.scenario == "offline" else 0.5)
     rate = rate or 100.0
     settings.offline_expected_qps = rate
     settings.server_target_qps = rate
