@@ -82,9 +82,9 @@ std::map<std::string, double> gradient_errors(const Graph& graph, const Gradient
 
 double worst_gradient_error(const Graph& graph, const GradientCheck& check) {
   double worst = 0.0;
-  for (const auto& [name, error] : gradient_errors(graph, check)) {
-    INFO(name << ": " << error);
-    worst = std::max(worst, error);
+  for (const auto& error : gradient_errors(graph, check)) {
+    INFO(error.first << ": " << error.second);
+    worst = std::max(worst, error.second);
   }
   return worst;
 }
