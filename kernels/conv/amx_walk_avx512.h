@@ -289,6 +289,7 @@ size_t wide_bytes(const ConvShape& s, uint32_t cb) {
   return is_shallow(s, cb) ? panel_groups(s, cb) * kGroupBytes
                            : kRing * KBlocks(s, cb).groups * Ring<kBits>::kGroup;
 }
+
 // Tiles of a strided layer's images in phases, where a quarter fewer than without.
 bool takes_phases(const ConvShape& s, uint32_t cb) {
   if (s.stride_w == 1 || s.dilation_h * s.dilation_w != 1 || cb != kPhaseBlock || s.oh == 1)
@@ -441,7 +442,7 @@ class AmxConv {
     for (uint32_t p = part_.panel_begin; p < part_.panel_end; ++p) {
       const auto* w = reinterpret_cast<const int8_t*>(packed(p));
       if constexpr (kBits < 8) {
-        widen_panel<kBits>(packed(p), blocks_.groups * blocks_.count, wide_);
+        widen_all<kBits>(packed(p), blocks_.groups * blocks_.count, wide_);
         w = wide_;
       }
       for (TileWalk walk(a_, part_); walk.more(); turn ^= 1) {

@@ -60,17 +60,4 @@ template <uint32_t kBits>
   }
 }
 
-// All channels of `groups` k-groups, to 256 bytes each.
-template <uint32_t kBits>
-[[maybe_unused]] static inline void widen_panel(const uint8_t* packed, size_t groups,
-                                                int8_t* wide) {
-  constexpr uint32_t kFields = 8 / kBits;
-  for (size_t i = 0; i < groups * 4 / kFields; ++i, packed += 64) {
-    const __m512i line = _mm512_loadu_si512(packed);
-#pragma GCC unroll 4
-    for (uint32_t f = 0; f < kFields; ++f, wide += 64)
-      _mm512_store_si512(wide, widen_field<kBits>(line, f));
-  }
-}
-
 }  // namespace mpq::kernels
