@@ -2,14 +2,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <set>
 
 namespace mpq::runtime {
 namespace {
 
-// Leading steps whose activations, of one image, outweigh their weights.
-constexpr size_t kCacheBytes = size_t{1} << 20;
+constexpr size_t kCacheBytes = size_t{1} << 20;  // that a batch's activations may have in L2
 
+// Leading steps whose activations, of one image, outweigh their weights.
 uint32_t front_steps(const Plan& batch, const PlanOptions& options) {
   uint32_t count = 0;
   size_t largest = 0;
@@ -35,10 +36,10 @@ bool by_image(const TensorPlan& one, const TensorPlan& whole, uint32_t images, F
          planes_layout(one.dims, one.halo).bytes * images == layout.bytes;
 }
 
-std::vector<Front::Shared> shared_buffers(const Plan& one, const Plan& batch, uint32_t images,
-                                          uint32_t cut, bool* possible) {
+// Buffers that live across the cut; nothing when one of them has no place for each image.
+std::optional<std::vector<Front::Shared>> shared_buffers(const Plan& one, const Plan& batch,
+                                                         uint32_t images, uint32_t cut) {
   std::vector<Front::Shared> shared;
-  *possible = true;
   for (size_t id = 0; id < batch.tensors.size(); ++id)
     for (int form = 0; form < kFormCount; ++form) {
       const uint32_t whole = batch.tensors[id].buffers[form];
@@ -46,9 +47,8 @@ std::vector<Front::Shared> shared_buffers(const Plan& one, const Plan& batch, ui
       const uint32_t image = one.tensors[id].buffers[form];
       if (image == kNoBuffer ||
           !by_image(one.tensors[id], batch.tensors[id], images, static_cast<Form>(form)))
-        *possible = false;
-      else
-        shared.push_back({image, whole, one.lifetimes[image].bytes});
+        return std::nullopt;
+      shared.push_back({image, whole, one.lifetimes[image].bytes});
     }
   return shared;
 }
@@ -90,12 +90,11 @@ Result<Front> plan_front(const format::Model& model, const PlanOptions& options,
   const bool fair = options.batch % options.threads == 0 || options.batch >= 4 * options.threads;
   if (options.batch == 1 || !fair || options.keep_tensors || batch->starts != nullptr) return front;
   if (steps == kChosenFront) steps = front_steps(*batch, options);
-  if (steps == 0) return front;
+  if (steps == 0 || steps > batch->steps.size()) return front;
   PlanOptions one = options;
   one.batch = one.threads = 1;
   std::set<uint32_t> nodes;
-  for (uint32_t i = 0; i < steps && i < batch->steps.size(); ++i)
-    nodes.insert(batch->steps[i].node);
+  for (uint32_t i = 0; i < steps; ++i) nodes.insert(batch->steps[i].node);
   if (options.choose_conv)  // nobody chooses for layers that this plan never runs
     one.choose_conv = [&](const DenseLayer& layer) -> const kernels::ConvKernel& {
       return nodes.contains(layer.node)
@@ -103,15 +102,16 @@ Result<Front> plan_front(const format::Model& model, const PlanOptions& options,
                  : kernels::select_conv(layer.shape, layer.cb, layer.weights, layer.max_activation,
                                         options.isa, options.family);
     };
-  for (uint32_t t = 0; t < options.threads; ++t) {
+  MPQ_TRY(Plan first, make_plan(model, one));
+  if (!same_steps(first, *batch, steps)) return front;
+  auto shared = shared_buffers(first, *batch, options.batch, steps);
+  if (!shared) return front;
+  front.shared = *std::move(shared);
+  front.plans.push_back(std::move(first));
+  while (front.plans.size() < options.threads) {
     MPQ_TRY(Plan plan, make_plan(model, one));
     front.plans.push_back(std::move(plan));
   }
-  if (steps > batch->steps.size()) return Front{};
-  bool possible = same_steps(front.plans[0], *batch, steps);
-  if (possible)
-    front.shared = shared_buffers(front.plans[0], *batch, options.batch, steps, &possible);
-  if (!possible) return Front{};
   front.steps = steps;
   for (Plan& plan : front.plans) {
     for (const Front::Shared& s : front.shared) plan.lifetimes[s.one].bytes = 0;
