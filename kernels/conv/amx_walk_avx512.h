@@ -30,6 +30,7 @@ constexpr size_t kAmxResidentBytes = 512 * 1024;  // packed weights that stay in
 constexpr size_t kLead = 3;                       // k-blocks between widening and use
 constexpr size_t kRing = 4;                       // k-blocks of widened weights, a power of 2
 constexpr uint32_t kSliceMin = 2;                 // pixels of an epilogue's slice
+constexpr uint32_t kFixedSliceMin = 4;            // the same of one in 16-bit lanes
 constexpr size_t kShallowGroups = 64;  // of a panel that stays in L1 (16 KB) once widened
 
 // k in blocks of at most 64 codes that lie together in memory, all of one length.
@@ -139,6 +140,8 @@ class Pending {
            PanelForm form, const int32_t* sums) {
     a_ = &a;
     form_ = form;
+    if (form.fixed && panel != panel_) fixed_.load(a.epilogue, panel * kPanelChannels);
+    panel_ = panel;
     uint32_t blocks = 0;
     left_ = 0;
     for (int t = 0; t < count; ++t) {
@@ -166,7 +169,10 @@ class Pending {
     while (pixels > 0) {
       EpilogueCursor& cursor = cursors_[next_];
       const uint32_t now = cursor.pixels < pixels ? cursor.pixels : pixels;
-      write_pixels(a_->epilogue, a_->y, form_, &cursor, now);
+      if (form_.fixed)
+        write_fixed_pixels(a_->epilogue, a_->y, fixed_, &cursor, now);
+      else
+        write_pixels(a_->epilogue, a_->y, form_, &cursor, now);
       pixels -= now;
       if (cursor.pixels == 0) ++next_;
     }
@@ -175,6 +181,8 @@ class Pending {
  private:
   const ConvArgs* a_ = nullptr;
   PanelForm form_ = {};
+  FixedPanel fixed_;  // of panel_, where that form is taken
+  uint32_t panel_ = UINT32_MAX;
   uint32_t next_ = 0, left_ = 0;
   EpilogueCursor cursors_[2 * kTilePixels];
 };
@@ -449,8 +457,7 @@ class AmxConv {
         Tile tile;
         configure(walk.pixels());
         walk.take(&tile);
-        multiply_panel(tile, w, starts_ + p * kPanelChannels);
-        waiting[turn].write(waiting[turn].left());
+        multiply_panel(tile, w, starts_ + p * kPanelChannels, &waiting[turn]);
         int32_t* const sums = sums_ + turn * kTilePixels * kPanelChannels;
         constexpr size_t kStep = kPanelChannels * sizeof(int32_t);
         tiles_.template store<0>(sums, kStep);
@@ -464,24 +471,34 @@ class AmxConv {
     tiles_.release();
   }
 
-  void multiply_panel(const Tile& tile, const int8_t* w, const int32_t* start) {
+  // Two tiles of sums at a time, so that those before leave their registers meanwhile. The epilogue
+  // of what waits comes in slices: behind each other, tiles and vectors do not fit into the reorder
+  // buffer together (DECISIONS.md).
+  void multiply_panel(const Tile& tile, const int8_t* w, const int32_t* start, Pending* waiting) {
+    const auto slots = 2 * static_cast<uint32_t>(blocks_.count);
+    const uint32_t all = waiting->left(), share = (all + slots - 1) / slots,
+                   slice = !form_.fixed             ? all
+                           : share < kFixedSliceMin ? kFixedSliceMin
+                                                    : share;
+    multiply_columns<0, 1>(tile, w, start, waiting, slice);
+    multiply_columns<2, 3>(tile, w + 128, start + 32, waiting, slice);
+    waiting->write(waiting->left());
+  }
+  template <int kFirst, int kSecond>
+  void multiply_columns(const Tile& tile, const int8_t* w, const int32_t* start, Pending* waiting,
+                        uint32_t slice) {
     const uint32_t groups = blocks_.groups;
     const size_t pixel = static_cast<size_t>(a_.shape.stride_w) * a_.x.cb;
-    tiles_.template load<0>(start, 0);
-    tiles_.template load<1>(start + 16, 0);
-    tiles_.template load<2>(start + 32, 0);
-    tiles_.template load<3>(start + 48, 0);
+    tiles_.template load<kFirst>(start, 0);
+    tiles_.template load<kSecond>(start + 16, 0);
     const ptrdiff_t* offset = offsets_;
     for (size_t b = 0; b < blocks_.count; ++b, offset += groups, w += groups * kGroupBytes) {
       tiles_.template load<4>(tile.x + *offset, pixel);
       tiles_.template load<6>(w, kGroupBytes);
-      tiles_.template multiply<0, 4, 6>();
+      tiles_.template multiply<kFirst, 4, 6>();
       tiles_.template load<7>(w + 64, kGroupBytes);
-      tiles_.template multiply<1, 4, 7>();
-      tiles_.template load<6>(w + 128, kGroupBytes);
-      tiles_.template multiply<2, 4, 6>();
-      tiles_.template load<7>(w + 192, kGroupBytes);
-      tiles_.template multiply<3, 4, 7>();
+      tiles_.template multiply<kSecond, 4, 7>();
+      if (waiting->left() != 0) waiting->write(slice);
     }
   }
 

@@ -53,8 +53,9 @@ enum class ResidualForm {
 // What the constants of a panel allow.
 struct PanelForm {
   ResidualForm residual;
-  bool fast;          // |v| < 2^31 whatever the accumulator, and lo = 0
-  bool gelu = false;  // and no residual
+  bool fast;           // |v| < 2^31 whatever the accumulator, and lo = 0
+  bool gelu = false;   // and no residual
+  bool fixed = false;  // 16-bit lanes where a channel has that form
 };
 
 static inline __mmask16 not_above(const float* values, float limit) {
@@ -97,6 +98,7 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum
   form.fast = bounded == 0xffff && e.lo == 0 && e.activation == Activation::kNone;
   if (e.residual.data == nullptr) {
     form.gelu = e.activation == Activation::kGelu || e.activation == Activation::kGeluTanh;
+    form.fixed = e.fixed != nullptr;
     return form;
   }
   if (e.residual_shift < 0) {
@@ -106,7 +108,8 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum
     return form;
   }
   form.residual = ResidualForm::accumulator;
-  if (allows_unsigned(e, channel, max_sum)) {
+  form.fixed = e.fixed != nullptr;
+  if (!form.fixed && allows_unsigned(e, channel, max_sum)) {
     form.residual = ResidualForm::accumulator_unsigned;
     return form;
   }
@@ -124,7 +127,8 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum
 
 // What serves both panels.
 static PanelForm weaker(PanelForm a, PanelForm b) {
-  return {a.residual < b.residual ? a.residual : b.residual, a.fast && b.fast, a.gelu && b.gelu};
+  return {a.residual < b.residual ? a.residual : b.residual, a.fast && b.fast, a.gelu && b.gelu,
+          a.fixed && b.fixed};
 }
 
 // What serves all panels of a part; it has some.
@@ -350,8 +354,130 @@ static void write_block(const Epilogue& e, const Planes& y, EpilogueCursor* c, u
   c->dense = real;
 }
 
+// Four vectors of one code's width to two of 16 bits, in the order that pack_codes() undoes.
+struct Lanes16 {
+  __m512i low, high;
+};
+static inline Lanes16 pack_lanes(const __m512i v[4]) {
+  return {_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3])};
+}
+
+// The constants of 64 channels in 16-bit lanes. A vector with a channel that has no such form is
+// requantised by the definition and enters as 64 times its codes, of which (4096, 8192) makes them.
+struct FixedPanel {
+  Lanes16 multiplier, rounding, factor;
+  uint32_t others;  // such vectors: a bit for each of 4
+
+  void load(const Epilogue& e, uint32_t channel) {
+    const bool has_residual = e.residual.data != nullptr;
+    const __m128i up = _mm_cvtsi32_si128(e.residual_bits - e.residual_shift);
+    __m512i m[4], r[4], f[4];
+    others = 0;
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < 4; ++i) {
+      const __m512i both = _mm512_loadu_si512(e.fixed + channel + 16 * i);
+      m[i] = _mm512_srai_epi32(_mm512_slli_epi32(both, 16), 16);
+      r[i] = _mm512_srai_epi32(both, 16);
+      f[i] = has_residual
+                 ? _mm512_sll_epi32(_mm512_loadu_si512(e.residual_factor + channel + 16 * i), up)
+                 : _mm512_setzero_si512();
+      if (_mm512_testn_epi32_mask(r[i], r[i]) == 0) continue;
+      others |= 1U << i;
+      m[i] = _mm512_set1_epi32(4096);
+      r[i] = _mm512_set1_epi32(8192);
+      f[i] = _mm512_setzero_si512();
+    }
+    multiplier = pack_lanes(m);
+    rounding = pack_lanes(r);
+    factor = pack_lanes(f);
+  }
+};
+
+// 64 times the codes of 16 channels, by the definition. The residual is exact in binary32: codes of
+// at most 8 bits times factors of at most 16.
+template <bool kHasResidual>
+static inline __m512i definition_x64(const Epilogue& e, uint32_t channel, __m512i acc,
+                                     const uint8_t* residual) {
+  if (kHasResidual) {
+    const __m512i codes =
+        _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(residual)));
+    const auto unit = 1.0F / static_cast<float>(1 << e.residual_shift);
+    const __m512 factor = _mm512_mul_ps(
+        _mm512_cvtepi32_ps(_mm512_loadu_si512(e.residual_factor + channel)), _mm512_set1_ps(unit));
+    const __m512 half = _mm512_set1_ps(e.residual_shift > 0 ? 0.5F : 0.0F);
+    acc = _mm512_add_epi32(
+        acc, _mm512_cvttps_epi32(_mm512_fmadd_ps(_mm512_cvtepi32_ps(codes), factor, half)));
+  }
+  const __m512 v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(e.multiplier + channel),
+                                   _mm512_loadu_ps(e.bias + channel));
+  const __m512 high = _mm512_set1_ps(static_cast<float>(e.hi));  // minimum: its second for NaN
+  const __m512 within = _mm512_max_ps(_mm512_min_ps(high, v), _mm512_setzero_ps());
+  return _mm512_slli_epi32(_mm512_cvtps_epi32(within), 6);
+}
+
+// write_block() in 16-bit lanes (requant/fixed.h): a third of its instructions. In line, for slices
+// of a few pixels.
+template <bool kHasResidual>
+__attribute__((always_inline)) static inline void write_fixed(const Epilogue& e, const Planes& y,
+                                                              const FixedPanel& panel,
+                                                              EpilogueCursor* c, uint32_t pixels) {
+  const __m512i hi = _mm512_set1_epi8(static_cast<char>(e.hi)), zero = _mm512_setzero_si512();
+  const __m128i up = _mm_cvtsi32_si128(15 - e.residual_bits);
+  const int32_t* sums = c->sums;
+  const uint8_t* residual = c->residual;
+  uint8_t* out = c->out;
+  alignas(64) uint8_t gathered[64];
+#pragma GCC unroll 1
+  for (uint32_t p = 0; p < pixels; ++p, sums += kPanelChannels, out += y.cb) {
+    const uint8_t* codes = nullptr;
+    if (kHasResidual) {
+      codes = gather_codes(residual, e.residual, c->channels, gathered);
+      residual += e.residual.cb;
+    }
+    __m512i acc[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) acc[i] = _mm512_loadu_si512(sums + 16 * i);
+    if (panel.others != 0) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i)
+        if ((panel.others >> i & 1) != 0)
+          acc[i] = definition_x64<kHasResidual>(e, c->channel + 16 * i, acc[i],
+                                                kHasResidual ? codes + 16 * i : nullptr);
+    }
+    Lanes16 s = pack_lanes(acc);
+    if (kHasResidual) {
+      const __m512i r = Avx512Lanes::packed_order(_mm512_loadu_si512(codes));
+      s.low = _mm512_adds_epi16(
+          s.low, _mm512_mulhrs_epi16(_mm512_sll_epi16(_mm512_unpacklo_epi8(r, zero), up),
+                                     panel.factor.low));
+      s.high = _mm512_adds_epi16(
+          s.high, _mm512_mulhrs_epi16(_mm512_sll_epi16(_mm512_unpackhi_epi8(r, zero), up),
+                                      panel.factor.high));
+    }
+    s.low =
+        _mm512_mulhrs_epi16(_mm512_mulhi_epi16(s.low, panel.multiplier.low), panel.rounding.low);
+    s.high =
+        _mm512_mulhrs_epi16(_mm512_mulhi_epi16(s.high, panel.multiplier.high), panel.rounding.high);
+    const __m512i packed = _mm512_min_epu8(_mm512_packus_epi16(s.low, s.high), hi);
+    store_codes(out, y, c->channels, Avx512Lanes::packed_order(packed));
+  }
+  c->sums = sums;
+  c->residual = residual;
+  c->out = out;
+}
+
 using WriteFn = void (*)(const Epilogue&, const Planes&, EpilogueCursor*, uint32_t pixels);
 
+static void write_fixed_pixels(const Epilogue& e, const Planes& y, const FixedPanel& panel,
+                               EpilogueCursor* c, uint32_t pixels) {
+  c->pixels -= pixels;
+  if (e.residual.data == nullptr)
+    write_fixed<false>(e, y, panel, c, pixels);
+  else
+    write_fixed<true>(e, y, panel, c, pixels);
+}
+
+// In any form but the fixed-point one.
 static void write_pixels(const Epilogue& e, const Planes& y, PanelForm form, EpilogueCursor* c,
                          uint32_t pixels) {
   using R = ResidualForm;
@@ -376,7 +502,10 @@ static void write_pixels(const Epilogue& e, const Planes& y, PanelForm form, Epi
 [[maybe_unused]] static void run_epilogue(const int32_t* sums, const Epilogue& e, const Planes& y,
                                           void* dense, const EpilogueBlock& at, PanelForm form) {
   EpilogueCursor cursor = cursor_at(sums, e, y, dense, at);
-  write_pixels(e, y, form, &cursor, at.pixels);
+  if (!form.fixed) return write_pixels(e, y, form, &cursor, at.pixels);
+  FixedPanel panel;
+  panel.load(e, at.channel);
+  write_fixed_pixels(e, y, panel, &cursor, at.pixels);
 }
 
 }  // namespace mpq::kernels

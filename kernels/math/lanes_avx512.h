@@ -55,12 +55,16 @@ struct Avx512Lanes {
   static __mmask16 first(uint32_t n) {
     return static_cast<__mmask16>(n >= kWidth ? 0xFFFFU : (1U << n) - 1U);
   }
+  // Packs work in 128-bit lanes: of four vectors packed to bytes, dword 4 * lane + i came from
+  // vector i. This puts such bytes in order, and bytes in order to where packs would leave them.
+  static I packed_order(I bytes) {
+    const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(order, bytes);
+  }
   // 64 codes, in order, of four vectors of integers within 0..255 or out of it to the nearer end.
   static I pack_codes(const I q[4]) {
     const I words01 = _mm512_packs_epi32(q[0], q[1]), words23 = _mm512_packs_epi32(q[2], q[3]);
-    // The packs work in 128-bit lanes: dword 4 * lane + i came from vector i.
-    const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(words01, words23));
+    return packed_order(_mm512_packus_epi16(words01, words23));
   }
   static F pick16(const float* table, F selector) {
     return _mm512_permutexvar_ps(_mm512_castps_si512(selector), _mm512_loadu_ps(table));

@@ -8,6 +8,7 @@
 
 #include "kernels/math/functions.h"
 #include "kernels/math/lanes_scalar.h"
+#include "kernels/requant/fixed.h"
 #include "kernels/tensor.h"
 
 namespace mpq::kernels {
@@ -25,10 +26,15 @@ struct Epilogue {
   // Residual codes of the output's shape; residual.data == nullptr when there is none. They may be
   // the output's own planes: a code is read before its place is written, and written once.
   Planes residual;
-  int32_t residual_zero_point = 0;
+  int32_t residual_zero_point = 0, residual_bits = 8;
   float residual_scale = 0.0F;
   int32_t residual_shift = -1;  // >= 0: in the accumulator domain, with residual_factor
   const int32_t* residual_factor = nullptr;
+
+  // An equal form in 16-bit lanes that a kernel may take for the channels that have one; null: it
+  // is not worth trying. See fixed.h; lo = 0, no activation, no second output, and a residual only
+  // in the accumulator domain with zero point 0.
+  const FixedPoint* fixed = nullptr;
 
   // Second output of the same v; second.data == nullptr when there is none.
   Planes second;

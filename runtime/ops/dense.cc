@@ -1,5 +1,6 @@
 #include "runtime/ops/dense.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -69,14 +70,22 @@ void flatten(const Planner& planner, const format::Node& node, ConvShape* shape)
 // 0.
 struct Arrays {
   static constexpr size_t kCount = 4;
-  TensorId tensors[kCount];  // multiplier, bias, acc_bias, residual_factor
+  TensorId tensors[kCount];  // multiplier, bias, acc_bias, residual_factor; then fixed points
   size_t stride = 0;         // bytes from one to the next
   explicit Arrays(const format::Node& node, uint32_t channels)
       : tensors{operand(node.inputs, format::kMultiplier), operand(node.inputs, format::kBias),
                 operand(node.inputs, format::kAccBias),
                 operand(node.inputs, format::kResidualFactor)},
         stride((size_t{channels} + 63) / 64 * 64 * sizeof(float)) {}
-  size_t bytes() const { return kCount * stride; }
+  size_t bytes() const { return (kCount + 1) * stride; }
+  template <typename T>
+  T* at(std::byte* memory, size_t i) const {
+    return reinterpret_cast<T*>(memory + i * stride);
+  }
+  template <typename T>
+  const T* at(const std::byte* memory, size_t i) const {
+    return reinterpret_cast<const T*>(memory + i * stride);
+  }
 };
 
 void copy_arrays(const format::Model& model, const Arrays& arrays, std::byte* destination) {
@@ -96,9 +105,49 @@ std::span<const std::byte> prepacked(const format::Model& model, uint32_t node, 
   return {};
 }
 
+// Whether the fixed-point form of requant/fixed.h can be tried.
+bool may_be_fixed(const kernels::Epilogue& e, bool has_residual, bool has_second) {
+  return e.out == Elem::u8 && e.lo == 0 && e.hi > 0 && !has_second &&
+         e.activation == kernels::Activation::kNone &&
+         (!has_residual || (e.residual_shift >= 0 && e.residual_shift <= e.residual_bits &&
+                            e.residual_zero_point == 0));
+}
+
+// Finds it channel by channel; nothing for those that have none.
+void prove_fixed(const kernels::Epilogue& e, const Arrays& arrays, uint32_t channels,
+                 std::byte* memory) {
+  const auto* multiplier = arrays.at<float>(memory, 0);
+  const auto* bias = arrays.at<float>(memory, 1);
+  const auto* factor = arrays.at<int32_t>(memory, 3);
+  auto* fixed = arrays.at<kernels::FixedPoint>(memory, Arrays::kCount);
+  const size_t padded = arrays.stride / sizeof(float);
+  for (size_t c = 0; c < padded; ++c)
+    fixed[c] = c < channels && e.residual_shift >= 0 &&
+                       !kernels::is_fixed_residual(factor[c], e.residual_shift, e.residual_bits)
+                   ? kernels::FixedPoint{}
+                   : kernels::fixed_point(multiplier[c], bias[c], e.hi);
+}
+
+// A vector of 16 channels of which one has no such form takes the other: worth it when few do.
+bool is_mostly_fixed(const kernels::Epilogue& e, const kernels::FixedPoint* fixed,
+                     size_t channels) {
+  if (e.residual_shift >= 0 &&
+      std::any_of(e.residual_factor, e.residual_factor + channels,
+                  [](int32_t factor) { return factor < 0 || factor > 65535; }))
+    return false;
+  size_t others = 0;
+  for (size_t c = 0; c < channels; c += 16)
+    others += std::any_of(fixed + c, fixed + c + 16,
+                          [](const kernels::FixedPoint& f) { return f.rounding == 0; });
+  return others * 16 * 16 <= channels;
+}
+
 WeightsRequest weights_request(uint32_t node, const format::Node& n, const format::Tensor& weights,
                                const ConvShape& shape, uint32_t cb, DenseStep* step) {
   const ConvKernel* const kernel = step->kernel;
+  const bool fixed =
+      may_be_fixed(step->args.epilogue, operand(n.inputs, format::kResidual) != format::kNoTensor,
+                   operand(n.outputs, 1) != format::kNoTensor);
   const Arrays arrays(n, shape.o);
   const size_t packed = kernel->packed_bytes(shape, cb), arrays_at = align_up(packed);
   const size_t count = size_t{shape.o} * (shape.c / shape.groups) * shape.r * shape.s;
@@ -108,7 +157,7 @@ WeightsRequest weights_request(uint32_t node, const format::Node& n, const forma
   request.packed_bytes = packed;
   request.bytes = arrays_at + arrays.bytes();
   request.scratch_bytes = count;
-  request.pack = [=, type = weights.dtype, data = weights.data](
+  request.pack = [=, type = weights.dtype, data = weights.data, epilogue = step->args.epilogue](
                      const format::Model& model, std::byte* destination, std::byte* scratch) {
     const auto ready = prepacked(model, node, kernel->layout, packed);
     if (!ready.empty()) {
@@ -119,15 +168,18 @@ WeightsRequest weights_request(uint32_t node, const format::Node& n, const forma
       kernel->pack(shape, cb, codes, destination);
     }
     copy_arrays(model, arrays, destination + arrays_at);
+    if (fixed) prove_fixed(epilogue, arrays, shape.o, destination + arrays_at);
   };
   request.bind = [=](const std::byte* memory) {
     kernels::Epilogue& e = step->args.epilogue;
     const std::byte* array = memory + arrays_at;
     step->args.weights = memory;
-    e.multiplier = reinterpret_cast<const float*>(array);
-    e.bias = reinterpret_cast<const float*>(array + arrays.stride);
-    e.acc_bias = reinterpret_cast<const int32_t*>(array + 2 * arrays.stride);
-    e.residual_factor = reinterpret_cast<const int32_t*>(array + 3 * arrays.stride);
+    e.multiplier = arrays.at<float>(array, 0);
+    e.bias = arrays.at<float>(array, 1);
+    e.acc_bias = arrays.at<int32_t>(array, 2);
+    e.residual_factor = arrays.at<int32_t>(array, 3);
+    const auto* points = arrays.at<kernels::FixedPoint>(array, Arrays::kCount);
+    e.fixed = fixed && is_mostly_fixed(e, points, shape.o) ? points : nullptr;
   };
   return request;
 }
@@ -174,6 +226,7 @@ Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const forma
   if (residual != format::kNoTensor) {
     planner.read(residual, &e.residual);
     e.residual_zero_point = planner.tensor(residual).quant.zero_point;
+    e.residual_bits = bits_of(planner.tensor(residual).dtype);
     e.residual_scale = requant.residual_scale;
     e.residual_shift = requant.residual_shift;
   }

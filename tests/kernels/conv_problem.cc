@@ -104,6 +104,12 @@ EpilogueArrays fill_epilogue(const ConvCase& c, const DenseCodes& sums, Rng& rng
       // b is exact, so a product rounded before the addition lands on code + 1/2.
       m = rng.uniform(1000.0F, 4000.0F) / acc;
       b = static_cast<float>(rng.between(c.lo, c.hi)) + 0.5F - acc * m;
+    } else if (c.fixed) {  // as an importer of integer rules has them: 0 at sums below 0
+      const auto quarter = static_cast<int32_t>((highest_sum - lowest_sum) / 4);
+      if (c.acc_bias)
+        e.acc_bias[o] = rng.between(-quarter, quarter) - static_cast<int32_t>(lowest_sum);
+      m = std::clamp(std::nearbyint(m * 65536.0F), 1.0F, 65535.0F) / 65536.0F;
+      b = 0x1p-17F;
     } else if (c.data == ConvData::kHuge) {
       m = rng.pick({1e38F, -1e38F, 3e38F, 1e30F});
       b = rng.pick({0.0F, 1e38F, -3e38F});
@@ -112,6 +118,20 @@ EpilogueArrays fill_epilogue(const ConvCase& c, const DenseCodes& sums, Rng& rng
     e.bias[o] = b;
   }
   return e;
+}
+
+// What is proved of each channel, but for some that shall take the definition.
+std::vector<kernels::FixedPoint> fixed_points(const ConvCase& c, const kernels::Epilogue& e,
+                                              const EpilogueArrays& a, Rng& rng) {
+  std::vector<kernels::FixedPoint> fixed(a.multiplier.size());
+  for (size_t o = 0; o < fixed.size(); ++o)
+    if ((e.residual_shift < 0 ||
+         kernels::is_fixed_residual(a.residual_factor[o], e.residual_shift, e.residual_bits)) &&
+        !rng.chance(100)) {
+      fixed[o] = kernels::fixed_point(a.multiplier[o], a.bias[o], e.hi);
+      if (c.spoil_fixed) fixed[o].multiplier /= 2;
+    }
+  return fixed;
 }
 
 // Rectangles that cover all the work.
@@ -179,7 +199,11 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
   const PlanesSpec y_spec = {s.n, s.o, s.oh, s.ow, c.y_cb};
   PlanesOperand y, second, residual;
   const bool in_place = c.in_place && c.out == Elem::u8 && c.residual != ConvResidual::kNone;
-  const auto any_code = [&](uint32_t, uint32_t, uint32_t, uint32_t) { return rng.between(0, 255); };
+  if (c.fixed) e.residual_bits = rng.pick({2, 4, 8});
+  const int32_t max_residual = (1 << e.residual_bits) - 1;
+  const auto any_code = [&](uint32_t, uint32_t, uint32_t, uint32_t) {
+    return rng.between(0, max_residual);
+  };
   if (in_place) {
     PlanesSpec spec = with_random_gaps(y_spec, rng);
     spec.halo = rng.below(3);
@@ -201,16 +225,24 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
       spec.halo = rng.below(2);
       residual = add_planes(&p, "residual", spec, Role::kInput, any_code);
     }
-    e.residual_zero_point = rng.pick({0, 1, 8, 128, 255});
+    e.residual_zero_point = c.fixed ? 0 : rng.pick({0, 1, 8, 128, 255});
     if (c.residual == ConvResidual::kFloat) {
       e.residual_scale = c.data == ConvData::kTies ? 0.5F : rng.uniform(-1.0F, 2.0F);
     } else {
       e.residual_shift = rng.pick({0, 1, 2, 7, 15, 16, 24, 31});
       const int32_t bound = 1 << std::min(e.residual_shift + 3, 30);
       for (uint32_t o = 0; o < s.o; ++o) arrays.residual_factor[o] = rng.between(-bound, bound);
+      if (c.fixed) {
+        e.residual_shift = rng.between(0, e.residual_bits);
+        const int32_t room = INT16_MAX >> (e.residual_bits - e.residual_shift);
+        for (uint32_t o = 0; o < s.o; ++o)
+          arrays.residual_factor[o] = rng.chance(20) ? 65535 : rng.between(0, room);
+      }
       factor_at = p.add("residual_factor", arrays.residual_factor, Role::kInput);
     }
   }
+  size_t fixed_at = 0;
+  if (c.fixed) fixed_at = p.add("fixed points", fixed_points(c, e, arrays, rng), Role::kInput);
   if (c.second) {
     PlanesSpec spec = with_random_gaps(y_spec, rng);
     spec.halo = rng.below(2);
@@ -245,6 +277,7 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
     if (c.residual != ConvResidual::kNone) a.epilogue.residual = residual.at(at);
     if (c.residual == ConvResidual::kInteger)
       a.epilogue.residual_factor = reinterpret_cast<const int32_t*>(at[factor_at]);
+    if (c.fixed) a.epilogue.fixed = reinterpret_cast<const kernels::FixedPoint*>(at[fixed_at]);
     if (c.second) a.epilogue.second = second.at(at);
     return a;
   };
@@ -321,6 +354,9 @@ ConvCase random_conv_case(const ConvShape& shape, Rng& rng) {
       c.activation = rng.pick(
           {kernels::Activation::kGelu, kernels::Activation::kGeluTanh, kernels::Activation::kTanh});
   }
+  c.fixed = c.out == Elem::u8 && c.lo == 0 && !c.second && c.residual != ConvResidual::kFloat &&
+            c.activation == kernels::Activation::kNone && c.data != ConvData::kHuge &&
+            rng.chance(2);
   return c;
 }
 

@@ -78,6 +78,87 @@ uint32_t inputs_of(const ConvKernel& row) {
   return row.fits({.c = 64, .o = 1, .r = side, .s = side}, 64) ? 64 : 128;
 }
 
+// The definition, of a 64-bit sum.
+int32_t defined_code(int64_t sum, float multiplier, float bias, int32_t hi) {
+  return kernels::round_clamp(std::fmaf(static_cast<float>(sum), multiplier, bias), 0, hi);
+}
+
+TEST_CASE("requant: a fixed-point form equals the definition for every sum, where it exists") {
+  Rng rng(test_seed());
+  int found = 0;
+  for (int i = 0; i < 400; ++i) {
+    const int32_t hi = rng.pick({1, 3, 15, 127, 255});
+    const float m = rng.chance(2) ? static_cast<float>(rng.between(0, 40000)) / 65536.0F
+                                  : rng.uniform(0.0F, 0.3F);
+    const float b = rng.pick({0.0F, 0x1p-17F, 0.001F, -0.3F, 1.0F});
+    const kernels::FixedPoint fixed = kernels::fixed_point(m, b, hi);
+    if (fixed.rounding == 0) continue;
+    ++found;
+    for (int64_t sum = -40000; sum <= 70000; ++sum)
+      REQUIRE_MESSAGE(kernels::fixed_code(sum, fixed, hi) == defined_code(sum, m, b, hi), "m ", m,
+                      " b ", b, " hi ", hi, " sum ", sum);
+    for (const int64_t sum : {int64_t{INT32_MIN}, int64_t{INT32_MAX}})
+      REQUIRE(kernels::fixed_code(sum, fixed, hi) == defined_code(sum, m, b, hi));
+  }
+  CHECK(found > 50);
+}
+
+TEST_CASE(
+    "requant: every multiplier of an integer rule has a fixed-point form if its codes fit 16 "
+    "bits") {
+  for (int factor = 1; factor <= 16383; ++factor) {
+    const float m = static_cast<float>(factor) / 65536.0F;
+    const bool fits = 14.5F / m <= 32767.0F;
+    REQUIRE_MESSAGE((kernels::fixed_point(m, 0x1p-17F, 15).rounding != 0) == fits, "factor ",
+                    factor);
+  }
+}
+
+TEST_CASE("requant: where no fixed-point form is equal, none is given") {
+  CHECK(kernels::fixed_point(-0.1F, 0.0F, 15).rounding == 0);
+  CHECK(kernels::fixed_point(NAN, 0.0F, 15).rounding == 0);
+  CHECK(kernels::fixed_point(INFINITY, 0.0F, 15).rounding == 0);
+  CHECK(kernels::fixed_point(0.1F, NAN, 15).rounding == 0);
+  CHECK(kernels::fixed_point(0.1F, 3.0F, 15).rounding == 0);   // 3 at a sum of 0
+  CHECK(kernels::fixed_point(0.4F, 0.0F, 15).rounding == 0);   // no 16-bit multiplier
+  CHECK(kernels::fixed_point(1e-5F, 0.0F, 15).rounding == 0);  // 15 needs a sum above 16 bits
+  CHECK(kernels::fixed_point(0.0F, 2.0F, 15).rounding == 0);
+  CHECK(kernels::fixed_point(0.0F, 0.4F, 15).rounding == 1);
+  CHECK(kernels::fixed_point(0.25F, 0.0F, 15).rounding == 0);  // 2.5 rounds to even, lanes up
+}
+
+TEST_CASE("requant: a fixed residual is the definition's") {
+  for (const int32_t bits : {2, 4, 8})
+    for (int32_t shift = 0; shift <= 9; ++shift)
+      for (int32_t factor = -3; factor <= 70000; factor += factor < 600 ? 1 : 397) {
+        const bool fits = shift <= bits && factor >= 0 && factor << (bits - shift) <= INT16_MAX;
+        REQUIRE(kernels::is_fixed_residual(factor, shift, bits) == fits);
+        if (!fits) continue;
+        for (int32_t code = 0; code < 1 << bits; ++code) {
+          const int32_t lanes =
+              ((code << (15 - bits)) * (factor << (bits - shift)) + (1 << 14)) >> 15;
+          REQUIRE(lanes == kernels::scaled_residual(code, factor, shift));
+        }
+      }
+}
+
+TEST_CASE("requant: every row whose epilogue has 16-bit lanes takes them") {
+  // A wrong form shows in the codes; rows without such lanes never look at it.
+  for_each_kernel(conv_kernels(), [&](const ConvKernel& row, Rng& rng) {
+    ConvCase c = {.shape = {.c = 256, .oh = 6, .ow = 14, .o = 64}, .hi = 3, .fixed = true};
+    const uint32_t side = c.shape.r = c.shape.s = kernel_side(row);
+    if ((row.isa & kernels::kIsaAvx512Vnni) == 0 || !row.fits(c.shape, c.x_cb)) return;
+    // Sums of a few hundreds for every row.
+    c.codes.resize(size_t{256} * (5 + side) * (13 + side));
+    for (int32_t& code : c.codes) code = rng.between(0, 3);
+    c.weights.resize(size_t{64} * 256 * side * side);
+    for (int8_t& weight : c.weights) weight = static_cast<int8_t>(rng.between(-1, 1));
+    CHECK(check_conv(row, c, rng).ok());
+    c.spoil_fixed = true;
+    CHECK_FALSE(check_conv(row, c, rng).ok());
+  });
+}
+
 // The epilogue of a row over many (sum, scale) pairs, through the real kernel: a convolution of one
 // input channel with weight 1 in the middle, and zeros around, makes acc = acc_bias[o] + x exactly,
 // so channel o and pixel x are one sum.
