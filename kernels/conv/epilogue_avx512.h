@@ -53,7 +53,7 @@ enum class ResidualForm {
 // What the constants of a panel allow.
 struct PanelForm {
   ResidualForm residual;
-  bool fast;           // |v| < 2^31 whatever the accumulator, and lo = 0
+  bool fast;           // |v| < 2^31 whatever the accumulator, and lo = 0; of both outputs
   bool gelu = false;   // and no residual
   bool fixed = false;  // 16-bit lanes where a channel has that form
 };
@@ -95,7 +95,10 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum
     bounded &= not_above(e.multiplier + channel + i, 0.25F);
     bounded &= not_above(e.bias + channel + i, 0x1p29F);
   }
-  form.fast = bounded == 0xffff && e.lo == 0 && e.activation == Activation::kNone;
+  const bool second = e.second.data == nullptr ||
+                      (e.second_lo == 0 && e.second_scale >= -1.0F && e.second_scale <= 1.0F &&
+                       e.second_bias >= -0x1p28F && e.second_bias <= 0x1p28F);
+  form.fast = bounded == 0xffff && e.lo == 0 && e.activation == Activation::kNone && second;
   if (e.residual.data == nullptr) {
     form.gelu = e.activation == Activation::kGelu || e.activation == Activation::kGeluTanh;
     form.fixed = e.fixed != nullptr;
@@ -343,7 +346,7 @@ static void write_block(const Epilogue& e, const Planes& y, EpilogueCursor* c, u
     if (second != nullptr) {
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) v[i] = _mm512_fmadd_ps(v[i], second_scale, second_bias);
-      store_codes(second, e.second, channels, to_codes<false>(v, second_range));
+      store_codes(second, e.second, channels, to_codes<kFast>(v, second_range));
       second += e.second.cb;
     }
   }
