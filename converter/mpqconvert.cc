@@ -30,7 +30,8 @@ constexpr Verb kVerbs[] = {
      "Examples:\n"
      "  mpqconvert search resnet50.onnx --budget 0.75 --table -o map.json\n"
      "  mpqconvert search resnet50.onnx --bits 8/4/2 --cost bops --pin 're:/layer1.*:8' -o "
-     "map.json\n",
+     "map.json\n"
+     "  mpqconvert search net.onnx --map hawq:budget=0.75 --dataset images/ -o map.json\n",
      add_search},
     {"inspect", "what a network holds and whether it can be converted",
      "Example:\n  mpqconvert inspect resnet50.onnx --graph\n", add_inspect},

@@ -7,6 +7,7 @@
 #include "converter/cli/input.h"
 #include "converter/cli/quantise.h"
 #include "converter/passes/fill_quantizers.h"
+#include "converter/precision/imported.h"
 
 namespace mpq::convert::cli {
 namespace {
@@ -18,34 +19,6 @@ Result<Calibration> load_images(const ConvertRequest& request,
   constexpr uint32_t kDefault = 192;
   const uint32_t count = request.calib_samples == 0 ? kDefault : request.calib_samples;
   return load_calibration(request.calib, count, request.seed, image, request.quiet);
-}
-
-// The map that a network brings along: what its weights and the quantisation of its inputs say.
-Result<format::PrecisionMap> imported_map(const Graph& graph) {
-  MPQ_TRY(const precision::Selection selection, precision::Selection::of(graph));
-  format::PrecisionMap map;
-  map.method = "imported";
-  map.checkpoint = "trained";
-  map.groups.resize(selection.groups.size());
-  for (const precision::Layer& layer : selection.layers) {
-    const Node& node = graph.nodes[layer.node];
-    int activation = 8;
-    for (int at = producer(graph, node.inputs[0]); at >= 0;) {
-      const Node& before = graph.nodes[static_cast<size_t>(at)];
-      if (const auto* quant = std::get_if<FakeQuant>(&before.op)) {
-        activation = quant->spec.bits;
-        break;
-      }
-      if (!std::holds_alternative<Flatten>(before.op) &&
-          !std::holds_alternative<MaxPool>(before.op) && !std::holds_alternative<Relu>(before.op))
-        break;
-      at = producer(graph, before.inputs[0]);
-    }
-    map.groups[layer.group].fixed = true;
-    map.layers.push_back({layer.name, static_cast<uint8_t>(node.weight_quant->spec.bits),
-                          static_cast<uint8_t>(activation), layer.group});
-  }
-  return map;
 }
 
 // Float network -> codes, by a map and calibration images.
@@ -124,7 +97,7 @@ Result<Converted> convert_onnx(const ConvertRequest& request, Json* report) {
   format::PrecisionMap map;
   if (network.is_quantised) {
     MPQ_CHECK(fill(request, image, &network, &converted, report));
-    MPQ_TRY(map, imported_map(graph));
+    MPQ_TRY(map, precision::imported_map(graph));
   } else {
     MPQ_TRY(map, quantise_images(request, image, &network.graph, &converted, report));
   }

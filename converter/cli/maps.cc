@@ -8,6 +8,7 @@
 #include "converter/cli/output.h"
 #include "converter/precision/map.h"
 #include "converter/precision/names.h"
+#include "converter/precision/selector.h"
 #include "converter/precision/spec.h"
 
 namespace mpq::convert::cli {
@@ -19,12 +20,13 @@ Error at(const std::string& path, const Error& error) {
 
 // A word that is neither a method nor a file: a misspelt method, more likely than a missing file.
 Error unknown_map(const std::string& words, const Error& error) {
+  const std::string name = words.substr(0, words.find(':'));
   std::vector<std::string> known = precision::search_methods();
   known.emplace_back("uniform");
-  const std::string hint = precision::suggestion(words.substr(0, words.find(':')), known);
-  return hint.empty() ? error
-                      : Error{Status::kInvalidArgument,
-                              "--map " + words + ": no such method or file" + hint};
+  const bool is_path = name.find_first_of("/.") != std::string::npos;
+  if (is_path && precision::suggestion(name, known).empty()) return error;
+  return Error{Status::kInvalidArgument, "--map " + words + ": no such file, and " +
+                                             precision::find_selector(name).error().message};
 }
 
 }  // namespace
@@ -52,10 +54,11 @@ Result<precision::CostTable> read_costs(const std::string& path) {
 }
 
 Result<precision::SearchResult> resolve_map(const Graph& graph, const std::string& words,
-                                            const std::string& cost_table) {
+                                            const std::string& cost_table,
+                                            const train::ImageSet* images) {
   if (precision::is_map_spec(words)) {
     MPQ_TRY(const precision::CostTable table, read_costs(cost_table));
-    return precision::make_map(graph, words, table);
+    return precision::make_map(graph, words, table, images);
   }
   auto map = read_map(words);
   if (!map.ok()) {

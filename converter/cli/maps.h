@@ -11,9 +11,11 @@
 
 namespace mpq::convert::cli {
 
-// `words`: as precision/spec.h, or the path of a map. `cost_table`: path, or empty.
+// `words`: as precision/spec.h, or the path of a map. `cost_table`: path, or empty. images: for
+// selectors that look at them; null: there are none.
 Result<precision::SearchResult> resolve_map(const Graph& graph, const std::string& words,
-                                            const std::string& cost_table);
+                                            const std::string& cost_table,
+                                            const train::ImageSet* images = nullptr);
 Result<format::PrecisionMap> read_map(const std::string& path);
 BitsMap bits_of_map(const format::PrecisionMap& map);
 Result<precision::CostTable> read_costs(const std::string& path);

@@ -2,9 +2,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "converter/cli/images.h"
 #include "converter/cli/maps.h"
 #include "converter/cli/output.h"
 #include "converter/cli/progress.h"
+#include "converter/cli/training.h"
+#include "converter/precision/spec.h"
 #include "converter/report.h"
 
 namespace mpq::convert::cli {
@@ -24,7 +27,17 @@ Json report_of(const PtqReport& ptq, const precision::SearchResult& search) {
 
 Result<precision::SearchResult> choose_map(const ConvertRequest& request, const Graph& graph,
                                            Converted* converted) {
-  MPQ_TRY(precision::SearchResult search, resolve_map(graph, request.map, request.cost_table));
+  LabelledImages images;
+  if (precision::looks_at_images(request.map) && !request.calib.empty() &&
+      graph.sequence_length == 0) {
+    constexpr uint32_t kImages = 256;
+    MPQ_TRY(const format::ImagePreprocess image,
+            preset(request.preset, graph.values[graph.inputs[0]].shape, request.crop_only_small));
+    MPQ_TRY(images, load_images(request.calib, kImages, image, request.quiet));
+  }
+  MPQ_TRY(precision::SearchResult search,
+          resolve_map(graph, request.map, request.cost_table,
+                      images.set.count() == 0 ? nullptr : &images.set));
   converted->summary.push_back(describe(search));
   if (search.map.method == "eagl" && search.map.checkpoint == "ptq")
     converted->summary.emplace_back(

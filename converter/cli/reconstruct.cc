@@ -37,11 +37,12 @@ Checked run_reconstruct(Request request, const Global& global) {
   if (network.takes_texts() || network.is_quantised || real.inputs.size() != 1)
     return Error{Status::kUnsupported,
                  request.input + ": only float networks of images are reconstructed"};
-  MPQ_TRY(precision::SearchResult search, resolve_map(real, request.map, request.cost_table));
   MPQ_TRY(const format::ImagePreprocess image,
           preset(request.preset, real.values[real.inputs[0]].shape, false));
   MPQ_TRY(const LabelledImages images,
           load_images(request.calib, request.samples, image, global.quiet));
+  MPQ_TRY(precision::SearchResult search,
+          resolve_map(real, request.map, request.cost_table, &images.set));
   const uint32_t batch = request.options.batch;
   MPQ_TRY(train::Tape start, observed(real, batch, images.set, request.options.seed));
   MPQ_TRY(Graph graph,

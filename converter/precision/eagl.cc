@@ -4,6 +4,10 @@
 #include <array>
 #include <cmath>
 
+#include "converter/parallel.h"
+#include "converter/passes/block_sum.h"
+#include "converter/precision/selector.h"
+
 namespace mpq::convert::precision {
 namespace {
 
@@ -23,8 +27,21 @@ CodeRange range_of(int bits) {
   return {-std::ldexp(1.0F, bits - 1), std::ldexp(1.0F, bits - 1) - 1.0F};
 }
 
-float round_code(float w, float inverse_step, CodeRange range) {
-  return std::nearbyint(std::clamp(w * inverse_step, range.lo, range.hi));
+// Ties to even; |w / step| is clamped, so the sum with 1.5 * 2^23 has no fraction.
+inline float round_code(float w, float inverse_step, CodeRange range) {
+  constexpr float kMagic = 12582912.0F;
+  const float code = std::min(std::max(w * inverse_step, range.lo), range.hi);
+  return (code + kMagic) - kMagic;
+}
+
+// Squared error of weights on the grid of a step, their sum.
+double grid_error(std::span<const float> weights, float step, int bits) {
+  const CodeRange range = range_of(bits);
+  const float inverse = 1.0F / step;
+  return block_sum(weights.size(), [&](size_t i) {
+    const float rest = weights[i] - step * round_code(weights[i], inverse, range);
+    return rest * rest;
+  });
 }
 
 // Line search over steps from far too fine to the one that clips nothing.
@@ -34,18 +51,12 @@ float mse_step(std::span<const float> weights, int bits) {
   float largest = 0.0F;
   for (const float w : weights) largest = std::max(largest, std::fabs(w));
   if (largest == 0.0F) return 1.0F;
-  const CodeRange range = range_of(bits);
   float best_step = 1.0F;
   double best_error = HUGE_VAL;
   for (int i = 1; i <= kCandidates; ++i) {
     const float share = kFinest + (1.0F - kFinest) * static_cast<float>(i) / kCandidates;
-    const float step = largest * share / range.hi;
-    const float inverse = 1.0F / step;
-    double error = 0.0;
-    for (const float w : weights) {
-      const float rest = w - step * round_code(w, inverse, range);
-      error += static_cast<double>(rest * rest);
-    }
+    const float step = largest * share / range_of(bits).hi;
+    const double error = grid_error(weights, step, bits);
     if (error < best_error) {
       best_error = error;
       best_step = step;
@@ -62,12 +73,19 @@ float lsq_step(std::span<const float> weights, int bits) {
   return static_cast<float>(2.0 * mean / std::sqrt(static_cast<double>(range_of(bits).hi)));
 }
 
-void append_codes(std::span<const float> weights, float step, int bits,
-                  std::vector<int8_t>* codes) {
-  const CodeRange range = range_of(bits);
-  const float inverse = 1.0F / step;
-  for (const float w : weights)
-    codes->push_back(static_cast<int8_t>(round_code(w, inverse, range)));
+// Calls body(begin, weights, step) for every part of a layer that has a step of its own, on all
+// cores.
+template <typename Body>
+void for_steps(std::span<const float> weights, uint32_t channels, int bits, StepRule rule,
+               const Body& body) {
+  constexpr size_t kGrain = size_t{1} << 13;  // weights worth a thread
+  const size_t parts = rule == StepRule::kLsq ? 1 : channels, size = weights.size() / parts;
+  parallel_for(parts, kGrain / std::max<size_t>(size, 1), [&](size_t first, size_t last) {
+    for (size_t p = first; p < last; ++p) {
+      const auto part = weights.subspan(p * size, size);
+      body(p * size, part, rule == StepRule::kLsq ? lsq_step(part, bits) : mse_step(part, bits));
+    }
+  });
 }
 
 double layer_entropy(std::span<const int8_t> codes, uint32_t channels, Pooling pooling) {
@@ -119,18 +137,26 @@ double mean_channel_entropy(std::span<const int8_t> codes, uint32_t channels) {
 
 std::vector<int8_t> weight_codes(std::span<const float> weights, uint32_t channels, int bits,
                                  StepRule rule) {
-  std::vector<int8_t> codes;
-  codes.reserve(weights.size());
-  if (rule == StepRule::kLsq) {
-    append_codes(weights, lsq_step(weights, bits), bits, &codes);
-    return codes;
-  }
-  const size_t per_channel = weights.size() / channels;
-  for (size_t c = 0; c < channels; ++c) {
-    const auto channel = weights.subspan(c * per_channel, per_channel);
-    append_codes(channel, mse_step(channel, bits), bits, &codes);
-  }
+  std::vector<int8_t> codes(weights.size());
+  for_steps(weights, channels, bits, rule,
+            [&](size_t begin, std::span<const float> part, float step) {
+              const CodeRange range = range_of(bits);
+              const float inverse = 1.0F / step;
+              for (size_t i = 0; i < part.size(); ++i)
+                codes[begin + i] = static_cast<int8_t>(round_code(part[i], inverse, range));
+            });
   return codes;
+}
+
+double code_noise(std::span<const float> weights, uint32_t channels, int bits, StepRule rule) {
+  std::vector<double> error(weights.size());  // by where a part begins: one order of the sum
+  for_steps(weights, channels, bits, rule,
+            [&](size_t begin, std::span<const float> part, float step) {
+              error[begin] = grid_error(part, step, bits);
+            });
+  double sum = 0.0;
+  for (const double e : error) sum += e;
+  return sum / static_cast<double>(weights.size());
 }
 
 Result<EaglScores> eagl(const Graph& graph, const Selection& selection, int high, int low,
@@ -178,6 +204,20 @@ Result<EaglScores> eagl(const Graph& graph, const Selection& selection, int high
         scores.gain.push_back(gain_of(pooled, 1, low, options));
         break;
     }
+  }
+  return scores;
+}
+
+Result<Scores> score_eagl(const Question& question) {
+  const std::vector<int>& bits = question.options.bits;
+  Scores scores;
+  scores.gain.assign(question.selection.groups.size(), std::vector<double>(bits.size()));
+  for (size_t b = 0; b + 1 < bits.size(); ++b) {
+    MPQ_TRY(EaglScores one,
+            eagl(question.graph, question.selection, bits[b], bits.back(), question.options.eagl));
+    scores.trained_codes = scores.trained_codes && one.trained_codes;
+    for (size_t g = 0; g < scores.gain.size(); ++g) scores.gain[g][b] = one.gain[g];
+    if (b == 0) scores.layer_entropy = std::move(one.layer_entropy);
   }
   return scores;
 }

@@ -29,6 +29,9 @@ enum class StepRule : uint8_t {
 std::vector<int8_t> weight_codes(std::span<const float> weights, uint32_t channels, int bits,
                                  StepRule rule);
 
+// Mean squared error of the weights on the grid of those codes.
+double code_noise(std::span<const float> weights, uint32_t channels, int bits, StepRule rule);
+
 enum class EntropyGain : uint8_t {
   kEntropy,     // H at the high precision
   kDifference,  // H at the high precision - H at the low one

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <regex>
 
 #include "converter/precision/names.h"
-#include "converter/random.h"
+#include "converter/precision/selector.h"
 
 namespace mpq::convert::precision {
 namespace {
@@ -21,72 +20,12 @@ struct Unit {
   std::vector<double> gain;  // per entry of bits; the lowest precision gains 0
 };
 
-// What a method sees.
-struct Problem {
-  const Graph& graph;
-  const SearchOptions& options;
-  const Selection& selection;
-  std::vector<Unit> units;  // the selectable groups
-  double budget = 0.0;      // for them
-  bool trained_codes = true;
-  std::vector<double> layer_entropy;
-};
-
 using Selected = std::vector<uint8_t>;  // per unit: index into its bits
 
-// ---- methods that give gains to a knapsack
-
-Checked eagl_gains(Problem* problem) {
-  const std::vector<int>& bits = problem->options.bits;
-  for (size_t b = 0; b + 1 < bits.size(); ++b) {
-    MPQ_TRY(const EaglScores scores,
-            eagl(problem->graph, problem->selection, bits[b], bits.back(), problem->options.eagl));
-    problem->trained_codes = problem->trained_codes && scores.trained_codes;
-    if (b == 0) problem->layer_entropy = scores.layer_entropy;
-    for (Unit& unit : problem->units) unit.gain[b] = scores.gain[unit.group];
-  }
-  return Ok{};
-}
-
-Checked constant_gains(Problem* problem) {
-  for (Unit& unit : problem->units)
-    for (size_t b = 0; b + 1 < unit.bits.size(); ++b)
-      unit.gain[b] = unit.bits[b] - unit.bits.back();
-  return Ok{};
-}
-
-// ---- methods that lower groups in some order until the budget holds
-
-std::vector<size_t> first_to_last(const Problem& problem) {
-  std::vector<size_t> order(problem.units.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  return order;
-}
-
-std::vector<size_t> last_to_first(const Problem& problem) {
-  std::vector<size_t> order = first_to_last(problem);
-  std::reverse(order.begin(), order.end());
-  return order;
-}
-
-std::vector<size_t> random_order(const Problem& problem) {
-  std::vector<size_t> order = first_to_last(problem);
-  uint64_t state = problem.options.seed;
-  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[next_random(&state) % i]);
-  return order;
-}
-
-struct Method {
-  const char* name;
-  Checked (*gains)(Problem*);                    // a knapsack over these gains, or
-  std::vector<size_t> (*order)(const Problem&);  // groups lowered in this order
-};
-constexpr Method kMethods[] = {
-    {"eagl", eagl_gains, nullptr},
-    {"constant", constant_gains, nullptr},  // every group the same gain: cheapest groups stay high
-    {"first-to-last", nullptr, first_to_last},
-    {"last-to-first", nullptr, last_to_first},
-    {"random", nullptr, random_order},
+struct Problem {
+  Question question;
+  std::vector<Unit> units;  // the selectable groups
+  double budget = 0.0;      // for them
 };
 
 double total_cost(const std::vector<Unit>& units, const Selected& selected) {
@@ -97,7 +36,7 @@ double total_cost(const std::vector<Unit>& units, const Selected& selected) {
 
 Selected lower_in_order(const Problem& problem, const std::vector<size_t>& order) {
   Selected selected(problem.units.size(), 0);
-  for (uint8_t step = 1; step < problem.options.bits.size(); ++step)
+  for (uint8_t step = 1; step < problem.question.options.bits.size(); ++step)
     for (const size_t unit : order) {
       if (total_cost(problem.units, selected) <= problem.budget) return selected;
       if (step < problem.units[unit].bits.size()) selected[unit] = step;
@@ -117,17 +56,12 @@ std::vector<Item> items_of(const std::vector<Unit>& units) {
 
 // ---- setting up
 
-// A group of the ends has one width; others may have activations of a width of their own.
-Bits bits_of(const SearchOptions& options, const Group& group, int bits) {
-  return {bits, options.activation_bits == 0 || group.fixed ? bits : options.activation_bits};
-}
-
-Result<double> group_cost(const Problem& problem, const Group& group, int bits) {
-  const Bits chosen = bits_of(problem.options, group, bits);
+Result<double> group_cost(const Question& question, const Group& group, int bits) {
   double sum = 0.0;
   for (const uint32_t layer : group.layers) {
-    MPQ_TRY(const double cost, layer_cost(problem.selection.layers[layer], chosen,
-                                          problem.options.cost, problem.options.table));
+    MPQ_TRY(const double cost,
+            layer_cost(question.selection.layers[layer], question.at(group, bits),
+                       question.options.cost, question.options.table));
     sum += cost;
   }
   return sum;
@@ -181,15 +115,15 @@ Result<std::vector<int>> pinned_bits(const Selection& selection, const SearchOpt
 // Costs of every group, and the groups that are a matter of choice.
 Checked set_up(const std::vector<int>& pinned, Problem* problem, SearchResult* result,
                double* fixed_cost) {
-  const SearchOptions& options = problem->options;
+  const SearchOptions& options = problem->question.options;
   result->map.groups.resize(pinned.size());
   for (uint32_t g = 0; g < pinned.size(); ++g) {
-    const Group& group = problem->selection.groups[g];
+    const Group& group = problem->question.selection.groups[g];
     format::MapGroup& row = result->map.groups[g];
     row.fixed = pinned[g] != 0;
     if (row.fixed) {
       if (!options.count_fixed) continue;  // needs no entry in a measured table
-      MPQ_TRY(row.cost_high, group_cost(*problem, group, pinned[g]));
+      MPQ_TRY(row.cost_high, group_cost(problem->question, group, pinned[g]));
       row.cost_low = row.cost_high;
       *fixed_cost += row.cost_high;
     } else {
@@ -198,7 +132,7 @@ Checked set_up(const std::vector<int>& pinned, Problem* problem, SearchResult* r
                 .cost = {},
                 .gain = std::vector<double>(options.bits.size())};
       for (const int choice : options.bits) {
-        MPQ_TRY(const double cost, group_cost(*problem, group, choice));
+        MPQ_TRY(const double cost, group_cost(problem->question, group, choice));
         unit.cost.push_back(cost);
       }
       row.cost_high = unit.cost.front();
@@ -257,37 +191,30 @@ Error nothing_fits(const SearchResult& result, const SearchOptions& options, dou
 
 }  // namespace
 
-std::vector<std::string> search_methods() {
-  std::vector<std::string> names;
-  for (const Method& method : kMethods) names.emplace_back(method.name);
-  return names;
-}
-
 Result<SearchResult> search(const Graph& graph, const SearchOptions& options) {
-  const auto* const method =
-      std::find_if(std::begin(kMethods), std::end(kMethods),
-                   [&](const Method& row) { return options.method == row.name; });
-  if (method == std::end(kMethods))
-    return invalid("unknown method '" + options.method + "'" +
-                   suggestion(options.method, search_methods()));
+  MPQ_TRY(const Selector* const selector, find_selector(options.method));
   MPQ_CHECK(check_options(options));
   SearchResult result;
   MPQ_TRY(result.selection, Selection::of(graph));
   const Selection& selection = result.selection;
   MPQ_TRY(const std::vector<int> pinned, pinned_bits(selection, options));
-  Problem problem{graph, options, selection, {}, 0.0, true, {}};
+  Problem problem{{graph, selection, options}, {}, 0.0};
   double fixed_cost = 0.0;
   MPQ_CHECK(set_up(pinned, &problem, &result, &fixed_cost));
   const double allowed = allowed_cost(options, result);
   problem.budget = allowed * (1.0 + 0.5e-12) - fixed_cost;  // slack: 0.75 * C is no exact number
 
   Selected selected;
-  if (method->gains != nullptr) {
-    MPQ_CHECK(method->gains(&problem));
+  Scores scores;
+  if (selector->score != nullptr) {
+    MPQ_TRY(scores, selector->score(problem.question));
+    for (Unit& unit : problem.units) unit.gain = scores.gain[unit.group];
+    for (size_t g = 0; g < scores.standard_error.size(); ++g)
+      result.map.groups[g].gain_stderr = pinned[g] == 0 ? scores.standard_error[g] : 0.0;
     MPQ_TRY(selected, solve_knapsack(problem, pinned, fixed_cost, &result));
   } else {
     result.map.solver = "in-order";
-    selected = lower_in_order(problem, method->order(problem));
+    selected = lower_in_order(problem, selector->order(problem.units.size(), options.seed));
     if (total_cost(problem.units, selected) > problem.budget) selected.clear();
   }
   if (selected.size() != problem.units.size()) return nothing_fits(result, options, allowed);
@@ -299,17 +226,17 @@ Result<SearchResult> search(const Graph& graph, const SearchOptions& options) {
     bits[unit.group] = unit.bits[selected[i]];
     result.map.groups[unit.group].gain = unit.gain.front();
   }
-  result.map.method = options.method;
+  result.map.method = scores.method.empty() ? options.method : scores.method;
   result.map.cost_model = to_string(options.cost);
-  result.map.checkpoint = problem.trained_codes ? "trained" : "ptq";
+  result.map.checkpoint = scores.trained_codes ? "trained" : "ptq";
   result.map.budget = result.cost_high > 0.0 ? allowed / result.cost_high : 1.0;
   result.map.seed = options.seed;
   for (const Layer& layer : selection.layers) {
-    const Bits chosen = bits_of(options, selection.groups[layer.group], bits[layer.group]);
+    const Bits chosen = problem.question.at(selection.groups[layer.group], bits[layer.group]);
     result.map.layers.push_back({layer.name, static_cast<uint8_t>(chosen.weight),
                                  static_cast<uint8_t>(chosen.activation), layer.group});
   }
-  result.layer_entropy = std::move(problem.layer_entropy);
+  result.layer_entropy = std::move(scores.layer_entropy);
   return result;
 }
 

@@ -9,6 +9,7 @@
 #include "converter/precision/eagl.h"
 #include "converter/precision/groups.h"
 #include "converter/precision/knapsack.h"
+#include "converter/train/images.h"
 #include "format/model.h"
 
 namespace mpq::convert::precision {
@@ -22,7 +23,7 @@ enum class BudgetForm {
 };
 
 struct SearchOptions {
-  std::string method = "eagl";
+  std::string method = "eagl";     // a name of selector.h
   std::vector<int> bits = {4, 2};  // choices, descending
   int activation_bits = 0;         // of selectable layers; 0: as their weights
   int fixed_bits = 8;              // of the first and the last layer
@@ -33,6 +34,12 @@ struct SearchOptions {
   double budget = 0.75;
   EaglOptions eagl;
   uint64_t seed = 0;
+  // Of selectors that look at what the network does (selector.h).
+  const train::ImageSet* images = nullptr;
+  size_t samples = 256;  // of the images
+  size_t probes = 16;    // random directions of a trace
+  size_t steps = 60;     // of training
+  std::string file;      // gains measured elsewhere
   // "PATTERN=BITS": groups with a layer of that name (or re:regex) are not a matter of choice.
   std::vector<std::pair<std::string, int>> pins;
 };

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "converter/precision/names.h"
+#include "converter/precision/selector.h"
 
 namespace mpq::convert::precision {
 namespace {
@@ -32,6 +33,13 @@ bool parse_number(const std::string& text, double* value) {
 bool parse_natural(const std::string& text, uint64_t* value) {
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), *value);
   return error == std::errc() && rest == text.data() + text.size();
+}
+
+bool parse_count(const std::string& text, size_t* value) {
+  uint64_t number = 0;
+  const bool ok = parse_natural(text, &number) && number > 0;
+  if (ok) *value = static_cast<size_t>(number);
+  return ok;
 }
 
 bool parse_width(const std::string& text, int* bits) {
@@ -136,8 +144,19 @@ constexpr Key kKeys[] = {
      [](SearchOptions* o, const std::string& v) { return parse_word(v, kGroups, &o->eagl.group); }},
     {"step", "mse or lsq: how float weights get codes",
      [](SearchOptions* o, const std::string& v) { return parse_word(v, kSteps, &o->eagl.step); }},
-    {"seed", "an integer, for the method random",
+    {"seed", "an integer: of random, and of the choice of images",
      [](SearchOptions* o, const std::string& v) { return parse_natural(v, &o->seed); }},
+    {"samples", "how many images a selector looks at",
+     [](SearchOptions* o, const std::string& v) { return parse_count(v, &o->samples); }},
+    {"probes", "random directions of the Hessian's trace, for hawq",
+     [](SearchOptions* o, const std::string& v) { return parse_count(v, &o->probes); }},
+    {"steps", "batches on which steps are learned, for lsq-step",
+     [](SearchOptions* o, const std::string& v) { return parse_count(v, &o->steps); }},
+    {"file", "JSON or CSV of gains, for alps and gains",
+     [](SearchOptions* o, const std::string& v) {
+       o->file = v;
+       return !v.empty();
+     }},
     {"pin", "LAYER:BITS or re:REGEX:BITS", set_pin},
 };
 
@@ -196,6 +215,11 @@ format::PrecisionMap uniform_map(const Selection& selection, Bits bits, int fixe
   return map;
 }
 
+bool looks_at_images(const std::string& text) {
+  const auto selector = find_selector(text.substr(0, text.find(':')));
+  return selector.ok() && (*selector)->needs == Needs::kImages;
+}
+
 bool is_map_spec(const std::string& text) {
   std::vector<std::string> words = search_methods();
   words.emplace_back(kUniform);
@@ -203,7 +227,8 @@ bool is_map_spec(const std::string& text) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-Result<SearchResult> make_map(const Graph& graph, const std::string& spec, const CostTable& table) {
+Result<SearchResult> make_map(const Graph& graph, const std::string& spec, const CostTable& table,
+                              const train::ImageSet* images) {
   if (spec.substr(0, spec.find(':')) == kUniform) {
     if (spec == kUniform)
       return Error{Status::kInvalidArgument,
@@ -216,6 +241,7 @@ Result<SearchResult> make_map(const Graph& graph, const std::string& spec, const
   }
   MPQ_TRY(SearchOptions options, parse_search(spec));
   options.table = table;
+  options.images = images;
   return search(graph, options);
 }
 

@@ -25,6 +25,7 @@ format::PrecisionMap uniform_map(const Selection& selection, Bits bits, int fixe
 // "uniform:..." or a search.
 bool is_map_spec(const std::string& text);
 Result<SearchResult> make_map(const Graph& graph, const std::string& spec,
-                              const CostTable& table = {});
+                              const CostTable& table = {}, const train::ImageSet* images = nullptr);
+bool looks_at_images(const std::string& text);  // a selector that cannot do without
 
 }  // namespace mpq::convert::precision

@@ -56,6 +56,7 @@ struct Slot {
   bool is_ids = false, per_sequence = false;
   bool wanted = false;   // a gradient
   bool written = false;  // in this backward run
+  bool kept = false;     // its gradient outlives the backward run
 };
 
 struct Recorded {
@@ -194,6 +195,7 @@ Checked Tape::Impl::build() {
     slots[id].is_ids = is_sequence();
     slots[id].wanted = !is_sequence() && options.input_gradient;
   }
+  for (const ValueId id : options.kept_gradients) slots[id].kept = true;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     Node node = graph.nodes[i];
     MPQ_CHECK(check_node(node));
@@ -272,6 +274,7 @@ Sink Tape::Impl::sink_for(ValueId id) {
 }
 
 void Tape::Impl::release(ValueId id) {
+  if (slots[id].kept) return;
   if (!slots[id].gradient.empty()) spare.push_back(std::move(slots[id].gradient));
   slots[id].gradient = {};
 }

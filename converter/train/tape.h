@@ -32,8 +32,9 @@ struct Parameter {
 };
 
 struct TapeOptions {
-  uint32_t batch = 1;           // of images; sequence graphs take what a run has
-  bool input_gradient = false;  // of image graphs
+  uint32_t batch = 1;                        // of images; sequence graphs take what a run has
+  bool input_gradient = false;               // of image graphs
+  std::vector<ValueId> kept_gradients = {};  // activations: gradient() has theirs after backward()
 };
 
 // One tape computes one run at a time, on all cores. The same calls give the same bits with the
@@ -62,7 +63,7 @@ class Tape {
   const Graph& structure() const;  // as created, with the values added for steps
   std::vector<Parameter>& parameters();
   std::span<float> data(ValueId value);      // a parameter, or an activation of the last run
-  std::span<float> gradient(ValueId value);  // of a parameter, or of the graph's input
+  std::span<float> gradient(ValueId value);  // of a parameter, the graph's input, or kept
   ValueId output() const;
 
   // The layer whose output is the first that is not finite, or empty.

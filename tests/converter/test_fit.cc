@@ -13,29 +13,11 @@
 #include "converter/train/reconstruct.h"
 #include "converter/train/resnet.h"
 #include "graph_builder.h"
+#include "striped_images.h"
 #include "tests/support/temp_folder.h"
 
 namespace mpq::convert::train {
 namespace {
-
-// Three classes of 8 x 8 pictures: where the bright half is, under noise.
-ImageSet three_classes(size_t count, uint32_t seed) {
-  std::mt19937 rng(seed);
-  ImageSet set;
-  set.height = set.width = 8;
-  set.mean = {0.5F, 0.5F, 0.5F};
-  set.stddev = {0.25F, 0.25F, 0.25F};
-  for (size_t i = 0; i < count; ++i) {
-    const auto label = static_cast<int32_t>(i % 3);
-    set.labels.push_back(label);
-    for (uint32_t p = 0; p < 64; ++p) {
-      const bool bright = label == 0 ? p < 32 : label == 1 ? p % 8 < 4 : (p / 8 + p) % 2 == 0;
-      for (int c = 0; c < 3; ++c)
-        set.pixels.push_back(static_cast<uint8_t>((bright ? 150 : 60) + rng() % 60));
-    }
-  }
-  return set;
-}
 
 Graph small_resnet(uint64_t seed) {
   return make_resnet({.blocks = 1, .width = 4, .side = 8, .classes = 3}, seed);
@@ -63,7 +45,7 @@ std::vector<float> all_parameters(Tape* tape) {
 
 TEST_CASE(
     "fit: a small residual network learns, quantised too, and the same seed gives the same bits") {
-  const ImageSet images = three_classes(192, 1), test = three_classes(60, 2);
+  const ImageSet images = striped_images(192, 1), test = striped_images(60, 2);
   auto tape = Tape::create(small_resnet(3), {.batch = 16}),
        again = Tape::create(small_resnet(3), {.batch = 16});
   REQUIRE(tape.ok());
@@ -104,7 +86,7 @@ TEST_CASE(
 
 TEST_CASE("fit: stopped anywhere, it goes on to the same bits") {
   const tests::TempFolder folder;
-  const ImageSet images = three_classes(96, 4);
+  const ImageSet images = striped_images(96, 4);
   Recipe recipe = short_recipe();
   recipe.epochs = 2;
   auto whole = Tape::create(small_resnet(5), {.batch = 16});
@@ -145,12 +127,12 @@ TEST_CASE("fit: stopped anywhere, it goes on to the same bits") {
 TEST_CASE("fit: refusals, and a loss that is not finite names the layer") {
   auto tape = Tape::create(small_resnet(6), {.batch = 16});
   REQUIRE(tape.ok());
-  ImageSet images = three_classes(48, 7);
+  ImageSet images = striped_images(48, 7);
   const auto message = [&](const ImageSet& set, const Recipe& recipe) {
     const Result<Fitted> fitted = fit(&*tape, nullptr, set, recipe);
     return fitted.ok() ? std::string("accepted") : fitted.error().message;
   };
-  ImageSet few = three_classes(9, 7), unlabelled = images, foreign = images;
+  ImageSet few = striped_images(9, 7), unlabelled = images, foreign = images;
   unlabelled.labels.clear();
   foreign.labels[3] = 3;
   CHECK(message(few, short_recipe()).find("fewer than a batch") != std::string::npos);
@@ -162,7 +144,7 @@ TEST_CASE("fit: refusals, and a loss that is not finite names the layer") {
 }
 
 TEST_CASE("images: crops and mirrors are those of the counter, pixels are normalised") {
-  ImageSet set = three_classes(4, 8);
+  ImageSet set = striped_images(4, 8);
   const std::vector<size_t> indices = {3, 1};
   std::vector<float> plain(2 * set.image_bytes()), moved(plain.size()), again(plain.size());
   take_images(set, indices, {}, 9, plain);

@@ -8,6 +8,7 @@
 
 #include "converter/precision/cost.h"
 #include "converter/precision/search.h"
+#include "converter/precision/selector.h"
 #include "converter/precision/spec.h"
 #include "encoder_graph.h"
 #include "resnet_graph.h"
@@ -282,9 +283,10 @@ TEST_CASE("search: three precisions, pins, budget forms and baselines") {
   options.form = BudgetForm::kInterpolate;
   options.budget = 0.5;
   options.pins = {{"re:layer4\\..*", 4}, {"layer1.0.conv2", 8}};
-  for (const std::string& method : search_methods()) {
-    CAPTURE(method);
-    options.method = method;
+  for (const Selector& selector : selectors()) {
+    if (selector.needs != Needs::kNothing) continue;  // test_selectors.cc
+    CAPTURE(selector.name);
+    options.method = selector.name;
     const auto result = search(graph, options);
     REQUIRE(result.ok());
     CHECK_LE(result->cost, result->cost_low + 0.5 * (result->cost_high - result->cost_low) + 1e-6);
