@@ -55,6 +55,12 @@ constexpr Verb kVerbs[] = {
      "  mpqconvert finetune net.onnx --dataset train/ --map map.json --checkpoint run.ckpt -o "
      "net.fb\n",
      add_finetune},
+    {"alps", "gains of every group of layers, measured by fine-tuning",
+     "Example:\n"
+     "  mpqconvert alps w4a4.onnx --dataset train/ --checkpoint runs/ -o gains.json\n"
+     "  mpqconvert finetune w4a4.onnx --dataset train/ --map alps:file=gains.json,budget=0.75 -o "
+     "net.fb\n",
+     add_alps},
     {"reconstruct", "a network on codes, block by block on pictures without labels",
      "Example:\n  mpqconvert reconstruct resnet50.onnx --calib images/ --map uniform:4 -o "
      "w4a4.fb\n",

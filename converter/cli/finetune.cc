@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "converter/cli/command.h"
 #include "converter/cli/images.h"
@@ -42,11 +43,11 @@ Checked run_finetune(Request request, const Global& global) {
   // What is trained starts from the float network, or from one that came quantised.
   const Graph real =
       network.is_quantised ? train::without_quantizers(network.graph) : network.graph;
-  MPQ_TRY(precision::SearchResult search,
-          resolve_map(network.graph, request.map, request.cost_table));
   const Shape& shape = real.values[real.inputs[0]].shape;
   MPQ_TRY(const format::ImagePreprocess image, preset(t.preset, shape, false));
   MPQ_TRY(const LabelledImages images, load_images(t.dataset, t.limit, image, global.quiet));
+  MPQ_TRY(precision::SearchResult search,
+          resolve_map(network.graph, request.map, request.cost_table, &images.set));
   const uint32_t batch = t.recipe.batch;
   MPQ_TRY(train::Tape start, observed(real, batch, images.set, t.recipe.seed));
   MPQ_TRY(Graph quantised, train::add_quantizers(real, bits_of_map(search.map), &start, options));
@@ -68,6 +69,8 @@ Checked run_finetune(Request request, const Global& global) {
                                  {"map", search.map.method},   {"images", images.set.count()},
                                  {"steps", fitted.steps},      {"loss", fitted.loss},
                                  {"accuracy", fitted.accuracy}};
+  json["second_half_loss"] = std::accumulate(fitted.losses.begin(), fitted.losses.end(), 0.0) /
+                             static_cast<double>(std::max<size_t>(fitted.losses.size(), 1));
   std::string text = fmt::format("{}\n{} steps on {} images, loss {:.4f}\n", describe(search),
                                  fitted.steps, images.set.count(), fitted.loss);
   if (!t.test.empty()) {

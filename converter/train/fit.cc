@@ -14,7 +14,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Sums that a run keeps, as the numbers of a checkpoint.
-enum Sum : size_t { kLoss, kCorrect, kSeen, kHalfLoss, kHalfSquare, kHalfSteps, kSums };
+enum Sum : size_t { kLoss, kCorrect, kSeen, kSums };
 
 template <typename T>
 void hash(format::Sha256* sha, std::span<const T> data) {
@@ -83,48 +83,6 @@ class Run {
     return Ok{};
   }
 
-  // Of what decides the course of the run; the number of threads is not in it.
-  format::Digest fingerprint() const {
-    format::Sha256 sha;
-    const OptimizerOptions& o = recipe_.optimizer;
-    const Schedule& s = recipe_.schedule;
-    for (const double number : {double(total_),
-                                double(recipe_.batch),
-                                double(s.rate),
-                                double(s.decay),
-                                s.warm_up,
-                                double(s.last),
-                                double(o.method),
-                                double(o.momentum),
-                                double(o.nesterov),
-                                double(o.beta1),
-                                double(o.beta2),
-                                double(o.epsilon),
-                                double(o.weight_decay),
-                                double(o.step_rate),
-                                double(o.largest_norm),
-                                double(recipe_.augmentation.pad),
-                                double(recipe_.augmentation.flip),
-                                double(recipe_.seed),
-                                double(recipe_.teacher_share),
-                                double(recipe_.temperature),
-                                recipe_.frozen_norms})
-      hash(&sha, number);
-    const std::string structure = print(tape_->structure());
-    hash(&sha, std::span<const char>(structure));
-    for (Tape* tape : {tape_, teacher_})
-      if (tape != nullptr)
-        for (const Parameter& parameter : tape->parameters()) {
-          hash(&sha, parameter.trained);
-          hash(&sha, std::span<const float>(tape->data(parameter.value)));
-        }
-    hash(&sha, std::span<const uint8_t>(images_.pixels));
-    hash(&sha, std::span<const int32_t>(images_.labels));
-    hash(&sha, images_.mean);
-    hash(&sha, images_.stddev);
-    return sha.finish();
-  }
-
   std::vector<std::span<float>> tensors() {
     std::vector<std::span<float>> all;
     for (const Parameter& parameter : tape_->parameters())
@@ -134,23 +92,30 @@ class Run {
   }
 
   Checked resume() {
-    run_ = fingerprint();
+    run_ = fingerprint(tape_, teacher_, images_, recipe_);
     MPQ_TRY(const std::optional<Snapshot> found, read_checkpoint_of(recipe_.checkpoint, run_));
     if (!found) return Ok{};
     const std::vector<std::span<float>> all = tensors();
-    bool fits = found->tensors.size() == all.size() && found->numbers.size() == kSums;
+    bool fits = found->tensors.size() == all.size() && found->numbers.size() >= kSums &&
+                found->numbers.size() % 2 == kSums % 2;
     for (size_t i = 0; fits && i < all.size(); ++i)
       fits = found->tensors[i].size() == all[i].size();
     if (!fits) return Error{Status::kCorrupt, recipe_.checkpoint + ": of another network"};
     for (size_t i = 0; i < all.size(); ++i)
       std::copy(found->tensors[i].begin(), found->tensors[i].end(), all[i].begin());
-    sums_ = found->numbers;
+    const auto numbers = found->numbers.begin(), half = numbers + kSums;
+    const auto middle = half + (found->numbers.end() - half) / 2;
+    sums_.assign(numbers, half);
+    losses_.assign(half, middle);
+    correct_.assign(middle, found->numbers.end());
     step_ = optimizer_.steps = found->step;
     return Ok{};
   }
 
   Checked save() {
     Snapshot checkpoint{run_, step_, sums_, {}};
+    for (const std::vector<double>* half : {&losses_, &correct_})
+      checkpoint.numbers.insert(checkpoint.numbers.end(), half->begin(), half->end());
     for (const std::span<float> tensor : tensors())
       checkpoint.tensors.emplace_back(tensor.begin(), tensor.end());
     return write_checkpoint(recipe_.checkpoint, checkpoint);
@@ -172,7 +137,7 @@ class Run {
     const std::span<const float> y = tape_->data(tape_->output());
     const size_t classes = y.size() / recipe_.batch;
     gradient_.assign(y.size(), 0.0F);
-    double loss = 0.0;
+    double loss = 0.0, correct = 0.0;
     float share = labels_.empty() ? 1.0F : 0.0F;
     if (teacher_ != nullptr) {
       share = labels_.empty() ? 1.0F : recipe_.teacher_share;
@@ -182,7 +147,8 @@ class Run {
     }
     if (!labels_.empty()) {
       loss += cross_entropy(y, classes, labels_, {1.0F - share, gradient_});
-      sums_[kCorrect] += static_cast<double>(count_correct(y, classes, labels_));
+      correct = static_cast<double>(count_correct(y, classes, labels_));
+      sums_[kCorrect] += correct;
     }
     if (!std::isfinite(loss)) {
       const std::string layer = tape_->first_not_finite();
@@ -199,9 +165,8 @@ class Run {
     sums_[kLoss] += loss;
     sums_[kSeen] += 1.0;
     if (step_ >= total_ / 2) {
-      sums_[kHalfLoss] += loss;
-      sums_[kHalfSquare] += loss * loss;
-      sums_[kHalfSteps] += 1.0;
+      losses_.push_back(loss);
+      correct_.push_back(correct);
     }
     return Ok{};
   }
@@ -213,11 +178,9 @@ class Run {
   }
 
   Fitted result() const {
-    const double n = std::max(sums_[kHalfSteps], 1.0), mean = sums_[kHalfLoss] / n,
-                 variance = std::max(sums_[kHalfSquare] / n - mean * mean, 0.0),
-                 seen = std::max(sums_[kSeen], 1.0);
-    return {total_, sums_[kLoss] / seen, sums_[kCorrect] / (seen * recipe_.batch), mean,
-            std::sqrt(variance / n)};
+    const double seen = std::max(sums_[kSeen], 1.0);
+    return {total_, sums_[kLoss] / seen, sums_[kCorrect] / (seen * recipe_.batch), losses_,
+            correct_};
   }
 
   Tape* tape_;
@@ -228,7 +191,7 @@ class Run {
   uint64_t total_, per_epoch_, step_ = 0;
   std::vector<float> pixels_, gradient_;
   std::vector<int32_t> labels_;
-  std::vector<double> sums_;
+  std::vector<double> sums_, losses_, correct_;
   std::vector<size_t> order_;
   format::Digest run_ = {};
 };
@@ -238,6 +201,48 @@ class Run {
 uint64_t total_steps(const Recipe& recipe, size_t images) {
   return recipe.steps != 0 ? recipe.steps
                            : uint64_t{recipe.epochs} * (images / std::max(recipe.batch, 1U));
+}
+
+format::Digest fingerprint(Tape* tape, Tape* teacher, const ImageSet& images,
+                           const Recipe& recipe) {
+  format::Sha256 sha;
+  const OptimizerOptions& o = recipe.optimizer;
+  const Schedule& s = recipe.schedule;
+  for (const double number : {double(total_steps(recipe, images.count())),
+                              double(recipe.batch),
+                              double(s.rate),
+                              double(s.decay),
+                              s.warm_up,
+                              double(s.last),
+                              double(o.method),
+                              double(o.momentum),
+                              double(o.nesterov),
+                              double(o.beta1),
+                              double(o.beta2),
+                              double(o.epsilon),
+                              double(o.weight_decay),
+                              double(o.step_rate),
+                              double(o.largest_norm),
+                              double(recipe.augmentation.pad),
+                              double(recipe.augmentation.flip),
+                              double(recipe.seed),
+                              double(recipe.teacher_share),
+                              double(recipe.temperature),
+                              recipe.frozen_norms})
+    hash(&sha, number);
+  const std::string structure = print(tape->structure());
+  hash(&sha, std::span<const char>(structure));
+  for (Tape* of : {tape, teacher})
+    if (of != nullptr)
+      for (const Parameter& parameter : of->parameters()) {
+        hash(&sha, parameter.trained);
+        hash(&sha, std::span<const float>(of->data(parameter.value)));
+      }
+  hash(&sha, std::span<const uint8_t>(images.pixels));
+  hash(&sha, std::span<const int32_t>(images.labels));
+  hash(&sha, images.mean);
+  hash(&sha, images.stddev);
+  return sha.finish();
 }
 
 Result<Fitted> fit(Tape* tape, Tape* teacher, const ImageSet& images, const Recipe& recipe,

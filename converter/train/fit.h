@@ -8,6 +8,7 @@
 #include "converter/train/optimizer.h"
 #include "converter/train/schedule.h"
 #include "converter/train/tape.h"
+#include "format/sha256.h"
 
 namespace mpq::convert::train {
 
@@ -34,15 +35,18 @@ struct Progress {
   float rate = 0.0F;
 };
 
-// The last epoch's means. `second_half`: of the loss over the second half of the steps, with its
-// standard error over batches.
+// The last epoch's means; and batch by batch over the second half of the steps, loss and number of
+// right answers.
 struct Fitted {
   uint64_t steps = 0;
   double loss = 0.0, accuracy = 0.0;
-  double second_half_loss = 0.0, second_half_error = 0.0;
+  std::vector<double> losses, correct;
 };
 
 uint64_t total_steps(const Recipe& recipe, size_t images);
+
+// Of everything that decides the course of a run; the number of threads is not in it.
+format::Digest fingerprint(Tape* tape, Tape* teacher, const ImageSet& images, const Recipe& recipe);
 
 // Trains the tape, whose batch is the recipe's. teacher: null, or a tape of the same batch that is
 // only run. Returning false from `progress` stops with the checkpoint written. A run that was
