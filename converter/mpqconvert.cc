@@ -61,6 +61,10 @@ constexpr Verb kVerbs[] = {
      "  mpqconvert finetune w4a4.onnx --dataset train/ --map alps:file=gains.json,budget=0.75 -o "
      "net.fb\n",
      add_alps},
+    {"report", "precision maps of a network as one page for a browser",
+     "Example:\n"
+     "  mpqconvert report net.onnx --map eagl:budget=0.75 --map sqnr:budget=0.75 -o report.html\n",
+     add_report},
     {"reconstruct", "a network on codes, block by block on pictures without labels",
      "Example:\n  mpqconvert reconstruct resnet50.onnx --calib images/ --map uniform:4 -o "
      "w4a4.fb\n",

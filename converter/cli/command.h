@@ -43,6 +43,7 @@ Run add_evaluate(CLI::App* app, const Global* global);
 Run add_train(CLI::App* app, const Global* global);
 Run add_finetune(CLI::App* app, const Global* global);
 Run add_alps(CLI::App* app, const Global* global);
+Run add_report(CLI::App* app, const Global* global);
 Run add_reconstruct(CLI::App* app, const Global* global);
 
 }  // namespace mpq::convert::cli

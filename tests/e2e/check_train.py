@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""mpqconvert train and finetune from the outside, on pictures that this script draws: accuracy in float,
+"""mpqconvert train, finetune, alps and report from the outside, on pictures that this script draws: accuracy in float,
 in the trained network's own arithmetic and in the runtime; runs killed at random points. Standard library only.
 
    check_train.py MPQCONVERT [MPQRUN] [--plant]      --plant: results that must not count as equal
@@ -7,6 +7,7 @@ in the trained network's own arithmetic and in the runtime; runs killed at rando
 import json
 import os
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -70,7 +71,9 @@ def killed_until_done(command, checkpoint, seconds):
         child.send_signal(signal.SIGKILL)
         if child.wait() == -signal.SIGKILL:
             kills += 1
-        elif os.path.exists(checkpoint):  # it was through already: from the start again
+        elif os.path.isdir(checkpoint):  # it was through already: from the start again
+            shutil.rmtree(checkpoint)
+        elif os.path.exists(checkpoint):
             os.remove(checkpoint)
     code, _, err = run(*command, "--checkpoint", checkpoint)
     return kills, code, err
@@ -112,6 +115,43 @@ with tempfile.TemporaryDirectory() as folder:
     kills, code, err = killed_until_done([*second, "-o", at("killed.fb")], at("b.ckpt"), seconds)
     check(f"finetune: killed {kills} times, the same bytes",
           code == 0 and kills > 2 and read(at("net.fb")) == read(at("killed.fb")), err)
+
+    third = ["alps", at("net.onnx"), "--epochs", "1", *common[:2], *common[4:]]
+    start = time.monotonic()
+    code, out, err = run(*third, "-o", at("gains.json"))
+    seconds = time.monotonic() - start
+    check("alps: exit code", code == 0, err)
+    runs = json.loads(out)["runs"]
+    check("alps: a run for the reference and every group, with its time",
+          len(runs) == 7 and runs[0]["gain"] == 0 and all(row["seconds"] > 0 for row in runs), out)
+    kills, code, err = killed_until_done([*third, "-o", at("killed.json")], at("alps.runs"), seconds)
+    if planted:
+        with open(at("killed.json"), "a") as file:
+            file.write(" ")
+    check(f"alps: killed {kills} times, the same bytes",
+          code == 0 and kills > 2 and read(at("gains.json")) == read(at("killed.json")), err)
+    code, out, err = run(*third, "--jobs", "2", "-o", at("parallel.json"))
+    check("alps: two groups at a time, the same bytes",
+          code == 0 and read(at("gains.json")) == read(at("parallel.json")), err)
+
+    # A map by each selector, from the trained network; all of them on one page.
+    words = ["eagl", "alps", "hawq", "fit", "sqnr", "lsq-step", "constant", "first-to-last", "last-to-first", "random"]
+    maps = [f"{word}:budget=0.8,samples=32,probes=2,steps=2" + (f",file={at('gains.json')}" if word == "alps" else "")
+            for word in words]
+    for word, spec in zip(words, maps):
+        code, out, err = run("search", at("net.onnx"), "--map", spec, "--dataset", train, "-q")
+        check(f"search: {word}", code == 0 and json.loads(out)["method"] == word and
+              abs(json.loads(out)["budget"] - 0.8) < 1e-9, out, err)
+    code, out, err = run("report", at("net.onnx"), *[word for spec in maps for word in ("--map", spec)], "--dataset",
+                         train, "-q", "-o", "-")
+    page = out if not planted else out.replace("</svg>", "", 1)
+    check("report: a page that fetches nothing, well formed, with every map and layer",
+          code == 0 and not [w for w in ("http", "src=", "<script", "@import", "url(") if w in page] and
+          page.count("<svg") == page.count("</svg>") == 3 and all(spec in page for spec in maps) and
+          all(name in page for name in ("conv1", "layer2.0.shortcut")), err, page[-500:])
+    code, _, err = run("search", at("net.onnx"), "--map", "hawk:budget=0.8")
+    check("search: an unknown method is answered with all of them", code == 2 and "did you mean 'hawq'" in err and
+          all(word in err for word in words), err)
 
     # The trained 4-bit network as a start for a mix, by the entropies of its own codes.
     code, out, err = run("finetune", at("net.onnx"), "--teacher", at("float.onnx"), "--map", "eagl:budget=0.75",
