@@ -101,7 +101,7 @@ std::string bits_figure(const std::vector<PageMap>& maps) {
   for (size_t m = 0; m < maps.size(); ++m) {
     const format::PrecisionMap& map = maps[m].found.map;
     const double floor = kRow * static_cast<double>(m + 1) - 4.0;
-    body += label(0, floor - 45.0, "start", maps[m].words);
+    body += label(kLeft, floor - 45.0, "start", maps[m].words);
     for (const int bits : {2, 4, 8})
       body += label(kLeft - 6, floor - kUnit * bits + 4, "end", std::to_string(bits));
     for (size_t i = 0; i < layers; ++i) {
@@ -169,7 +169,7 @@ std::string frontier_figure(const std::vector<PageMap>& maps) {
     body += label(kLeft - 6, y(share) + 4, "end", fmt::format("{:.0f} %", 100.0 * share));
     const double budget = low + share * (1.0 - low);
     body += label(x(budget), kFloor + 18, share == 1.0 ? "end" : "middle",
-                  fmt::format("{:.0f} %", 100.0 * budget));
+                  fmt::format("{:.3g} %", 100.0 * budget));
   }
   for (size_t m = 0; m < maps.size(); ++m) {
     const std::vector<precision::FrontierPoint>& frontier = maps[m].found.frontier;
