@@ -17,17 +17,41 @@
 #include "converter/cli/training.h"
 #include "converter/data/write_file.h"
 #include "converter/onnx/export.h"
-#include "converter/train/quantizers.h"
+#include "converter/passes/quantize.h"
 
 namespace mpq::convert::cli {
 namespace {
 
 struct Request {
-  std::string input, output, onnx, calib, map = "uniform:4", cost_table, preset = "torchvision-v1";
-  uint32_t samples = 1024;
+  std::string input, output, onnx, start, calib, map = "uniform:4", cost_table,
+      preset = "torchvision-v1";
+  uint32_t samples = 1024, ptq_samples = 128;
+  bool crop_only_small = false;
   NetworkOptions network;
   train::ReconstructOptions options;
 };
+
+// The network on codes: given, or quantised without training.
+Result<Graph> start_of(const Request& request, const Network& network, const BitsMap& bits,
+                       const format::ImagePreprocess& image, bool quiet) {
+  if (!request.start.empty()) {
+    MPQ_TRY(Network start, load_network(request.start, request.network));
+    if (!start.is_quantised)
+      return Error{Status::kInvalidArgument, request.start + ": is not quantised"};
+    return std::move(start.graph);
+  }
+  MPQ_TRY(const Calibration calibration,
+          load_calibration(request.calib, request.ptq_samples, request.options.seed, image, quiet));
+  Graph graph = network.graph;
+  PtqOptions options;
+  Progress progress("quantising", quiet);
+  options.progress = [&](uint32_t done, uint32_t total, const std::string& layer) {
+    progress.update(done, total, layer);
+    return true;
+  };
+  MPQ_CHECK(quantize(&graph, bits, {calibration.samples, calibration.count}, options));
+  return graph;
+}
 
 Checked run_reconstruct(Request request, const Global& global) {
   if (request.output.empty() && request.onnx.empty())
@@ -38,27 +62,28 @@ Checked run_reconstruct(Request request, const Global& global) {
     return Error{Status::kUnsupported,
                  request.input + ": only float networks of images are reconstructed"};
   MPQ_TRY(const format::ImagePreprocess image,
-          preset(request.preset, real.values[real.inputs[0]].shape, false));
+          preset(request.preset, real.values[real.inputs[0]].shape, request.crop_only_small));
   MPQ_TRY(const LabelledImages images,
           load_images(request.calib, request.samples, image, global.quiet));
   MPQ_TRY(precision::SearchResult search,
           resolve_map(real, request.map, request.cost_table, &images.set));
-  const uint32_t batch = request.options.batch;
-  MPQ_TRY(train::Tape start, observed(real, batch, images.set, request.options.seed));
-  MPQ_TRY(Graph graph,
-          train::add_quantizers(real, bits_of_map(search.map), &start, {.channel_steps = true}));
+  MPQ_TRY(Graph graph, start_of(request, network, bits_of_map(search.map), image, global.quiet));
 
   std::vector<size_t> all(images.set.count());
   std::iota(all.begin(), all.end(), size_t{0});
   std::vector<float> pixels(all.size() * images.set.image_bytes());
   train::take_images(images.set, all, {}, 0, pixels);
   Progress progress("reconstructing", global.quiet);
-  request.options.progress = [&](size_t block, size_t blocks, const std::string& last) {
-    progress.update(block, blocks, last);
+  request.options.progress = [&](size_t block, size_t blocks, const train::BlockReport& report) {
+    progress.update(block, blocks,
+                    fmt::format("{}, error {:.5f} -> {:.5f}", report.last, report.before,
+                                report.after));
     return true;
   };
-  MPQ_TRY(const std::vector<train::BlockReport> reports,
-          train::reconstruct(real, &graph, pixels, all.size(), request.options));
+  std::vector<train::BlockReport> reports;
+  if (request.options.steps != 0) {
+    MPQ_TRY(reports, train::reconstruct(real, &graph, pixels, all.size(), request.options));
+  }
 
   search.map.source_sha256 = network.source_sha256;
   if (!request.onnx.empty()) {
@@ -101,11 +126,25 @@ Run add_reconstruct(CLI::App* app, const Global* global) {
     app->add_option(name, *value, what)->capture_default_str()->type_name("X");
   };
   number("--calib-images", &r.samples, "how many of them");
+  app->add_flag("--crop-only-small", r.crop_only_small,
+                "images that are hardly larger than the crop: no resize");
+  app->add_option("--start", r.start,
+                  "the network on codes to start from, which --onnx wrote (default: quantised "
+                  "here without training)");
+  number("--ptq-images", &r.ptq_samples, "for that quantisation");
   number("--batch", &r.options.batch, "images a step");
-  number("--steps", &r.options.steps, "of training for each block");
-  number("--rate", &r.options.schedule.rate, "learning rate");
+  number("--pixels", &r.options.pixels, "of a block's input, for which a step takes fewer images");
+  number("--steps", &r.options.steps, "of training for each block; 0: quantise only");
+  number("--rate", &r.options.schedule.rate, "learning rate of weights, in codes");
+  number("--step-rate", &r.options.optimizer.step_rate,
+         "of steps and biases, relative to their size and the learning rate");
   number("--float-share", &r.options.float_share,
          "of a block's inputs, from the float network instead of the quantised one");
+  number("--drop-share", &r.options.drop_share, "of activations, not quantised while training");
+  app->add_flag("--bfloat16", r.options.bfloat16,
+                "multiply in bfloat16 while training: many times faster with AMX");
+  app->add_option("--checkpoint", r.options.checkpoint,
+                  "file to resume from, written after every block");
   number("--seed", &r.options.seed, "choice of samples");
   app->add_option("--input-shape", r.network.input_shape,
                   "1,3,224,224, where the model leaves it open");

@@ -1,5 +1,6 @@
 // Convolution by oneDNN, activations with channels last, weights reordered to what its primitives
-// want in every run (they change in every run).
+// want in every run (they change in every run). Of a tape in bfloat16, what is multiplied is rounded
+// to that; sums and results are binary32.
 #include <memory>
 
 #include "converter/train/loops.h"
@@ -10,11 +11,12 @@ namespace {
 using Dims = dnnl::memory::dims;
 using Desc = dnnl::memory::desc;
 using Tag = dnnl::memory::format_tag;
-constexpr auto kF32 = dnnl::memory::data_type::f32;
+using Type = dnnl::memory::data_type;
+constexpr Type kF32 = Type::f32;
 
-Desc image(const Extent& e) {
+Desc image(const Extent& e, Type type) {
   const auto dim = [](size_t size) { return static_cast<int64_t>(size); };
-  return {{dim(e.n), dim(e.c), dim(e.h), dim(e.w)}, kF32, Tag::nhwc};
+  return {{dim(e.n), dim(e.c), dim(e.h), dim(e.w)}, type, Tag::nhwc};
 }
 
 struct Convolution {
@@ -23,7 +25,9 @@ struct Convolution {
   using Weights = dnnl::convolution_backward_weights;
 
   Engine& engine;
-  Desc x, y, plain, bias;
+  Desc x, y, plain, bias;       // binary32, as given
+  Desc x_factor, y_factor;      // as multiplied
+  dnnl::memory rounded_x, rounded_dy;  // when that differs
   Forward::primitive_desc forward_desc;
   Data::primitive_desc data_desc;
   Weights::primitive_desc weights_desc;
@@ -33,7 +37,10 @@ struct Convolution {
   dnnl::memory forward_weights, data_weights, weights_gradient;
 
   explicit Convolution(const StepContext& context)
-      : engine(context.engine), x(image(context.x)), y(image(context.y)) {
+      : engine(context.engine), x(image(context.x, kF32)), y(image(context.y, kF32)) {
+    const Type type = engine.bfloat16 ? Type::bf16 : kF32;
+    x_factor = image(context.x, type);
+    y_factor = image(context.y, type);
     const auto& op = std::get<Conv>(context.node.op);
     const Shape& w = context.shape(1);
     const int64_t groups = op.groups;
@@ -41,23 +48,30 @@ struct Convolution {
         groups == 1 ? Dims{w[0], w[1], w[2], w[3]} : Dims{groups, w[0] / groups, w[1], w[2], w[3]};
     plain = {dims, kF32, groups == 1 ? Tag::oihw : Tag::goihw};
     if (context.has(2)) bias = {{w[0]}, kF32, Tag::a};
-    const Desc any(dims, kF32, Tag::any);
+    const Desc any(dims, type, Tag::any), any_gradient(dims, kF32, Tag::any);
     const Dims strides{op.stride_h, op.stride_w}, dilates{op.dilation_h - 1, op.dilation_w - 1};
     const Dims before{op.pad_top, op.pad_left}, after{op.pad_bottom, op.pad_right};
     constexpr auto kAlgorithm = dnnl::algorithm::convolution_direct;
     const dnnl::engine& cpu = engine.engine;
-    forward_desc = {{dnnl::prop_kind::forward_training, kAlgorithm, x, any, bias, y, strides,
+    forward_desc = {{dnnl::prop_kind::forward_training, kAlgorithm, x_factor, any, bias, y, strides,
                      dilates, before, after},
                     cpu};
-    data_desc = {{kAlgorithm, x, any, y, strides, dilates, before, after}, cpu, forward_desc};
-    weights_desc = {
-        {kAlgorithm, x, any, bias, y, strides, dilates, before, after}, cpu, forward_desc};
+    data_desc = {
+        {kAlgorithm, x, any, y_factor, strides, dilates, before, after}, cpu, forward_desc};
+    weights_desc = {{kAlgorithm, x_factor, any_gradient, bias, y_factor, strides, dilates, before,
+                     after},
+                    cpu,
+                    forward_desc};
     forward_primitive = Forward(forward_desc);
     data_primitive = Data(data_desc);
     weights_primitive = Weights(weights_desc);
     forward_weights = {forward_desc.weights_desc(), cpu};
     data_weights = {data_desc.weights_desc(), cpu};
     weights_gradient = {weights_desc.diff_weights_desc(), cpu};
+    if (engine.bfloat16) {
+      rounded_x = {x_factor, cpu};
+      rounded_dy = {y_factor, cpu};
+    }
   }
 
   dnnl::memory memory(const Desc& desc, const float* data) const {
@@ -67,9 +81,17 @@ struct Convolution {
     dnnl::reorder(from, to).execute(engine.stream, from, to);
   }
 
+  // A tensor as it is multiplied: itself, or rounded into `to`.
+  dnnl::memory factor(const dnnl::memory& from, const dnnl::memory& to) const {
+    if (!engine.bfloat16) return from;
+    reorder(from, to);
+    return to;
+  }
+
   void forward(Inputs in, std::span<float> out) {
     reorder(memory(plain, in[1].data()), forward_weights);
-    std::unordered_map<int, dnnl::memory> args = {{DNNL_ARG_SRC, memory(x, in[0].data())},
+    std::unordered_map<int, dnnl::memory> args = {
+        {DNNL_ARG_SRC, factor(memory(x, in[0].data()), rounded_x)},
                                                   {DNNL_ARG_WEIGHTS, forward_weights},
                                                   {DNNL_ARG_DST, memory(y, out.data())}};
     if (in.size() > 2 && !in[2].empty()) args[DNNL_ARG_BIAS] = memory(bias, in[2].data());
@@ -78,7 +100,7 @@ struct Convolution {
   }
 
   void backward(Inputs in, std::span<const float> dy, std::span<const Sink> sinks) {
-    const dnnl::memory out = memory(y, dy.data());
+    const dnnl::memory out = factor(memory(y, dy.data()), rounded_dy);
     if (!sinks[0].grad.empty()) {
       reorder(memory(plain, in[1].data()), data_weights);
       Overwriting dx(sinks[0]);
@@ -90,7 +112,8 @@ struct Convolution {
     }
     const bool biased = sinks.size() > 2 && !in[2].empty();
     if (sinks[1].grad.empty() && !(biased && !sinks[2].grad.empty())) return;
-    std::unordered_map<int, dnnl::memory> args = {{DNNL_ARG_SRC, memory(x, in[0].data())},
+    std::unordered_map<int, dnnl::memory> args = {
+        {DNNL_ARG_SRC, engine.bfloat16 ? rounded_x : memory(x, in[0].data())},
                                                   {DNNL_ARG_DIFF_DST, out},
                                                   {DNNL_ARG_DIFF_WEIGHTS, weights_gradient}};
     std::vector<float> bias_gradient(biased ? in[2].size() : 0);

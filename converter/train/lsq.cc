@@ -4,18 +4,74 @@
 #include <cmath>
 
 #include "converter/passes/block_sum.h"
+#include "converter/random.h"
 #include "converter/train/loops.h"
 
 namespace mpq::convert::train {
 namespace {
 
-constexpr size_t kBlock = 4096;
+constexpr size_t kBlock = 4096, kLanes = 16;
+#define MPQ_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 
-// Round to nearest, ties to even, for |v| <= 2^22.
-inline float round_half_even(float v) {
-  constexpr float kMagic = 12582912.0F;  // 1.5 * 2^23: leaves no bits for the fraction
-  return (v + kMagic) - kMagic;
+// Round to nearest, ties to even, for |v| <= 2^22. kMagic leaves no bits for the fraction.
+constexpr float kMagic = 12582912.0F;  // 1.5 * 2^23
+inline float round_half_even(float v) { return (v + kMagic) - kMagic; }
+
+MPQ_CLONES void quantise(const float* x, float* y, size_t count, float step, float lo, float hi) {
+  for (size_t i = 0; i < count; ++i)
+    y[i] = ((std::min(std::max(x[i] / step, lo), hi) + kMagic) - kMagic) * step;
 }
+
+// Gradients of a block: in x, and what each lane adds to those of the step and the offset.
+struct Lanes {
+  float steps[kLanes] = {}, offset[kLanes] = {};
+};
+MPQ_CLONES void differentiate(const float* x, const float* dy, float* dx, size_t count, float step,
+                              float lo, float hi, Lanes* sums) {
+  size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes)
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      const float v = x[i + lane] / step, g = dy[i + lane];
+      const bool inside = v > lo && v < hi;
+      const float nearest = (std::min(std::max(v, lo), hi) + kMagic) - kMagic;
+      sums->steps[lane] += g * (inside ? nearest - v : nearest);
+      sums->offset[lane] += inside ? 0.0F : g;
+      dx[i + lane] = inside ? g : 0.0F;
+    }
+  for (size_t lane = 0; i < count; ++i, ++lane) {
+    const float v = x[i] / step, g = dy[i];
+    const bool inside = v > lo && v < hi;
+    const float nearest = (std::min(std::max(v, lo), hi) + kMagic) - kMagic;
+    sums->steps[lane] += g * (inside ? nearest - v : nearest);
+    sums->offset[lane] += inside ? 0.0F : g;
+    dx[i] = inside ? g : 0.0F;
+  }
+}
+
+// to[i] = from[i] where element first + i of the tensor is dropped (lowbias32 of C. Wellons).
+MPQ_CLONES void take_where_drawn(const float* from, float* to, size_t count, uint32_t first,
+                             uint32_t seed, uint32_t below) {
+  for (size_t i = 0; i < count; ++i) {
+    uint32_t h = first + static_cast<uint32_t>(i) + seed;
+    h = (h ^ (h >> 16)) * 0x7FEB352DU;
+    h = (h ^ (h >> 15)) * 0x846CA68BU;
+    h ^= h >> 16;
+    to[i] = h < below ? from[i] : to[i];
+  }
+}
+
+struct Coins {
+  uint32_t seed, below;
+  explicit Coins(const Dropped& dropped) {
+    uint64_t state = dropped.seed;
+    seed = static_cast<uint32_t>(next_random(&state));
+    below = static_cast<uint32_t>(std::clamp(double{dropped.share}, 0.0, 1.0) * 0xFFFFFFFFU);
+  }
+  void take(const float* from, float* to, size_t begin, size_t end) const {
+    if (below != 0)
+      take_where_drawn(from, to, end - begin, static_cast<uint32_t>(begin), seed, below);
+  }
+};
 
 // Blocks of at most kBlock elements that lie in one part: body(begin, end, step, block).
 template <typename Body>
@@ -39,50 +95,43 @@ size_t block_count(const LsqGrid& grid, size_t count) {
 
 }  // namespace
 
+void take_dropped(const Dropped& dropped, std::span<const float> from, std::span<float> to) {
+  Coins(dropped).take(from.data(), to.data(), 0, to.size());
+}
+
 void lsq_forward(const LsqGrid& grid, std::span<const float> x, std::span<float> y) {
+  const Coins coins(grid.dropped);
   for_part_blocks(grid, x.size(), [&](size_t begin, size_t end, size_t s, size_t) {
-    const float step = grid.steps[s], lo = grid.lo, hi = grid.hi;
-    for (size_t i = begin; i < end; ++i)
-      y[i] = round_half_even(std::min(std::max(x[i] / step, lo), hi)) * step;
+    quantise(x.data() + begin, y.data() + begin, end - begin, grid.steps[s], grid.lo, grid.hi);
+    coins.take(x.data() + begin, y.data() + begin, begin, end);
   });
 }
 
 LsqGradients lsq_backward(const LsqGrid& grid, std::span<const float> x, std::span<const float> dy,
                           std::span<float> dx, bool add) {
-  constexpr size_t kLanes = 16;
   struct Partial {
     size_t step = 0;
     double steps = 0.0, offset = 0.0;
   };
+  const Coins coins(grid.dropped);
   std::vector<Partial> partial(block_count(grid, x.size()));
   for_part_blocks(grid, x.size(), [&](size_t begin, size_t end, size_t s, size_t block) {
-    const float step = grid.steps[s], lo = grid.lo, hi = grid.hi;
-    float by_step[kLanes] = {}, by_offset[kLanes] = {};
-    const auto visit = [&](size_t i, size_t lane) {
-      const float v = x[i] / step, g = dy[i];
-      const bool inside = v > lo && v < hi;
-      const float nearest = round_half_even(std::min(std::max(v, lo), hi));
-      by_step[lane] += g * (inside ? nearest - v : nearest);
-      by_offset[lane] += inside ? 0.0F : g;
-      return inside ? g : 0.0F;
-    };
-    const auto all = [&](const auto& write) {
-      size_t i = begin;
-      for (; i + kLanes <= end; i += kLanes)
-        for (size_t lane = 0; lane < kLanes; ++lane) write(i + lane, visit(i + lane, lane));
-      for (size_t lane = 0; i < end; ++i, ++lane) write(i, visit(i, lane));
-    };
-    if (dx.empty())
-      all([](size_t, float) {});
-    else if (add)
-      all([&](size_t i, float g) { dx[i] += g; });
-    else
-      all([&](size_t i, float g) { dx[i] = g; });
+    // What was dropped gives its gradient to x alone.
+    float quantised[kBlock], own[kBlock];
+    constexpr float kNone[kBlock] = {};
+    const size_t count = end - begin;
+    std::copy_n(dy.data() + begin, count, quantised);
+    coins.take(kNone, quantised, begin, end);
+    Lanes lanes;
+    differentiate(x.data() + begin, quantised, own, count, grid.steps[s], grid.lo, grid.hi, &lanes);
+    coins.take(dy.data() + begin, own, begin, end);
+    for (size_t i = 0; i < count && !dx.empty(); ++i)
+      dx[begin + i] = add ? dx[begin + i] + own[i] : own[i];
     Partial& sum = partial[block];
     sum.step = s;
     for (size_t lane = 0; lane < kLanes; ++lane) {
-      sum.steps += by_step[lane];
-      sum.offset += by_offset[lane];
+      sum.steps += lanes.steps[lane];
+      sum.offset += lanes.offset[lane];
     }
   });
   LsqGradients gradients{std::vector<double>(grid.steps.size())};

@@ -17,12 +17,23 @@
 
 namespace mpq::convert::train {
 
+// Elements that keep their value instead of being quantised, drawn by their index and the seed
+// (QDrop, arXiv 2203.05740).
+struct Dropped {
+  float share = 0.0F;
+  uint64_t seed = 0;
+};
+
 // x has equal parts one behind the other, part p on the step p % steps.size().
 struct LsqGrid {
   std::span<const float> steps;
   size_t part = 0;             // elements
   float lo = 0.0F, hi = 0.0F;  // codes less the zero point
+  Dropped dropped = {};
 };
+
+// to[i] = from[i] where element i is drawn.
+void take_dropped(const Dropped& dropped, std::span<const float> from, std::span<float> to);
 
 void lsq_forward(const LsqGrid& grid, std::span<const float> x, std::span<float> y);
 

@@ -15,6 +15,21 @@ Optimizer::Optimizer(Tape* tape, const OptimizerOptions& options) : tape_(tape),
   for (const Parameter& parameter : tape->parameters())
     for (size_t m = 0; parameter.trained && m < momenta; ++m)
       state_.emplace_back(tape->data(parameter.value).size());
+  for (const Parameter& parameter : tape->parameters()) {
+    const std::span<const float> x = tape->data(parameter.value);
+    const double square = block_sum(x.size(), [&](size_t i) { return x[i] * x[i]; });
+    sizes_.push_back(static_cast<float>(
+        std::sqrt(square / static_cast<double>(std::max<size_t>(x.size(), 1)))));
+  }
+}
+
+// Of equal parts of a parameter, one behind the other.
+std::vector<float> Optimizer::units(const Parameter& parameter, float size) const {
+  if (!options_.relative) return {1.0F};
+  const bool own = parameter.role == Role::kStep;
+  if (!own && parameter.step == kNoValue) return {size};
+  const std::span<const float> step = tape_->data(own ? parameter.value : parameter.step);
+  return {step.begin(), step.end()};
 }
 
 Checked Optimizer::step(float learning_rate) {
@@ -36,12 +51,15 @@ Checked Optimizer::step(float learning_rate) {
   const auto correction1 = static_cast<float>(1.0 - std::pow(double{options_.beta1}, count)),
              correction2 = static_cast<float>(1.0 - std::pow(double{options_.beta2}, count));
   auto state = state_.begin();
+  auto size = sizes_.begin();
   for (const Parameter& parameter : tape_->parameters()) {
+    const float own_size = *size++;
     if (!parameter.trained) continue;
     const std::span<float> x = tape_->data(parameter.value);
     const std::span<const float> g = tape_->gradient(parameter.value);
     const bool of_quantiser = parameter.role == Role::kStep || parameter.role == Role::kOffset;
-    const float rate = learning_rate * (of_quantiser ? options_.step_rate : 1.0F);
+    const bool slowed = options_.relative ? parameter.role != Role::kWeight : of_quantiser;
+    const float rate = learning_rate * (slowed ? options_.step_rate : 1.0F);
     const float decay = parameter.role == Role::kWeight
                             ? options_.weight_decay * decay_share(parameter.bits)
                             : 0.0F;
@@ -60,13 +78,18 @@ Checked Optimizer::step(float learning_rate) {
     } else {
       float* const v = (state++)->data();
       const float b1 = options_.beta1, b2 = options_.beta2, epsilon = options_.epsilon;
+      const std::vector<float> unit = units(parameter, own_size);
+      const size_t part = x.size() / unit.size();
       parallel_for(x.size(), kGrain, [&](size_t begin, size_t end) {
-        for (size_t i = begin; i < end; ++i) {
-          const float d = g[i] * shrink;
-          m[i] = b1 * m[i] + (1.0F - b1) * d;
-          v[i] = b2 * v[i] + (1.0F - b2) * d * d;
-          const float move = m[i] / correction1 / (std::sqrt(v[i] / correction2) + epsilon);
-          x[i] = std::max(x[i] - rate * (move + decay * x[i]), lowest);
+        for (size_t i = begin; i < end;) {
+          const float move_rate = rate * unit[i / part];
+          for (const size_t stop = std::min(end, (i / part + 1) * part); i < stop; ++i) {
+            const float d = g[i] * shrink;
+            m[i] = b1 * m[i] + (1.0F - b1) * d;
+            v[i] = b2 * v[i] + (1.0F - b2) * d * d;
+            const float move = m[i] / correction1 / (std::sqrt(v[i] / correction2) + epsilon);
+            x[i] = std::max(x[i] - (move_rate * move + rate * decay * x[i]), lowest);
+          }
         }
       });
     }

@@ -19,6 +19,10 @@ struct OptimizerOptions {
   float beta1 = 0.9F, beta2 = 0.999F, epsilon = 1e-8F;
   float weight_decay = 1e-4F;  // of weights, by their bits: decay_share
   float step_rate = 1.0F;      // of steps and offsets, relative to the learning rate
+  // AdamW's moves in units of what they change, so that one rate serves every layer: weights on
+  // codes in codes, steps relative to themselves, others relative to the first root mean square of
+  // their tensor. step_rate is for all but weights then.
+  bool relative = false;
   float largest_norm = 0.0F;   // of all gradients together; 0: any
 };
 
@@ -41,7 +45,10 @@ class Optimizer {
  private:
   Tape* tape_;
   OptimizerOptions options_;
+  std::vector<float> sizes_;  // root mean squares, by parameter
   std::vector<std::vector<float>> state_;
+
+  std::vector<float> units(const Parameter& parameter, float size) const;
 };
 
 }  // namespace mpq::convert::train

@@ -12,25 +12,37 @@
 
 namespace mpq::convert::train {
 
-struct ReconstructOptions {
-  uint32_t batch = 32;
-  uint64_t steps = 400;  // a block
-  Schedule schedule = {.rate = 1e-3F};
-  OptimizerOptions optimizer = {.method = Method::kAdamW, .weight_decay = 0.0F};
-  float float_share = 0.5F;  // of the inputs' elements that come from the float network
-  uint64_t seed = 1;
-  // Called when a block is finished. Returning false stops.
-  std::function<bool(size_t block, size_t blocks, const std::string& last)> progress;
-};
-
 struct BlockReport {
   std::string last;                  // node whose output the block is judged by
   size_t layers = 0;                 // with weights
   double before = 0.0, after = 0.0;  // squared error relative to the float output's energy
 };
 
-// graph: add_quantizers' of `real`, whose values have the same numbers there; images only. samples:
-// [count][H][W][C] of the input. Batch norm keeps its running moments.
+struct ReconstructOptions {
+  uint32_t batch = 16;
+  // Pixels of a block's input that make a step: large images fill it with fewer of them, a half, a
+  // quarter, ... of the batch. What a step costs in memory and time follows the pixels.
+  uint32_t pixels = 6272;
+  uint64_t steps = 250;  // a block
+  Schedule schedule = {.rate = 0.01F};
+  OptimizerOptions optimizer = {.method = Method::kAdamW,
+                                .epsilon = 1e-12F,
+                                .weight_decay = 0.0F,
+                                .step_rate = 0.1F,
+                                .relative = true};
+  float float_share = 0.5F;  // of the inputs' elements that come from the float network
+  float drop_share = 0.5F;   // of the activations' elements in a block that are not quantised
+  bool bfloat16 = false;     // TapeOptions
+  uint64_t seed = 1;
+  std::string checkpoint;  // file, written after every block; empty: none
+  // Called when a block is finished. Returning false stops.
+  std::function<bool(size_t block, size_t blocks, const BlockReport& report)> progress;
+};
+
+// real: the float network; graph: the same on codes, by add_quantizers or quantize: nodes are found
+// by their names, weights start from their codes. Images only. samples: [count][H][W][C] of the
+// input, of which the last that fill no batch are left out. Batch norm keeps its running moments.
+// A run that was killed goes on behind its last whole block, to the same bytes.
 Result<std::vector<BlockReport>> reconstruct(const Graph& real, Graph* graph,
                                              std::span<const float> samples, size_t count,
                                              const ReconstructOptions& options);

@@ -9,6 +9,7 @@
 
 #include "converter/eval_sequences.h"
 #include "converter/graph.h"
+#include "converter/train/lsq.h"
 
 namespace mpq::convert::train {
 
@@ -23,6 +24,7 @@ struct Extent {
 struct Run {
   bool batch_moments = true;  // batch norm: by the moments of the batch, else by the running ones
   const SequenceData* sequences = nullptr;  // of sequence graphs
+  Dropped dropped = {};                     // of activations; each quantiser draws anew
 };
 
 // Where the gradient of one input goes.
@@ -47,6 +49,7 @@ struct Step {
 struct Engine {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
+  bool bfloat16 = false;  // what convolutions multiply
 };
 struct StepContext {
   const Graph& graph;

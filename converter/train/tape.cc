@@ -160,6 +160,7 @@ void Tape::Impl::add_parameters(const Node& node, int bits, bool trained) {
     if (on_codes && i == 0) {  // weights: named by their quantiser
       parameter.name = node.name;
       parameter.role = kWeight;
+      parameter.step = node.inputs[1];
     }
     if (on_codes) parameter.bits = bits;
     if (parameter.role == kStep) parameter.minimum = kSmallestStep;
@@ -323,6 +324,7 @@ Result<Tape> Tape::create(Graph graph, const TapeOptions& options) {
     tape.impl_ = std::make_unique<Impl>();
     tape.impl_->graph = std::move(graph);
     tape.impl_->options = options;
+    tape.impl_->engine.bfloat16 = options.bfloat16;
     MPQ_CHECK(tape.impl_->build());
     return tape;
   } catch (const dnnl::error& error) {
@@ -330,7 +332,7 @@ Result<Tape> Tape::create(Graph graph, const TapeOptions& options) {
   }
 }
 
-Checked Tape::forward(std::span<const float> images, bool batch_moments) {
+Checked Tape::forward(std::span<const float> images, bool batch_moments, const Dropped& dropped) {
   Impl& impl = *impl_;
   const ValueId input = impl.graph.inputs[0];
   const size_t want = impl.is_sequence() ? 0 : impl.extent(input).elements();
@@ -338,7 +340,7 @@ Checked Tape::forward(std::span<const float> images, bool batch_moments) {
     return Error{Status::kInvalidArgument, "a run of " + std::to_string(images.size()) +
                                                " numbers, expected " + std::to_string(want)};
   impl.slots[input].data.assign(images.begin(), images.end());
-  impl.run = {batch_moments, nullptr};
+  impl.run = {batch_moments, nullptr, dropped};
   try {
     return impl.forward();
   } catch (const dnnl::error& error) {
@@ -350,7 +352,7 @@ Checked Tape::forward(const SequenceData& sequences, bool batch_moments) {
   if (!impl_->is_sequence())
     return Error{Status::kInvalidArgument, "sequences for a network of images"};
   MPQ_CHECK(check_sequences(impl_->graph, sequences));
-  impl_->run = {batch_moments, &sequences};
+  impl_->run = {batch_moments, &sequences, {}};
   try {
     return impl_->forward();
   } catch (const dnnl::error& error) {

@@ -10,6 +10,7 @@
 
 #include "converter/eval_sequences.h"
 #include "converter/graph.h"
+#include "converter/train/lsq.h"
 
 namespace mpq::convert::train {
 
@@ -26,6 +27,7 @@ struct Parameter {
   std::string name;  // "conv1.weight"
   Role role = Role::kWeight;
   ValueId value = kNoValue;
+  ValueId step = kNoValue;  // of a weight on codes: the parameter that is its unit
   int bits = 32;  // of a weight on codes, or of what a step quantises
   float minimum = -std::numeric_limits<float>::infinity();  // training stays above it
   bool trained = true;
@@ -35,6 +37,7 @@ struct TapeOptions {
   uint32_t batch = 1;                        // of images; sequence graphs take what a run has
   bool input_gradient = false;               // of image graphs
   std::vector<ValueId> kept_gradients = {};  // activations: gradient() has theirs after backward()
+  bool bfloat16 = false;  // convolutions multiply numbers rounded to it; sums are binary32
 };
 
 // One tape computes one run at a time, on all cores. The same calls give the same bits with the
@@ -48,8 +51,8 @@ class Tape {
   Tape& operator=(Tape&&) noexcept;
   ~Tape();
 
-  // A batch of images, channels last; or any number of sequences. batch_moments: see Run.
-  Checked forward(std::span<const float> images, bool batch_moments);
+  // A batch of images, channels last; or any number of sequences. batch_moments, dropped: see Run.
+  Checked forward(std::span<const float> images, bool batch_moments, const Dropped& dropped = {});
   Checked forward(const SequenceData& sequences, bool batch_moments = true);
 
   // The gradient of a loss in values of the graph, as data() has them. Overwrites gradient() of

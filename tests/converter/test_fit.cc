@@ -263,8 +263,8 @@ TEST_CASE("reconstruct: every block comes nearer to float, so does the network")
   Graph graph = *quantised;
   ReconstructOptions options;
   options.batch = 16;
-  options.steps = 60;
-  options.schedule.rate = 3e-3F;
+  options.steps = 40;
+  options.schedule.rate = 0.03F;
   const auto reports = reconstruct(real, &graph, samples, kCount, options);
   REQUIRE_MESSAGE(reports.ok(), reports.error().message);
   REQUIRE(reports->size() == 8);  // stem, six blocks, classifier
@@ -289,6 +289,39 @@ TEST_CASE("reconstruct: every block comes nearer to float, so does the network")
   REQUIRE(reconstruct(real, &again, samples, kCount, options).ok());
   CHECK(error(again) == error(graph));
   CHECK(!reconstruct(real, &again, samples, 15, options).ok());
+
+  // Stopped behind any block, it goes on to the same bits; a file of other options is refused, and
+  // so is a damaged one.
+  const tests::TempFolder folder;
+  options.checkpoint = (folder.path / "blocks").string();
+  for (const size_t stop : {size_t{1}, size_t{4}, reports->size()}) {
+    again = *quantised;
+    options.progress = [&](size_t done, size_t all, const BlockReport&) {
+      return done < stop || done == all;
+    };
+    CHECK(reconstruct(real, &again, samples, kCount, options).ok() == (stop == reports->size()));
+  }
+  CHECK(error(again) == error(graph));
+  again = *quantised;
+  const auto known = reconstruct(real, &again, samples, kCount, options);  // all from the file
+  REQUIRE(known.ok());
+  CHECK(known->at(2).after == reports->at(2).after);
+  CHECK(error(again) == error(graph));
+  options.drop_share = 0.25F;
+  again = *quantised;
+  CHECK(!reconstruct(real, &again, samples, kCount, options).ok());
+  options.drop_share = 0.5F;
+  std::fstream(options.checkpoint, std::ios::binary | std::ios::in | std::ios::out)
+      .seekp(200)
+      .put('?');
+  CHECK(!reconstruct(real, &again, samples, kCount, options).ok());
+  // bfloat16 comes near the same.
+  ReconstructOptions rounded = options;
+  rounded.checkpoint.clear();
+  rounded.bfloat16 = true;
+  again = *quantised;
+  REQUIRE(reconstruct(real, &again, samples, kCount, rounded).ok());
+  CHECK(error(again) < 0.8 * error(*quantised));
 }
 
 }  // namespace mpq::convert::train

@@ -117,6 +117,46 @@ TEST_CASE("lsq: a step a channel, ties to even, first steps and gradient scale")
   CHECK(decay_share(2) == 0.25F);
 }
 
+TEST_CASE("lsq: what is dropped keeps its value, and its gradient is that of x alone") {
+  GraphBuilder b(9);
+  const std::vector<float> x = b.random_data(20000, 1.0F), dy = b.random_data(20000);
+  const float step = 0.13F;
+  const LsqGrid plain{{&step, 1}, 0, -8.0F, 7.0F};
+  LsqGrid mixed = plain;
+  mixed.dropped = {0.3F, 5};
+  std::vector<float> y(x.size()), rounded(x.size()), dx(x.size()), inside(x.size());
+  lsq_forward(mixed, x, y);
+  lsq_forward(plain, x, rounded);
+  const LsqGradients got = lsq_backward(mixed, x, dy, dx, false);
+  std::vector<float> quantised_dy = dy;
+  size_t kept = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const bool dropped = y[i] == x[i] && rounded[i] != x[i];
+    CHECK((dropped || y[i] == rounded[i]));
+    if (!dropped) continue;
+    ++kept;
+    quantised_dy[i] = 0.0F;
+  }
+  CHECK(static_cast<double>(kept) / 20000.0 == doctest::Approx(0.3).epsilon(0.05));
+  const LsqGradients expected = lsq_backward(plain, x, quantised_dy, inside, false);
+  CHECK(got.steps[0] == expected.steps[0]);
+  CHECK(got.steps[0] != lsq_backward(plain, x, dy, {}, false).steps[0]);
+  size_t wrong = 0;
+  for (size_t i = 0; i < x.size(); ++i)
+    wrong += dx[i] == inside[i] + (dy[i] - quantised_dy[i]) ? 0 : 1;
+  CHECK(wrong == 0);
+  // Another seed draws others; the same one the same.
+  std::vector<float> again(x.size()), other(x.size());
+  lsq_forward(mixed, x, again);
+  mixed.dropped.seed = 6;
+  lsq_forward(mixed, x, other);
+  CHECK(again == y);
+  CHECK(other != y);
+  mixed.dropped.share = 1.0F;
+  lsq_forward(mixed, x, other);
+  CHECK(std::mismatch(other.begin(), other.end(), x.begin()).first == other.end());
+}
+
 TEST_CASE("lsq: on the tape, steps get the scaled gradient of their quantiser") {
   GraphBuilder b;
   const ValueId x = b.input({1, 4, 3, 3});
@@ -226,6 +266,42 @@ TEST_CASE("optimizer: SGD, Nesterov and AdamW follow their formulas, decay by bi
     CHECK(failed.error().message.find("linear2.weight") != std::string::npos);
     CHECK(tape->data(w)[0] == kept);
   }
+}
+
+TEST_CASE("optimizer: relative moves are in codes, in steps and in sizes") {
+  GraphBuilder b(4);
+  const ValueId x = b.input({1, 2});
+  const ValueId w = b.constant({2, 2}, {0.52F, -0.27F, 2.8F, 1.3F}),
+                bias = b.constant({2}, {3.0F, 4.0F});
+  Graph graph = b.finish(b.node(Linear{}, {x, w, bias}));
+  graph.nodes[0].weight_quant = WeightQuant{{4, true, {0.1F, 1.0F}, 0, -8, 7}, {5, -3, 3, 1}};
+  auto tape = Tape::create(graph, {.batch = 1});
+  REQUIRE(tape.ok());
+  OptimizerOptions options;
+  options.method = Method::kAdamW;
+  options.weight_decay = 0.0F;
+  options.epsilon = 0.0F;
+  options.step_rate = 0.5F;
+  options.relative = true;
+  Optimizer optimizer(&*tape, options);
+  REQUIRE(tape->forward(std::vector<float>{1.0F, 1.0F}, true).ok());
+  const std::vector<float> up = {1.0F, -1.0F};
+  const Tape::Seed seed{tape->output(), up};
+  REQUIRE(tape->backward({&seed, 1}).ok());
+  REQUIRE(optimizer.step(0.2F).ok());
+  // The first move of AdamW is the sign of the gradient times the rate.
+  const std::span<const float> moved = tape->data(w), shifted = tape->data(bias);
+  CHECK(moved[0] == doctest::Approx(0.52 - 0.2 * 0.1));
+  CHECK(moved[3] == doctest::Approx(1.3 + 0.2 * 1.0));
+  const double size = std::sqrt(12.5);
+  CHECK(shifted[0] == doctest::Approx(3.0 - 0.1 * size));
+  CHECK(shifted[1] == doctest::Approx(4.0 + 0.1 * size));
+  for (const Parameter& parameter : tape->parameters())
+    if (parameter.role == Role::kStep)
+      for (size_t i = 0; i < 2; ++i) {
+        const double first = i == 0 ? 0.1 : 1.0;
+        CHECK(std::abs(tape->data(parameter.value)[i] - first) == doctest::Approx(0.1 * first));
+      }
 }
 
 namespace {
