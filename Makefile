@@ -4,7 +4,7 @@ CC_CLANG ?= clang
 CXX_CLANG ?= clang++
 export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
 
-.PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint study-fashion study-cifar study-additivity bench bench-peers bench-peers-bert bench-peers-resnet101 roofline fuzz install clean deps
+.PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint study-fashion study-cifar study-additivity study-resnet50 study-texts bench bench-peers bench-peers-bert bench-peers-resnet101 roofline fuzz install clean deps
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -76,6 +76,12 @@ bench-peers-resnet101: all ## the same for ResNet-101
 bench-peers-bert: all ## the same for BERT-base: 128 and 384 tokens, batch 1 and 8
 	@scripts/install_deps.sh peers
 	@bench/peers.sh $(BUILD) bert-base --tokens 128,384 --batch 1,8 --rounds 10
+
+study-resnet50: all ## ResNet-50 at 4 bits and mixed, reconstructed on images without labels: hours of two cores
+	@scripts/study_resnet50.sh $(BUILD)
+
+study-texts: all ## a sentence encoder at 4 bits and mixed, learned from itself on texts without labels
+	@scripts/study_texts.sh $(BUILD)
 
 roofline: all ## where the time of ResNet-50 and BERT-base goes: every layer beside its floor
 	@bench/roofline.sh $(BUILD)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "converter/cli/command.h"
 #include "converter/cli/network.h"
 #include "converter/lower.h"
+#include "text/tokenizer.h"
 
 namespace mpq::convert::cli {
 
@@ -27,6 +29,9 @@ struct ConvertRequest {
   bool crop_only_small = false;
   std::vector<std::string> prepack;  // instruction sets
   std::string pareto, report;        // JSON files to write
+  // Of a network of texts, behind its quantisation: trains it. `real` is the float network.
+  std::function<Checked(const Graph& real, const text::Tokenizer& tokenizer, Graph* quantised)>
+      tune;
 };
 
 // What a front door hands to the common end of the verb.

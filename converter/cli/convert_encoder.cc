@@ -35,12 +35,14 @@ Result<format::PrecisionMap> quantise_texts(const ConvertRequest& request,
   MPQ_TRY(precision::SearchResult search, choose_map(request, *graph, converted));
   MPQ_TRY(const SequenceData texts, load_texts(request.calib, count, request.seed, tokenizer,
                                                !is_embedding_model(*graph), *graph));
+  const Graph real = request.tune ? *graph : Graph();
   MPQ_TRY(
       const PtqReport ptq,
       quantise(request, search, {.samples = {}, .count = 0, .sequences = &texts}, graph, report));
   converted->summary.push_back(fmt::format(
       "quantised on {} texts of {} tokens: {:.1f} dB at the output, cosine {:.4f} with float",
       texts.count(), texts.tokens(), ptq.output_sqnr, ptq.cosine));
+  if (request.tune) MPQ_CHECK(request.tune(real, tokenizer, graph));
   (*report)["calibration_texts"] = texts.count();
   (*report)["calibration_tokens"] = texts.tokens();
   return std::move(search.map);

@@ -1,5 +1,5 @@
-// mpqconvert reconstruct: a network on codes, block by block on pictures without labels.
-#include "converter/train/reconstruct.h"
+// mpqconvert reconstruct: a network on codes, on samples without labels; of images, block by block.
+#include "converter/cli/reconstruct.h"
 
 #include <fmt/format.h>
 
@@ -22,14 +22,7 @@
 namespace mpq::convert::cli {
 namespace {
 
-struct Request {
-  std::string input, output, onnx, start, calib, map = "uniform:4", cost_table,
-      preset = "torchvision-v1";
-  uint32_t samples = 1024, ptq_samples = 128;
-  bool crop_only_small = false;
-  NetworkOptions network;
-  train::ReconstructOptions options;
-};
+using Request = ReconstructRequest;
 
 // The network on codes: given, or quantised without training.
 Result<Graph> start_of(const Request& request, const Network& network, const BitsMap& bits,
@@ -56,11 +49,12 @@ Result<Graph> start_of(const Request& request, const Network& network, const Bit
 Checked run_reconstruct(Request request, const Global& global) {
   if (request.output.empty() && request.onnx.empty())
     return Error{Status::kInvalidArgument, "name what to write: -o MODEL, --onnx FILE, or both"};
-  MPQ_TRY(const Network network, load_network(request.input, request.network));
+  MPQ_TRY(Network network, load_network(request.input, request.network));
+  if (network.takes_texts()) return reconstruct_texts(request, std::move(network), global);
   const Graph& real = network.graph;
-  if (network.takes_texts() || network.is_quantised || real.inputs.size() != 1)
+  if (network.is_quantised || real.inputs.size() != 1)
     return Error{Status::kUnsupported,
-                 request.input + ": only float networks of images are reconstructed"};
+                 request.input + ": only float networks of one input are reconstructed"};
   MPQ_TRY(const format::ImagePreprocess image,
           preset(request.preset, real.values[real.inputs[0]].shape, request.crop_only_small));
   MPQ_TRY(const LabelledImages images,
@@ -75,9 +69,9 @@ Checked run_reconstruct(Request request, const Global& global) {
   train::take_images(images.set, all, {}, 0, pixels);
   Progress progress("reconstructing", global.quiet);
   request.options.progress = [&](size_t block, size_t blocks, const train::BlockReport& report) {
-    progress.update(block, blocks,
-                    fmt::format("{}, error {:.5f} -> {:.5f}", report.last, report.before,
-                                report.after));
+    progress.update(
+        block, blocks,
+        fmt::format("{}, error {:.5f} -> {:.5f}", report.last, report.before, report.after));
     return true;
   };
   std::vector<train::BlockReport> reports;
@@ -113,10 +107,13 @@ Checked run_reconstruct(Request request, const Global& global) {
 Run add_reconstruct(CLI::App* app, const Global* global) {
   auto request = std::make_shared<Request>();
   Request& r = *request;
-  app->add_option("input", r.input, "ONNX file of a float network of images")->required();
+  app->add_option("input", r.input, "a float network: ONNX file, or folder of an encoder of texts")
+      ->required();
   app->add_option("-o,--output", r.output, "model file to write");
   app->add_option("--onnx", r.onnx, "ONNX file to write: to fine-tune or search again");
-  app->add_option("--calib", r.calib, "images: a folder or tar; labels are not looked at")
+  app->add_option(
+         "--calib", r.calib,
+         "images: a folder or tar; texts: txt:FILE, stsb:FILE, ...; labels are not looked at")
       ->required();
   app->add_option("--map", r.map, "uniform:4, eagl:budget=0.75, ... or a map file (help: search)")
       ->capture_default_str();
@@ -125,16 +122,19 @@ Run add_reconstruct(CLI::App* app, const Global* global) {
   const auto number = [&](const char* name, auto* value, const char* what) {
     app->add_option(name, *value, what)->capture_default_str()->type_name("X");
   };
-  number("--calib-images", &r.samples, "how many of them");
+  app->add_option("--calib-samples,--calib-images", r.samples, "how many of them")
+      ->capture_default_str();
   app->add_flag("--crop-only-small", r.crop_only_small,
                 "images that are hardly larger than the crop: no resize");
   app->add_option("--start", r.start,
                   "the network on codes to start from, which --onnx wrote (default: quantised "
                   "here without training)");
-  number("--ptq-images", &r.ptq_samples, "for that quantisation");
+  app->add_option("--ptq-samples,--ptq-images", r.ptq_samples, "for that quantisation")
+      ->capture_default_str();
   number("--batch", &r.options.batch, "images a step");
   number("--pixels", &r.options.pixels, "of a block's input, for which a step takes fewer images");
-  number("--steps", &r.options.steps, "of training for each block; 0: quantise only");
+  number("--steps", &r.options.steps,
+         "of training for each block; all of them, of texts; 0: quantise only");
   number("--rate", &r.options.schedule.rate, "learning rate of weights, in codes");
   number("--step-rate", &r.options.optimizer.step_rate,
          "of steps and biases, relative to their size and the learning rate");
@@ -145,6 +145,8 @@ Run add_reconstruct(CLI::App* app, const Global* global) {
                 "multiply in bfloat16 while training: many times faster with AMX");
   app->add_option("--checkpoint", r.options.checkpoint,
                   "file to resume from, written after every block");
+  number("--hidden-share", &r.hidden_share,
+         "of texts: share of hidden states in the loss, the output has the rest");
   number("--seed", &r.options.seed, "choice of samples");
   app->add_option("--input-shape", r.network.input_shape,
                   "1,3,224,224, where the model leaves it open");

@@ -1,6 +1,6 @@
 // Convolution by oneDNN, activations with channels last, weights reordered to what its primitives
-// want in every run (they change in every run). Of a tape in bfloat16, what is multiplied is rounded
-// to that; sums and results are binary32.
+// want in every run (they change in every run). Of a tape in bfloat16, what is multiplied is
+// rounded to that; sums and results are binary32.
 #include <memory>
 
 #include "converter/train/loops.h"
@@ -25,8 +25,8 @@ struct Convolution {
   using Weights = dnnl::convolution_backward_weights;
 
   Engine& engine;
-  Desc x, y, plain, bias;       // binary32, as given
-  Desc x_factor, y_factor;      // as multiplied
+  Desc x, y, plain, bias;              // binary32, as given
+  Desc x_factor, y_factor;             // as multiplied
   dnnl::memory rounded_x, rounded_dy;  // when that differs
   Forward::primitive_desc forward_desc;
   Data::primitive_desc data_desc;
@@ -58,10 +58,10 @@ struct Convolution {
                     cpu};
     data_desc = {
         {kAlgorithm, x, any, y_factor, strides, dilates, before, after}, cpu, forward_desc};
-    weights_desc = {{kAlgorithm, x_factor, any_gradient, bias, y_factor, strides, dilates, before,
-                     after},
-                    cpu,
-                    forward_desc};
+    weights_desc = {
+        {kAlgorithm, x_factor, any_gradient, bias, y_factor, strides, dilates, before, after},
+        cpu,
+        forward_desc};
     forward_primitive = Forward(forward_desc);
     data_primitive = Data(data_desc);
     weights_primitive = Weights(weights_desc);
@@ -92,8 +92,8 @@ struct Convolution {
     reorder(memory(plain, in[1].data()), forward_weights);
     std::unordered_map<int, dnnl::memory> args = {
         {DNNL_ARG_SRC, factor(memory(x, in[0].data()), rounded_x)},
-                                                  {DNNL_ARG_WEIGHTS, forward_weights},
-                                                  {DNNL_ARG_DST, memory(y, out.data())}};
+        {DNNL_ARG_WEIGHTS, forward_weights},
+        {DNNL_ARG_DST, memory(y, out.data())}};
     if (in.size() > 2 && !in[2].empty()) args[DNNL_ARG_BIAS] = memory(bias, in[2].data());
     forward_primitive.execute(engine.stream, args);
     engine.stream.wait();
@@ -114,8 +114,8 @@ struct Convolution {
     if (sinks[1].grad.empty() && !(biased && !sinks[2].grad.empty())) return;
     std::unordered_map<int, dnnl::memory> args = {
         {DNNL_ARG_SRC, engine.bfloat16 ? rounded_x : memory(x, in[0].data())},
-                                                  {DNNL_ARG_DIFF_DST, out},
-                                                  {DNNL_ARG_DIFF_WEIGHTS, weights_gradient}};
+        {DNNL_ARG_DIFF_DST, out},
+        {DNNL_ARG_DIFF_WEIGHTS, weights_gradient}};
     std::vector<float> bias_gradient(biased ? in[2].size() : 0);
     if (biased) args[DNNL_ARG_DIFF_BIAS] = memory(bias, bias_gradient.data());
     weights_primitive.execute(engine.stream, args);

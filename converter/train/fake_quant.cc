@@ -13,7 +13,8 @@ struct Quantiser {
 
   LsqGrid grid(Inputs in, const Run& run) const {
     const int32_t z = in.size() > 2 ? zero_point_of(in[2][0], in[1][0], lo, hi) : zero;
-    const Dropped dropped = of_weights ? Dropped{} : Dropped{run.dropped.share, run.dropped.seed ^ salt};
+    const Dropped dropped =
+        of_weights ? Dropped{} : Dropped{run.dropped.share, run.dropped.seed ^ salt};
     return {in[1], part, static_cast<float>(lo - z), static_cast<float>(hi - z), dropped};
   }
 };
@@ -27,8 +28,13 @@ Step make_fake_quant(const StepContext& context) {
   // Weights have a step a channel, activations a step for each part of a row.
   const size_t features = x.is_constant ? x.data.size() / spec.scale.size() : sample;
   const size_t part = x.is_constant ? features : context.x.c / spec.scale.size();
-  const Quantiser quantiser{spec.lo,  spec.hi,       spec.zero_point,     part,
-                            features, x.is_constant, uint64_t{context.node.output} << 32};
+  const Quantiser quantiser{spec.lo,
+                            spec.hi,
+                            spec.zero_point,
+                            part,
+                            features,
+                            x.is_constant,
+                            uint64_t{context.node.output} << 32};
   Step step;
   step.forward = [quantiser](Inputs in, std::span<float> y, const Run& run) {
     lsq_forward(quantiser.grid(in, run), in[0], y);

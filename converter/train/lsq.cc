@@ -50,7 +50,7 @@ MPQ_CLONES void differentiate(const float* x, const float* dy, float* dx, size_t
 
 // to[i] = from[i] where element first + i of the tensor is dropped (lowbias32 of C. Wellons).
 MPQ_CLONES void take_where_drawn(const float* from, float* to, size_t count, uint32_t first,
-                             uint32_t seed, uint32_t below) {
+                                 uint32_t seed, uint32_t below) {
   for (size_t i = 0; i < count; ++i) {
     uint32_t h = first + static_cast<uint32_t>(i) + seed;
     h = (h ^ (h >> 16)) * 0x7FEB352DU;

@@ -18,8 +18,8 @@ Optimizer::Optimizer(Tape* tape, const OptimizerOptions& options) : tape_(tape),
   for (const Parameter& parameter : tape->parameters()) {
     const std::span<const float> x = tape->data(parameter.value);
     const double square = block_sum(x.size(), [&](size_t i) { return x[i] * x[i]; });
-    sizes_.push_back(static_cast<float>(
-        std::sqrt(square / static_cast<double>(std::max<size_t>(x.size(), 1)))));
+    sizes_.push_back(
+        static_cast<float>(std::sqrt(square / static_cast<double>(std::max<size_t>(x.size(), 1)))));
   }
 }
 

@@ -23,7 +23,7 @@ struct OptimizerOptions {
   // codes in codes, steps relative to themselves, others relative to the first root mean square of
   // their tensor. step_rate is for all but weights then.
   bool relative = false;
-  float largest_norm = 0.0F;   // of all gradients together; 0: any
+  float largest_norm = 0.0F;  // of all gradients together; 0: any
 };
 
 // LSQ's rule: less freedom, less decay. 1 from 4 bits up, 1/2 at 3, 1/4 at 2.

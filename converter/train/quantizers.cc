@@ -190,6 +190,13 @@ Graph without_quantizers(const Graph& graph) {
   return real;
 }
 
+void start_inside(Graph* graph) {
+  constexpr float kInside = 0.999F;
+  for (const Node& node : graph->nodes)
+    if (node.weight_quant)
+      for (float& w : graph->values[node.inputs[weights_input(node)]].data) w *= kInside;
+}
+
 void inherit_steps(const Graph& trained, Graph* graph) {
   // A quantiser's place: the name of the node whose output it reads, empty for the input.
   const auto place = [](const Graph& g, const Node& quantiser) {

@@ -38,4 +38,8 @@ Graph without_quantizers(const Graph& graph);
 // width; the weights of all its layers stay as they are.
 void inherit_steps(const Graph& trained, Graph* graph);
 
+// A weight on the last code of its range has no gradient. This moves those that begin on their
+// codes a little towards 0, too little to change a code.
+void start_inside(Graph* graph);
+
 }  // namespace mpq::convert::train

@@ -10,6 +10,7 @@
 #include "converter/random.h"
 #include "converter/train/checkpoint.h"
 #include "converter/train/loss.h"
+#include "converter/train/quantizers.h"
 
 namespace mpq::convert::train {
 namespace {
@@ -164,14 +165,6 @@ Checked train_block(Tape* tape, const Streams& x, const Stored& target, size_t c
   return Ok{};
 }
 
-// A weight on the last code of its range would have no gradient: all begin a little inside.
-void start_inside(Graph* part) {
-  constexpr float kInside = 0.999F;
-  for (const Node& node : part->nodes)
-    if (node.weight_quant)
-      for (float& w : part->values[node.inputs[weights_input(node)]].data) w *= kInside;
-}
-
 // The trained part back into the network.
 void put_back(const Graph& part, Graph* graph) {
   std::map<std::string, const Node*> trained;
@@ -186,16 +179,26 @@ void put_back(const Graph& part, Graph* graph) {
   }
 }
 
-// What training may change, in the order of the nodes: steps, zero points, codes, and constants.
+// What training may change in nodes [0, end), in their order: steps, zero points, codes, constants
+// that have none.
 template <typename Graph, typename Visit>
-void for_trained(Graph* graph, const Visit& visit) {
-  for (auto& node : graph->nodes) {
-    if (auto* quant = std::get_if<FakeQuant>(&node.op)) visit(quant->spec.scale);
-    if (auto* quant = std::get_if<FakeQuant>(&node.op)) visit(quant->spec.zero_point);
-    if (node.weight_quant) visit(node.weight_quant->spec.scale);
-    if (node.weight_quant) visit(node.weight_quant->codes);
-    for (const ValueId id : node.inputs)
-      if (id != kNoValue && graph->values[id].is_constant) visit(graph->values[id].data);
+void for_trained(Graph* graph, size_t end, const Visit& visit) {
+  for (size_t n = 0; n < end; ++n) {
+    auto& node = graph->nodes[n];
+    if (auto* quant = std::get_if<FakeQuant>(&node.op)) {
+      visit(quant->spec.scale);
+      visit(quant->spec.zero_point);
+    }
+    if (node.weight_quant) {
+      visit(node.weight_quant->spec.scale);
+      visit(node.weight_quant->codes);
+    }
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const bool follows = node.weight_quant && i == weights_input(node);
+      const ValueId id = node.inputs[i];
+      if (id != kNoValue && !follows && graph->values[id].is_constant)
+        visit(graph->values[id].data);
+    }
   }
 }
 
@@ -205,18 +208,26 @@ format::Digest fingerprint(const Graph& real, const Graph& graph, std::span<cons
   const auto hash = [&](const auto& data) { sha.update(std::as_bytes(std::span(data))); };
   const OptimizerOptions& o = options.optimizer;
   const Schedule& s = options.schedule;
-  const double numbers[] = {double(options.batch), double(options.pixels),
-                            double(options.steps), options.float_share,
-                            options.drop_share,    double(options.bfloat16),
-                            double(options.seed),  s.rate,
-                            double(s.decay),       s.warm_up,
-                            s.last,                double(o.method),
-                            o.step_rate,           double(o.relative)};
+  const double numbers[] = {double(options.batch),
+                            double(options.pixels),
+                            double(options.steps),
+                            options.float_share,
+                            options.drop_share,
+                            double(options.bfloat16),
+                            double(options.seed),
+                            s.rate,
+                            double(s.decay),
+                            s.warm_up,
+                            s.last,
+                            double(o.method),
+                            o.step_rate,
+                            double(o.relative)};
   hash(numbers);
   hash(samples);
   for (const Graph* each : {&real, &graph}) {
     hash(print(*each));
-    for_trained(each, [&](const auto& data) {
+    for (const Value& value : each->values) hash(value.data);
+    for_trained(each, each->nodes.size(), [&](const auto& data) {
       if constexpr (std::is_same_v<decltype(data), const int32_t&>)
         hash(std::span(&data, 1));
       else
@@ -320,9 +331,13 @@ class Reconstruction {
       return Error{Status::kCorrupt, options_.checkpoint + ": of another network"};
     size_t next = 0;
     bool fits = true;
-    for_trained(graph_, [&](auto& data) {
+    const size_t end = found->step == 0 ? 0 : blocks_[found->step - 1].end;
+    for_trained(graph_, end, [&](auto& data) {
       fits = fits && next < found->tensors.size() && assign(found->tensors[next++], &data);
     });
+    for (size_t n = 0; fits && n < end; ++n)
+      if (const Node& node = graph_->nodes[n]; node.weight_quant)
+        graph_->values[node.inputs[weights_input(node)]].data = real_weights(*graph_, node);
     if (!fits) return Error{Status::kCorrupt, options_.checkpoint + ": of another network"};
     for (size_t b = 0; b < found->step; ++b)
       reports_.push_back({graph_->nodes[blocks_[b].end - 1].name, blocks_[b].layers,
@@ -347,7 +362,7 @@ class Reconstruction {
     Snapshot checkpoint{run_, reports_.size(), {}, {}};
     for (const BlockReport& report : reports_)
       checkpoint.numbers.insert(checkpoint.numbers.end(), {report.before, report.after});
-    for_trained(graph_, [&](const auto& data) {
+    for_trained(graph_, blocks_[reports_.size() - 1].end, [&](const auto& data) {
       if constexpr (std::is_same_v<decltype(data), const int32_t&>)
         checkpoint.tensors.push_back({static_cast<float>(data)});
       else

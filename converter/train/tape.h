@@ -28,7 +28,7 @@ struct Parameter {
   Role role = Role::kWeight;
   ValueId value = kNoValue;
   ValueId step = kNoValue;  // of a weight on codes: the parameter that is its unit
-  int bits = 32;  // of a weight on codes, or of what a step quantises
+  int bits = 32;            // of a weight on codes, or of what a step quantises
   float minimum = -std::numeric_limits<float>::infinity();  // training stays above it
   bool trained = true;
 };

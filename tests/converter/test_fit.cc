@@ -10,7 +10,6 @@
 #include "converter/train/checkpoint.h"
 #include "converter/train/fit.h"
 #include "converter/train/quantizers.h"
-#include "converter/train/reconstruct.h"
 #include "converter/train/resnet.h"
 #include "graph_builder.h"
 #include "striped_images.h"
@@ -241,87 +240,6 @@ TEST_CASE("export: a network with quantisers is the same when ONNX is read again
                                  y = after->data(after->output());
     CHECK(std::equal(x.begin(), x.end(), y.begin(), y.end()));
   }
-}
-
-TEST_CASE("reconstruct: every block comes nearer to float, so does the network") {
-  Graph real = make_resnet({.blocks = 2, .width = 4, .side = 8, .classes = 3}, 14);
-  GraphBuilder b(15);
-  for (const Node& node : real.nodes)  // as if trained: moments that are not 0 and 1
-    if (std::holds_alternative<BatchNorm>(node.op)) {
-      const size_t channels = real.values[node.inputs[1]].data.size();
-      real.values[node.inputs[1]].data = b.random_data(channels, 0.4F, 1.0F);
-      real.values[node.inputs[3]].data = b.random_data(channels, 0.2F);
-    }
-  constexpr size_t kCount = 64, kImage = 192;
-  const std::vector<float> samples = b.random_data(kCount * kImage),
-                           fresh = b.random_data(16 * kImage);
-  auto start = Tape::create(real, {.batch = 16});
-  REQUIRE(start.ok());
-  REQUIRE(start->forward(std::span(samples).first(16 * kImage), false).ok());
-  const Result<Graph> quantised = add_quantizers(real, uniform_bits(real, 2, 4), &*start);
-  REQUIRE(quantised.ok());
-  Graph graph = *quantised;
-  ReconstructOptions options;
-  options.batch = 16;
-  options.steps = 40;
-  options.schedule.rate = 0.03F;
-  const auto reports = reconstruct(real, &graph, samples, kCount, options);
-  REQUIRE_MESSAGE(reports.ok(), reports.error().message);
-  REQUIRE(reports->size() == 8);  // stem, six blocks, classifier
-  CHECK(reports->at(1).last == "layer1.0.relu2");
-  CHECK(reports->at(1).layers == 2);
-  CHECK(reports->at(3).layers == 3);
-  for (const BlockReport& report : *reports) CHECK(report.after <= report.before);
-  const auto error = [&](const Graph& of) {
-    auto expected = Tape::create(real, {.batch = 16}), got = Tape::create(of, {.batch = 16});
-    REQUIRE(expected.ok());
-    REQUIRE_MESSAGE(got.ok(), got.error().message);
-    REQUIRE(expected->forward(fresh, false).ok());
-    REQUIRE(got->forward(fresh, false).ok());
-    const std::span<const float> x = expected->data(expected->output()),
-                                 y = got->data(got->output());
-    double sum = 0.0;
-    for (size_t i = 0; i < x.size(); ++i) sum += (x[i] - y[i]) * (x[i] - y[i]);
-    return sum;
-  };
-  CHECK(error(graph) < 0.7 * error(*quantised));
-  Graph again = *quantised;
-  REQUIRE(reconstruct(real, &again, samples, kCount, options).ok());
-  CHECK(error(again) == error(graph));
-  CHECK(!reconstruct(real, &again, samples, 15, options).ok());
-
-  // Stopped behind any block, it goes on to the same bits; a file of other options is refused, and
-  // so is a damaged one.
-  const tests::TempFolder folder;
-  options.checkpoint = (folder.path / "blocks").string();
-  for (const size_t stop : {size_t{1}, size_t{4}, reports->size()}) {
-    again = *quantised;
-    options.progress = [&](size_t done, size_t all, const BlockReport&) {
-      return done < stop || done == all;
-    };
-    CHECK(reconstruct(real, &again, samples, kCount, options).ok() == (stop == reports->size()));
-  }
-  CHECK(error(again) == error(graph));
-  again = *quantised;
-  const auto known = reconstruct(real, &again, samples, kCount, options);  // all from the file
-  REQUIRE(known.ok());
-  CHECK(known->at(2).after == reports->at(2).after);
-  CHECK(error(again) == error(graph));
-  options.drop_share = 0.25F;
-  again = *quantised;
-  CHECK(!reconstruct(real, &again, samples, kCount, options).ok());
-  options.drop_share = 0.5F;
-  std::fstream(options.checkpoint, std::ios::binary | std::ios::in | std::ios::out)
-      .seekp(200)
-      .put('?');
-  CHECK(!reconstruct(real, &again, samples, kCount, options).ok());
-  // bfloat16 comes near the same.
-  ReconstructOptions rounded = options;
-  rounded.checkpoint.clear();
-  rounded.bfloat16 = true;
-  again = *quantised;
-  REQUIRE(reconstruct(real, &again, samples, kCount, rounded).ok());
-  CHECK(error(again) < 0.8 * error(*quantised));
 }
 
 }  // namespace mpq::convert::train

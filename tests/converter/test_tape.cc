@@ -85,14 +85,13 @@ TEST_CASE("tape: convolutions in bfloat16 are near those in binary32, forward an
     GraphBuilder b(21);
     const ValueId x = b.input({1, 16, 9, 7});
     const int64_t in = 16 / groups;
-    const Graph graph =
-        b.finish(b.node(conv3(2, groups), {x, b.random({32, in, 3, 3}, 0.3F), b.random({32}, 0.1F)}));
+    const Graph graph = b.finish(
+        b.node(conv3(2, groups), {x, b.random({32, in, 3, 3}, 0.3F), b.random({32}, 0.1F)}));
     std::vector<std::vector<float>> results[2];
     const std::vector<float> images = b.random_data(3 * 16 * 63);
     std::vector<float> dy;
     for (const bool bfloat16 : {false, true}) {
-      auto tape =
-          Tape::create(graph, {.batch = 3, .input_gradient = true, .bfloat16 = bfloat16});
+      auto tape = Tape::create(graph, {.batch = 3, .input_gradient = true, .bfloat16 = bfloat16});
       REQUIRE_MESSAGE(tape.ok(), tape.error().message);
       REQUIRE(tape->forward(images, false).ok());
       const std::span<const float> y = tape->data(tape->output());
