@@ -1,6 +1,7 @@
 // The C API of sessions: unwrap, call, convert.
 
 #include <cstdio>
+#include <cstring>
 
 #include "runtime/c_api.h"
 #include "runtime/isa_choice.h"
@@ -26,8 +27,15 @@ Result<SessionOptions> convert(const mpq_options& o) {
   SessionOptions options;
   options.batch = std::max(o.batch, 1U);
   options.tokens = o.max_tokens;
-  options.threads = o.threads != 0 ? o.threads : default_threads();
-  MPQ_TRY(options.isa, choose_isa(o.isa));
+  if (o.device != nullptr && std::strcmp(o.device, "cpu") != 0) {
+    if (o.isa != nullptr || o.threads > 1 || o.parallel_for != nullptr || o.tune != 0)
+      return invalid("options.device: isa, threads, parallel_for and tune are of the CPU");
+    MPQ_TRY(const uint32_t ordinal, parse_cuda_device(o.device));
+    options.device = "cuda:" + std::to_string(ordinal);
+  } else {
+    options.threads = o.threads != 0 ? o.threads : default_threads();
+    MPQ_TRY(options.isa, choose_isa(o.isa));
+  }
   options.keep_tensors = o.keep_tensors != 0;
   options.profile = o.profile != 0;
   options.memory_limit = o.memory_limit != 0 ? o.memory_limit : kDefaultMemoryLimit;
@@ -264,8 +272,7 @@ mpq_status mpq_session_get_tensor(const mpq_session* session, const char* name, 
     if (data == nullptr) return invalid("mpq_session_get_tensor: data is NULL");
     MPQ_TRY(const format::TensorId id, find_tensor(s, name));
     MPQ_CHECK(check_bytes("tensor", id, bytes, s.tensor_bytes(id)));
-    s.read_tensor(id, {static_cast<std::byte*>(data), bytes});
-    return Ok{};
+    return s.read_tensor(id, {static_cast<std::byte*>(data), bytes});
   });
 }
 
@@ -274,7 +281,7 @@ mpq_status mpq_session_memory_info(const mpq_session* session, mpq_memory_info* 
     MPQ_CHECK(check_info(info));
     mpq_memory_info value;
     MPQ_INIT(&value);
-    value.activations = s.arena_bytes();
+    value.activations = s.activation_bytes();
     value.scratch = s.scratch_bytes();
     value.weights = s.plan().weight_bytes;
     write_info(value, info);
@@ -284,7 +291,7 @@ mpq_status mpq_session_memory_info(const mpq_session* session, mpq_memory_info* 
 
 size_t mpq_session_memory(const mpq_session* session) {
   return session_value<size_t>(session, 0, [](const Session& s) {
-    return s.arena_bytes() + s.scratch_bytes() + static_cast<size_t>(s.plan().weight_bytes);
+    return s.activation_bytes() + s.scratch_bytes() + static_cast<size_t>(s.plan().weight_bytes);
   });
 }
 
@@ -298,6 +305,11 @@ uint32_t mpq_session_batch(const mpq_session* session) {
 
 uint32_t mpq_session_isa(const mpq_session* session) {
   return session_value<uint32_t>(session, 0, [](const Session& s) { return s.options().isa; });
+}
+
+const char* mpq_session_device(const mpq_session* session) {
+  return session_value<const char*>(session, nullptr,
+                                    [](const Session& s) { return s.device_name(); });
 }
 
 size_t mpq_session_step_count(const mpq_session* session) {

@@ -362,6 +362,12 @@ typedef struct mpq_options {
   /* With tune: a file of measured times, read before and completed after; times of another CPU or
    * version and files that are none are replaced, with a warning to the log. NULL: none is kept. */
   const char* tune_cache;
+  /* Where the network runs: NULL or "cpu", or "cuda", "cuda:1" for the first or second NVIDIA GPU,
+   * with the same output bytes. MPQ_DEVICE with the reason in mpq_last_error() where there is none,
+   * MPQ_UNSUPPORTED with the layer's name where a layer has no kernel there. Of a GPU: threads,
+   * isa, parallel_for and tune must be left open, memory_limit counts the GPU's memory, and
+   * keep_tensors, profile, batch and max_tokens are as on the CPU. */
+  const char* device;
 } mpq_options;
 
 /* Plans the network for this machine and allocates everything it will need. options may be NULL. */
@@ -424,6 +430,8 @@ MPQ_API uint32_t mpq_session_threads(const mpq_session* session);
 MPQ_API uint32_t mpq_session_batch(const mpq_session* session);
 MPQ_API uint32_t
 mpq_session_isa(const mpq_session* session); /* the mask kernels were chosen from */
+/* "cpu", or "cuda:0 (NVIDIA A100-SXM4-80GB, sm_80)". */
+MPQ_API const char* mpq_session_device(const mpq_session* session);
 
 /* ---- A look inside --------------------------------------------------------------------------- */
 

@@ -43,33 +43,47 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   session->model_ = std::move(model);
   session->options_ = options;
   session->process_ = getpid();
-  const PlanOptions plan_options = {.batch = options.batch,
-                                    .tokens = options.tokens,
-                                    .threads = options.threads,
-                                    .isa = options.isa,
+  MPQ_CHECK(options.device.empty() ? session->plan_for_cpu() : session->plan_for_cuda());
+  return session;
+}
+
+Checked Session::plan_for_cpu() {
+  const PlanOptions plan_options = {.batch = options_.batch,
+                                    .tokens = options_.tokens,
+                                    .threads = options_.threads,
+                                    .isa = options_.isa,
                                     .family = kernels::cpu_family(),
-                                    .keep_tensors = options.keep_tensors,
-                                    .choose_conv = options.choose_conv};
-  MPQ_TRY(session->plan_, make_plan(session->model_->graph(), plan_options));
-  MPQ_TRY(session->front_,
-          plan_front(session->model_->graph(), plan_options, options.front_steps, &session->plan_));
-  MPQ_CHECK(session->allocate());
-  if (options.threads > 1 && options.parallel_for == nullptr) {
-    session->pool_ = ThreadPool::shared();
-    MPQ_CHECK(session->pool_->reserve(options.threads - 1));
+                                    .keep_tensors = options_.keep_tensors,
+                                    .choose_conv = options_.choose_conv};
+  MPQ_TRY(plan_, make_plan(model_->graph(), plan_options));
+  MPQ_TRY(front_, plan_front(model_->graph(), plan_options, options_.front_steps, &plan_));
+  MPQ_CHECK(allocate());
+  if (options_.threads > 1 && options_.parallel_for == nullptr) {
+    pool_ = ThreadPool::shared();
+    MPQ_CHECK(pool_->reserve(options_.threads - 1));
   }
-  ThreadPool::Team team =
-      session->pool_ != nullptr ? session->pool_->acquire(options.threads) : ThreadPool::Team();
-  MPQ_CHECK(session->model_->bind_weights(&session->plan_, &team));
-  for (Plan& plan : session->front_.plans) MPQ_CHECK(session->model_->bind_weights(&plan, &team));
-  std::byte* arena = session->memory_.data();
-  session->plan_.bind(arena);
-  arena += session->plan_.arena.bytes;
-  for (Plan& plan : session->front_.plans) {
+  ThreadPool::Team team = pool_ != nullptr ? pool_->acquire(options_.threads) : ThreadPool::Team();
+  MPQ_CHECK(model_->bind_weights(&plan_, &team));
+  for (Plan& plan : front_.plans) MPQ_CHECK(model_->bind_weights(&plan, &team));
+  std::byte* arena = memory_.data();
+  plan_.bind(arena);
+  arena += plan_.arena.bytes;
+  for (Plan& plan : front_.plans) {
     plan.bind(arena);
     arena += plan.arena.bytes;
   }
-  return session;
+  return Ok{};
+}
+
+// The host keeps inputs and outputs only; everything else is the program's.
+Checked Session::plan_for_cuda() {
+  CudaProgramOptions program_options = {.batch = options_.batch,
+                                        .tokens = options_.tokens,
+                                        .keep_tensors = options_.keep_tensors,
+                                        .memory_limit = options_.memory_limit};
+  MPQ_TRY(program_options.ordinal, parse_cuda_device(options_.device));
+  MPQ_TRY(program_, CudaProgram::create(model_->graph(), program_options, &plan_));
+  return allocate();
 }
 
 Checked Session::allocate() {
@@ -93,6 +107,7 @@ Checked Session::allocate() {
     contexts_.push_back({scratch, plan_.scratch_bytes});
   times_.resize(plan_.steps.size());
   front_ns_.resize(size_t{options_.threads} * front_.steps);
+  if (program_ != nullptr) device_ns_.resize(plan_.steps.size());
   return Ok{};
 }
 
@@ -142,6 +157,7 @@ Checked Session::set_sequences(const int32_t* ids, const int32_t* types, const u
 }
 
 Checked Session::run() {
+  if (program_ != nullptr) return run_on_cuda();
   if (pool_ != nullptr && getpid() != process_)
     return Error{Status::kInvalidArgument,
                  "session with worker threads was created before fork(); create one in the child"};
@@ -156,6 +172,15 @@ Checked Session::run() {
     times_[i].add(end - begin);
     begin = end;
   }
+  return Ok{};
+}
+
+Checked Session::run_on_cuda() {
+  if (getpid() != process_)
+    return Error{Status::kInvalidArgument,
+                 "session on a GPU was created before fork(); create one in the child"};
+  MPQ_CHECK(program_->run(plan_, memory_.data(), options_.profile ? device_ns_.data() : nullptr));
+  for (size_t i = 0; options_.profile && i < times_.size(); ++i) times_[i].add(device_ns_[i]);
   return Ok{};
 }
 
@@ -224,13 +249,14 @@ std::span<std::byte> Session::canonical(format::TensorId id) const {
   return {plan_.buffer(memory_.data(), id, Form::kCanonical), tensor_bytes(id)};
 }
 
-void Session::read_tensor(format::TensorId id, std::span<std::byte> destination) const {
+Checked Session::read_tensor(format::TensorId id, std::span<std::byte> destination) const {
   const TensorPlan& t = plan_.tensors[id];
   const auto has = [&](Form form) { return t.buffers[static_cast<int>(form)] != kNoBuffer; };
   if (has(Form::kCanonical)) {
     std::memcpy(destination.data(), canonical(id).data(), destination.size());
-    return;
+    return Ok{};
   }
+  if (program_ != nullptr) return program_->read_tensor(id, plan_.live_dims(id), destination);
   ConvertStep step;
   step.codes.shape = {plan_.live_dims(id).n, t.dims.c, t.dims.h, t.dims.w};
   step.codes.strides = kernels::nchw(t.dims.c, t.dims.h, t.dims.w);
@@ -246,6 +272,7 @@ void Session::read_tensor(format::TensorId id, std::span<std::byte> destination)
     step.destination = destination.data();
     dense_to_canonical(&step, {}, {});
   }
+  return Ok{};
 }
 
 void Session::set_profile(bool on) {

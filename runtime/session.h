@@ -9,6 +9,7 @@
 
 #include "format/status.h"
 #include "runtime/aligned_block.h"
+#include "runtime/cuda/program.h"
 #include "runtime/front.h"
 #include "runtime/model.h"
 #include "runtime/plan.h"
@@ -33,6 +34,7 @@ struct SessionOptions {
   void* parallel_for_user = nullptr;
   Allocator allocator;
   ChooseConv choose_conv;  // null: by the costs of this machine's family of cores
+  std::string device;      // "cuda" or "cuda:N"; empty: the CPU
 };
 
 struct StepTime {
@@ -52,7 +54,7 @@ class Session {
   // sequences one behind the other. Checks everything; on an error nothing has changed.
   Checked set_sequences(const int32_t* ids, const int32_t* types, const uint32_t* lengths,
                         size_t count);
-  // Fails only in the child of a fork that lost the workers.
+  // Fails only in the child of a fork that lost the workers, and when a GPU does.
   Checked run();
 
   const Model& model() const { return *model_; }
@@ -64,12 +66,19 @@ class Session {
   // keep_tensors.
   std::span<std::byte> input(size_t i) const { return canonical(model_->graph().inputs[i]); }
   std::span<std::byte> output(size_t i) const { return canonical(model_->graph().outputs[i]); }
-  void read_tensor(format::TensorId id, std::span<std::byte> destination) const;
+  Checked read_tensor(format::TensorId id, std::span<std::byte> destination) const;
   // Bytes of a tensor in the caller's order.
   size_t tensor_bytes(format::TensorId id) const;
 
-  size_t arena_bytes() const {
+  size_t arena_bytes() const {  // of the host
     return plan_.arena.bytes + front_.plans.size() * front_.arena_bytes();
+  }
+  // Of all activations, wherever they are.
+  size_t activation_bytes() const {
+    return arena_bytes() + (program_ != nullptr ? program_->arena_bytes() : 0);
+  }
+  const char* device_name() const {
+    return program_ != nullptr ? program_->device_name().c_str() : "cpu";
   }
   const Front& front() const { return front_; }
   size_t scratch_bytes() const { return plan_.scratch_bytes * options_.threads; }
@@ -78,7 +87,10 @@ class Session {
 
  private:
   Session() = default;
+  Checked plan_for_cpu();
+  Checked plan_for_cuda();
   Checked allocate();
+  Checked run_on_cuda();
   void run_front(ThreadPool::Team* team);
   void run_images(uint32_t thread);
   void run_step(const Step& step, ThreadPool::Team* team);
@@ -92,9 +104,11 @@ class Session {
   Plan plan_;
   Front front_;
   AlignedBlock memory_;  // arena, arenas of the front, then scratch of every thread
+  std::unique_ptr<CudaProgram> program_;  // null: the CPU runs the plan
   std::vector<kernels::KernelContext> contexts_;
   std::vector<StepTime> times_;
-  std::vector<uint64_t> front_ns_;  // of a run: of each thread, each step
+  std::vector<uint64_t> front_ns_;   // of a run: of each thread, each step
+  std::vector<uint64_t> device_ns_;  // of a run on a GPU: of each step
   int process_ = 0;
 };
 

@@ -20,7 +20,7 @@ layer() {
 layer kernels        -              'kernels/'
 layer format         -              'format/'
 layer text           -              'text/|format/'
-layer runtime        'runtime/cli'  'text/|runtime/[^/]*\.h|runtime/ops/|format/|kernels/'
+layer runtime        'runtime/cli'  'text/|runtime/[^/]*\.h|runtime/ops/|runtime/cuda/|format/|kernels/'
 # The tool is a user of the C API; it shares error values and image readers, nothing of the runtime.
 layer runtime/cli    -              'runtime/mpq\.h|runtime/cli/|converter/data/|format/status\.h'
 layer converter/data -              'converter/data/|format/'

@@ -166,6 +166,7 @@ struct SessionOptions {
   bool keep_tensors = false;
   bool tune = false;                 // choose kernels by their time on this machine
   const char* tune_cache = nullptr;  // a file that keeps the times
+  const char* device = nullptr;      // "cuda", "cuda:1": an NVIDIA GPU; nullptr: the CPU
 };
 
 /// One run at a time. Moves, does not copy: clone() makes another one with the same weights.
@@ -182,6 +183,7 @@ class Session {
     o.keep_tensors = options.keep_tensors ? 1 : 0;
     o.tune = options.tune ? 1 : 0;
     o.tune_cache = options.tune_cache;
+    o.device = options.device;
     create(model, o);
   }
   /// With everything that C offers: allocator, host threads.
@@ -197,6 +199,7 @@ class Session {
   uint32_t batch() const { return mpq_session_batch(get()); }
   uint32_t threads() const { return mpq_session_threads(get()); }
   std::string_view isa() const { return mpq_isa_name(mpq_session_isa(get())); }
+  std::string_view device() const { return mpq_session_device(get()); }
   mpq_tensor_info input_info(size_t index) const {
     auto info = detail::cleared<mpq_tensor_info>();
     check(mpq_session_input_info(get(), index, &info));

@@ -41,13 +41,14 @@ class Side {
 class ModelSide : public Side {
  public:
   static Result<std::unique_ptr<Side>> create(const std::string& path, const std::string& isa,
-                                              const Args& args) {
+                                              const std::string& device, const Args& args) {
     auto side = std::make_unique<ModelSide>();
     MPQ_TRY(const uint64_t limit, args.whole("limit"));
     MPQ_TRY(const uint64_t rounds, args.whole("rounds"));
     SessionSpec spec;
     MPQ_TRY(spec.threads, single(args, "threads"));
     spec.isa = isa;
+    spec.device = device;
     spec.keep_tensors = args.has("per-layer");
     MPQ_TRY(side->model_, Model::open(path, args));
     MPQ_TRY(side->source_,
@@ -157,16 +158,18 @@ Result<std::vector<std::unique_ptr<Side>>> open_sides(const Args& args) {
   std::vector<std::string> files = args.files();
   if (args.has("ref")) files.push_back(args.text("ref"));
   std::vector<std::string> levels = split(args.text("isa"), ',');
-  if (files.empty() || files.size() > 2 || levels.size() > 2 ||
-      (files.size() == 1 && levels.size() == 1))
-    return Error{Status::kInvalidArgument, "compare: two files (A B), or one and --isa X,Y"};
-  if (files.size() == 1) files.push_back(files[0]);
-  if (levels.size() == 1) levels.push_back(levels[0]);
+  std::vector<std::string> devices = split(args.text("device"), ',');
+  if (files.empty() || files.size() > 2 || levels.size() > 2 || devices.size() > 2 ||
+      (files.size() == 1 && levels.size() == 1 && devices.size() == 1))
+    return Error{Status::kInvalidArgument,
+                 "compare: two files (A B), or one and --isa X,Y or --device X,Y"};
+  for (auto* names : {&files, &levels, &devices})
+    if (names->size() == 1) names->push_back(names->front());
   std::vector<std::unique_ptr<Side>> sides;
   for (size_t i = 0; i < 2; ++i) {
-    MPQ_TRY(std::unique_ptr<Side> side, files[i].ends_with(".npy")
-                                            ? FileSide::create(files[i])
-                                            : ModelSide::create(files[i], levels[i], args));
+    MPQ_TRY(std::unique_ptr<Side> side,
+            files[i].ends_with(".npy") ? FileSide::create(files[i])
+                                       : ModelSide::create(files[i], levels[i], devices[i], args));
     sides.push_back(std::move(side));
   }
   return sides;

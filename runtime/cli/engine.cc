@@ -125,6 +125,8 @@ Result<Session> Session::create(const Model& model, const SessionSpec& spec, con
   options.batch = spec.batch;
   options.threads = spec.threads;
   options.isa = spec.isa == "auto" ? nullptr : spec.isa.c_str();
+  const std::string device = spec.device.empty() ? args.text("device") : spec.device;
+  options.device = device.c_str();
   options.profile = spec.profile ? 1 : 0;
   options.keep_tensors = spec.keep_tensors ? 1 : 0;
   options.memory_limit = limit_mb * 1000000;
@@ -166,6 +168,11 @@ Result<Session> Session::clone() const {
 void Session::look() {
   inputs_ = list<mpq_session>(get(), inputs_.size(), mpq_session_input_info);
   outputs_ = list<mpq_session>(get(), outputs_.size(), mpq_session_output_info);
+}
+
+std::string Session::isa() const {
+  const std::string device = mpq_session_device(get());
+  return device == "cpu" ? mpq_isa_name(mpq_session_isa(get())) : device;
 }
 
 std::vector<mpq_step_info> Session::steps() const {

@@ -58,6 +58,7 @@ class Model {
 struct SessionSpec {
   uint32_t batch = 1, threads = 0;
   std::string isa = "auto";
+  std::string device;  // "": as --device says
   bool profile = false, keep_tensors = false;
   uint32_t max_tokens = 0;  // of a run; 0: as many as the batch may have
 };
@@ -73,7 +74,7 @@ class Session {
   const std::string& where() const { return where_; }
   uint32_t batch() const { return mpq_session_batch(get()); }
   uint32_t threads() const { return mpq_session_threads(get()); }
-  std::string isa() const { return mpq_isa_name(mpq_session_isa(get())); }
+  std::string isa() const;                                   // or the GPU's name
   double create_seconds() const { return create_seconds_; }  // 0: a clone
   // With this batch, or with the sequences of the last set_sequences.
   const std::vector<TensorInfo>& inputs() const { return inputs_; }

@@ -37,7 +37,8 @@ std::string overview() {
       "usage: mpqrun [VERB] MODEL [OPTIONS]     a verb may also be written as --verb\n\n";
   for (const Verb& verb : verbs()) text += format("  %-9s %s\n", verb.name, verb.summary);
   text += "\nOptions of most verbs (the verb's own: mpqrun VERB --help)\n";
-  for (const char* name : {"input", "batch", "threads", "isa", "json", "quiet", "help", "version"})
+  for (const char* name :
+       {"input", "batch", "threads", "device", "isa", "json", "quiet", "help", "version"})
     for (const Option& option : options())
       if (std::string_view(option.name) == name) text += option_line(option);
   return text + "\n" + kExitCodes;

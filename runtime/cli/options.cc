@@ -38,6 +38,7 @@ constexpr Option kOptions[] = {
 
     {"batch", 'b', "LIST", "1", kRun | kBench | kProfile | kEval, false, "images or texts per run; bench takes lists: 1,2,4 or 1-8*2 or 0-16+4"},
     {"threads", 't', "LIST", "0", kSession & ~kVerify, false, "0: all this process may use; bench takes lists"},
+    {"device", 'd', "NAME", "cpu", kSession & ~kVerify, false, "cpu, or cuda, cuda:1 ...: an NVIDIA GPU, same results (exit 9 without one); compare takes two"},
     {"isa", 0, "NAME", "auto", kSession, false, "auto, scalar, avx2, avx512vnni, amx; bench and compare take lists"},
     {"tune", 0, "[FILE]", nullptr, kSession, false, "kernels by their time on this machine, kept in FILE (in the user's cache folder); same results"},
     {"streams", 's', "LIST", "1", kBench, false, "independent sessions at the same time, weights shared, -t threads each; or auto"},
@@ -100,8 +101,8 @@ constexpr Alias kAliases[] = {
     {"-m", "the model's path, without a flag"}, {"--model", "the model's path, without a flag"}, {"--loadEngine", "the model's path, without a flag"},
     {"--graph", "the model's path, without a flag"}, {"--image", "--input"}, {"--images", "--input"}, {"-infer_precision", "bits are in the model: mpqconvert --map"},
     {"-report_type", "--format"}, {"-o", "--format, or --json=FILE"}, {"--output", "--format, or --json=FILE"}, {"--exportTimes", "--json=FILE --samples"}, {"--exportProfile", "profile --json=FILE"},
-    {"--dumpProfile", "--profile"}, {"--enable_op_profiling", "--profile"}, {"-pc", "--profile"}, {"--use_xnnpack", "--isa"}, {"-d", "--isa (this tool runs on the CPU)"},
-    {"--device", "--isa (this tool runs on the CPU)"}, {"--accuracy", "--eval"}, {"--benchmark", "--bench"}, {"--data", "--dataset"}, {"--data-dir", "--dataset"},
+    {"--dumpProfile", "--profile"}, {"--enable_op_profiling", "--profile"}, {"-pc", "--profile"}, {"--use_xnnpack", "--isa"},
+    {"--accuracy", "--eval"}, {"--benchmark", "--bench"}, {"--data", "--dataset"}, {"--data-dir", "--dataset"},
 };
 // clang-format on
 

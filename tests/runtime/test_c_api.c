@@ -291,7 +291,10 @@ static void test_options(const mpq_model* model) {
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, tune, 2);
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, reserved, 1);
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, tune_cache, "times"); /* without tune */
-  REFUSED_WITH(MPQ_INVALID_ARGUMENT, max_tokens, 2);       /* a model of images */
+  REFUSED_WITH(MPQ_INVALID_ARGUMENT, device, "gpu");
+  REFUSED_WITH(MPQ_INVALID_ARGUMENT, device, "cuda:x");
+  REFUSED_WITH(MPQ_DEVICE, device, "cuda:99");
+  REFUSED_WITH(MPQ_INVALID_ARGUMENT, max_tokens, 2); /* a model of images */
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, isa, "");
   REFUSED_WITH(MPQ_INVALID_ARGUMENT, isa, "avx");
   if (!(mpq_isa_available() & MPQ_ISA_AMX)) REFUSED_WITH(MPQ_UNSUPPORTED_CPU, isa, "amx");
@@ -329,6 +332,7 @@ static void test_session(const mpq_model* model, const unsigned char* input, siz
   CHECK(mpq_session_create(model, &options, &session) == MPQ_OK);
   CHECK(mpq_session_batch(session) == 2 && mpq_session_threads(session) == 2);
   CHECK(mpq_session_isa(session) == 0);
+  CHECK(strcmp(mpq_session_device(session), "cpu") == 0);
 
   MPQ_INIT(&tensor);
   CHECK(mpq_session_input_info(session, 0, &tensor) == MPQ_OK);

@@ -175,7 +175,7 @@ class ModelMaker {
 
 // Every operator, odd sizes, zero points, halos, both kinds of residual, second outputs, groups,
 // dilation, tensors with several readers, and outputs of every form.
-inline void make_everything(ModelMaker* m) {
+inline void make_everything(ModelMaker* m, uint32_t groups = 4) {
   using format::kNoTensor;
   const auto pixels = m->input("pixels", DType::kU8, {1, 17, 15, 3});
   std::vector<uint8_t> table(3 * 256);
@@ -209,7 +209,7 @@ inline void make_everything(ModelMaker* m) {
                                 .pad_right = 0,
                                 .dilation_h = 2,
                                 .dilation_w = 1,
-                                .groups = 4},
+                                .groups = groups},
                                {.out = 8, .weights = DType::kS8, .y = DType::kU8});
   const auto mix = m->conv("mix", wide, 1, 1, {},
                            {.out = 70,

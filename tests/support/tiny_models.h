@@ -217,14 +217,14 @@ inline TinyModel tiny_linear_net() {
 // ids, types -> embedding (s8 words) -> layer norm (f32 and u8) -> qkv (u8 x s4 -> u8) -> attention
 // with relative bias -> out (u4 x s8 -> f32) -> residual layer norm -> gelu (u4 x s2) -> f32 ->
 // layer norm -> mean of each sequence -> tanh of a linear (f32 [1,3]); and the tokens' rows.
-inline TinyModel tiny_text_net() {
+inline TinyModel tiny_text_net(int width = 8, int length = 6) {
   using namespace format;
-  constexpr int kWidth = 8, kHeads = 2, kLength = 6, kVocabulary = 11;
+  constexpr int kHeads = 2, kVocabulary = 11;
   TinyModel t;
   Model& m = t.model;
   m.name = "tiny_text_net";
   m.producer = "mpq tests";
-  m.sequence_length = kLength;
+  m.sequence_length = length;
   const auto table = [&t](const std::string& name, int rows, int columns, float scale) {
     std::vector<float> v;
     for (int i = 0; i < rows * columns; ++i)
@@ -262,34 +262,34 @@ inline TinyModel tiny_text_net() {
 
   const TensorId ids = t.activation("ids", DType::kS32, {1});
   const TensorId types = t.activation("types", DType::kS32, {1});
-  const TensorId words = t.random_weights("words", DType::kS8, {kVocabulary, kWidth});
+  const TensorId words = t.random_weights("words", DType::kS8, {kVocabulary, width});
   const TensorId word_scale = floats("words.scale", kVocabulary, 0.01F);
-  const TensorId positions = table("positions", kLength + 2, kWidth, 0.5F);
-  const TensorId type_rows = table("type_rows", 2, kWidth, 0.25F);
-  const TensorId e = t.activation("embedded", DType::kF32, {1, kWidth});
+  const TensorId positions = table("positions", length + 2, width, 0.5F);
+  const TensorId type_rows = table("type_rows", 2, width, 0.25F);
+  const TensorId e = t.activation("embedded", DType::kF32, {1, width});
   t.node("embed", EmbeddingAttrs{.position_offset = 2},
          {ids, types, words, word_scale, positions, type_rows}, {e});
 
-  const TensorId g0 = floats("norm0.gamma", kWidth, 0.5F), b0 = floats("norm0.beta", kWidth, -0.5F);
-  const TensorId h0 = t.activation("norm0.out", DType::kF32, {1, kWidth});
-  const TensorId q0 = t.activation("norm0.codes", DType::kU8, {1, kWidth}, 0.02F, 120);
-  const TensorId g0q = floats("norm0.second_gamma", kWidth, 40.0F),
-                 b0q = floats("norm0.second_beta", kWidth, 120.0F);
+  const TensorId g0 = floats("norm0.gamma", width, 0.5F), b0 = floats("norm0.beta", width, -0.5F);
+  const TensorId h0 = t.activation("norm0.out", DType::kF32, {1, width});
+  const TensorId q0 = t.activation("norm0.codes", DType::kU8, {1, width}, 0.02F, 120);
+  const TensorId g0q = floats("norm0.second_gamma", width, 40.0F),
+                 b0q = floats("norm0.second_beta", width, 120.0F);
   t.node("norm0", LayerNormAttrs{.epsilon = 1e-6F}, {e, kNoTensor, g0, b0, g0q, b0q}, {h0, q0});
 
   const TensorId qkv =
-      linear("qkv", q0, DType::kS4, 3 * kWidth, 0.05F, 127.0F, {}, DType::kU8, 0.03F, 128);
+      linear("qkv", q0, DType::kS4, 3 * width, 0.05F, 127.0F, {}, DType::kU8, 0.03F, 128);
   const TensorId score = floats("attention.score", kHeads, 0.001F);
   const TensorId value = floats("attention.value", kHeads, 0.05F);
-  const TensorId bias = table("attention.bias", kHeads, 2 * kLength - 1, 1.0F);
-  const TensorId c = t.activation("attention.out", DType::kU4, {1, kWidth}, 0.3F, 8);
+  const TensorId bias = table("attention.bias", kHeads, 2 * length - 1, 1.0F);
+  const TensorId c = t.activation("attention.out", DType::kU4, {1, width}, 0.3F, 8);
   t.node("attention", AttentionAttrs{.heads = kHeads, .out_bias = 8.0F, .hi = 15},
          {qkv, score, value, bias}, {c});
-  const TensorId o = linear("out", c, DType::kS8, kWidth, 0.002F, -0.25F, {}, DType::kF32, 0.0F, 0);
+  const TensorId o = linear("out", c, DType::kS8, width, 0.002F, -0.25F, {}, DType::kF32, 0.0F, 0);
 
-  const TensorId g1 = floats("norm1.gamma", kWidth, 0.5F), b1 = floats("norm1.beta", kWidth, -0.5F);
-  const TensorId h1 = t.activation("norm1.out", DType::kF32, {1, kWidth});
-  const TensorId q1 = t.activation("norm1.codes", DType::kU4, {1, kWidth}, 0.3F, 7);
+  const TensorId g1 = floats("norm1.gamma", width, 0.5F), b1 = floats("norm1.beta", width, -0.5F);
+  const TensorId h1 = t.activation("norm1.out", DType::kF32, {1, width});
+  const TensorId q1 = t.activation("norm1.codes", DType::kU4, {1, width}, 0.3F, 7);
   t.node(
       "norm1",
       LayerNormAttrs{.epsilon = 1e-6F, .second_scale = 3.3F, .second_bias = 7.0F, .second_hi = 15},
@@ -300,14 +300,14 @@ inline TinyModel tiny_text_net() {
                              .activation_scale = 4.0F,
                              .activation_bias = 1.0F},
                             DType::kU4, 0.25F, 1);
-  const TensorId d = linear("down", u, DType::kS4, kWidth, 0.02F, -0.5F, {}, DType::kF32, 0.0F, 0);
-  const TensorId g2 = floats("norm2.gamma", kWidth, 0.5F), b2 = floats("norm2.beta", kWidth, -0.5F);
-  const TensorId h2 = t.activation("hidden", DType::kF32, {1, kWidth});
+  const TensorId d = linear("down", u, DType::kS4, width, 0.02F, -0.5F, {}, DType::kF32, 0.0F, 0);
+  const TensorId g2 = floats("norm2.gamma", width, 0.5F), b2 = floats("norm2.beta", width, -0.5F);
+  const TensorId h2 = t.activation("hidden", DType::kF32, {1, width});
   t.node("norm2", LayerNormAttrs{.epsilon = 1e-6F}, {d, h1, g2, b2}, {h2});
 
-  const TensorId s = t.activation("mean", DType::kF32, {1, kWidth});
+  const TensorId s = t.activation("mean", DType::kF32, {1, width});
   t.node("pool", SequencePoolAttrs{SequencePoolAttrs::Mode::kMean, true}, {h2}, {s});
-  const TensorId sq = t.activation("mean.codes", DType::kU8, {1, kWidth}, 0.01F, 128);
+  const TensorId sq = t.activation("mean.codes", DType::kU8, {1, width}, 0.01F, 128);
   t.node("mean.quantize", QuantizeAttrs{}, {s}, {sq});
   const TensorId y = linear("head", sq, DType::kS8, 3, 0.0004F, -0.25F,
                             {.activation = Activation::kTanh}, DType::kF32, 0.0F, 0);

@@ -88,6 +88,7 @@ class Options(Struct):
         ("tune", c_uint32),
         ("reserved", c_uint32),
         ("tune_cache", c_char_p),
+        ("device", c_char_p),
     ]
 
 
@@ -181,6 +182,7 @@ _SIGNATURES = {
     "mpq_session_threads": (c_uint32, c_void_p),
     "mpq_session_batch": (c_uint32, c_void_p),
     "mpq_session_isa": (c_uint32, c_void_p),
+    "mpq_session_device": (c_char_p, c_void_p),
     "mpq_session_step_count": (c_size_t, c_void_p),
     "mpq_session_step_info": (Status, c_void_p, c_size_t, POINTER(StepInfo)),
     "mpq_session_profile": (Status, c_void_p, c_int),

@@ -41,15 +41,18 @@ class Session:
     "avx512vnni", "avx2", "scalar"; None: the best. max_tokens: of all sequences of a run together.
     memory_limit: bytes, 0 means 2 GiB. keep_tensors: every tensor can be read by its name.
     tune: choose kernels by their time on this machine; tune_cache: a file that keeps the times.
+    device: "cuda", "cuda:1": an NVIDIA GPU, with the same outputs; None: the CPU.
     """
 
     def __init__(self, model: Model, *, batch: int = 1, threads: int = 0, isa: "str | None" = None,
                  max_tokens: int = 0, memory_limit: int = 0, profile: bool = False,
-                 keep_tensors: bool = False, tune: bool = False, tune_cache: "str | os.PathLike | None" = None):
+                 keep_tensors: bool = False, tune: bool = False, tune_cache: "str | os.PathLike | None" = None,
+                 device: "str | None" = None):
         options = c.Options(batch=batch, threads=threads, isa=None if isa is None else isa.encode(),
                             max_tokens=max_tokens, memory_limit=memory_limit, profile=profile,
                             keep_tensors=keep_tensors, tune=tune,
-                            tune_cache=None if tune_cache is None else os.fsencode(tune_cache))
+                            tune_cache=None if tune_cache is None else os.fsencode(tune_cache),
+                            device=None if device is None else device.encode())
         handle = ctypes.c_void_p()
         lib.mpq_session_create(model._c, options, handle)
         self._begin(model, handle)
@@ -187,6 +190,11 @@ class Session:
     @property
     def isa(self) -> str:
         return lib.mpq_isa_name(lib.mpq_session_isa(self._c)).decode()
+
+    @property
+    def device(self) -> str:
+        """The word cpu, or the GPU: cuda:0 (NVIDIA L4, sm_89)."""
+        return lib.mpq_session_device(self._c).decode()
 
     @property
     def memory(self) -> dict[str, int]:
