@@ -226,7 +226,7 @@ Result<std::vector<SessionSpec>> sweep(const Args& args, const std::vector<uint3
     for (const uint32_t batch : batches)
       for (const uint32_t length : tokens)
         for (const uint32_t t : threads)
-          specs.push_back({batch, t, isa, "", false, false, length * batch});
+          specs.push_back({batch, t, isa, false, false, length * batch});
   return specs;
 }
 

@@ -58,9 +58,9 @@ class Model {
 struct SessionSpec {
   uint32_t batch = 1, threads = 0;
   std::string isa = "auto";
-  std::string device;  // "": as --device says
   bool profile = false, keep_tensors = false;
   uint32_t max_tokens = 0;  // of a run; 0: as many as the batch may have
+  std::string device;       // "": as --device says
 };
 
 class Session {

@@ -27,7 +27,7 @@
 
 // The opaque handles of the API.
 struct CUmod_st {
-  mpq::ptx::Module module;
+  const mpq::ptx::Module* module;
 };
 struct CUfunc_st {
   std::string name;
@@ -273,9 +273,14 @@ CUresult cuCtxSetCurrent(CUcontext context) {
 
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
   if (const CUresult r = ready(); r != CUDA_SUCCESS) return r;
-  auto parsed = ptx::parse(ptx_of(static_cast<const uint8_t*>(image)));
-  if (!parsed.ok() || parsed->kernels.empty()) return CUDA_ERROR_INVALID_IMAGE;
-  *module = new CUmod_st{std::move(*parsed)};
+  static std::map<const void*, std::unique_ptr<ptx::Module>> known;  // sessions come and go
+  std::unique_ptr<ptx::Module>& text = known[image];
+  if (text == nullptr) {
+    auto parsed = ptx::parse(ptx_of(static_cast<const uint8_t*>(image)));
+    if (!parsed.ok() || parsed->kernels.empty()) return CUDA_ERROR_INVALID_IMAGE;
+    text = std::make_unique<ptx::Module>(std::move(*parsed));
+  }
+  *module = new CUmod_st{text.get()};
   return CUDA_SUCCESS;
 }
 CUresult cuModuleUnload(CUmodule module) {
@@ -284,9 +289,12 @@ CUresult cuModuleUnload(CUmodule module) {
 }
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
   if (const CUresult r = ready(); r != CUDA_SUCCESS) return r;
-  static std::vector<std::unique_ptr<CUfunc_st>> functions;
-  if (module->module.kernel(name) == nullptr) return CUDA_ERROR_NOT_FOUND;
-  const ptx::Module* text = arch() < 90 ? older_module(name) : &module->module;
+  static std::map<std::string, std::unique_ptr<CUfunc_st>> functions;
+  if (module->module->kernel(name) == nullptr) return CUDA_ERROR_NOT_FOUND;
+  std::unique_ptr<CUfunc_st>& known = functions[name];
+  *function = known.get();
+  if (known != nullptr) return CUDA_SUCCESS;
+  const ptx::Module* text = arch() < 90 ? older_module(name) : module->module;
   if (text == nullptr || text->kernel(name) == nullptr) return CUDA_ERROR_INVALID_IMAGE;
   auto executable = ptx::Executable::load(*text, name, memory());
   if (!executable.ok()) {
@@ -296,9 +304,9 @@ CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* 
   uint64_t bytes = 0;
   for (const ptx::Variable& p : text->kernel(name)->parameters)
     bytes = (bytes + p.align - 1) / p.align * p.align + p.bytes;
-  functions.push_back(std::make_unique<CUfunc_st>(
-      CUfunc_st{name, std::move(*executable), static_cast<uint32_t>(bytes)}));
-  *function = functions.back().get();
+  known = std::make_unique<CUfunc_st>(
+      CUfunc_st{name, std::move(*executable), static_cast<uint32_t>(bytes)});
+  *function = known.get();
   return CUDA_SUCCESS;
 }
 

@@ -48,7 +48,7 @@ void make_residual(ModelMaker* m) {
     const auto shortcut =
         m->conv(name + "shortcut", x, 1, 1, {.stride_h = stride, .stride_w = stride},
                 {.out = channels, .weights = DType::kS4, .y = DType::kU8});
-    auto y = m->conv(name + "1", x, 1, 1, {}, {.out = 64, .weights = DType::kS4, .y = DType::kU4});
+    auto y = m->conv(name + "1", x, 1, 1, {}, {.out = 128, .weights = DType::kS4, .y = DType::kU4});
     y = m->conv(name + "2", y, 3, 3,
                 {.stride_h = stride,
                  .stride_w = stride,
