@@ -65,7 +65,8 @@ constexpr Verb kVerbs[] = {
      "Example:\n"
      "  mpqconvert report net.onnx --map eagl:budget=0.75 --map sqnr:budget=0.75 -o report.html\n",
      add_report},
-    {"reconstruct", "a network on codes, on samples without labels: images block by block, or texts",
+    {"reconstruct",
+     "a network on codes, on samples without labels: images block by block, or texts",
      "Example:\n  mpqconvert reconstruct resnet50.onnx --calib images/ --map uniform:4 -o "
      "w4a4.fb\n",
      add_reconstruct},
