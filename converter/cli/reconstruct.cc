@@ -141,8 +141,7 @@ Run add_reconstruct(CLI::App* app, const Global* global) {
   number("--float-share", &r.options.float_share,
          "of a block's inputs, from the float network instead of the quantised one");
   number("--drop-share", &r.options.drop_share, "of activations, not quantised while training");
-  app->add_flag("--bfloat16", r.options.bfloat16,
-                "multiply in bfloat16 while training: many times faster with AMX");
+  app->add_flag("--bfloat16", r.options.bfloat16, "multiply in bfloat16 while training");
   app->add_option("--checkpoint", r.options.checkpoint,
                   "file to resume from, written after every block");
   number("--hidden-share", &r.hidden_share,
