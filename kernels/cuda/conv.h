@@ -29,6 +29,7 @@ struct PixelOrigin {
 
 MPQ_DEVICE PixelOrigin pixel_origin(const ConvParams& p, uint32_t row) {
   if (row >= p.n * p.oh * p.ow) return {0, -(1 << 30), 0};  // no tap of it is inside
+  if (p.is_plain()) return {static_cast<int32_t>(row * p.x_pitch), 0, 0};
   const uint32_t image = row / (p.oh * p.ow), pixel = row % (p.oh * p.ow);
   const int32_t y = static_cast<int32_t>(pixel / p.ow * p.stride_h) - p.pad_top;
   const int32_t x = static_cast<int32_t>(pixel % p.ow * p.stride_w) - p.pad_left;
@@ -73,9 +74,13 @@ struct ConvBlock {
 #pragma unroll
     for (uint32_t i = 0; i < kACopies; ++i) origin[i] = pixel_origin(p, first_row + a_row(i));
     const uint32_t k_chunk = stage * S::kRowChunks + a_column(), chunks = p.x_pitch / 16;
-    chunk = k_chunk % chunks;
-    r = k_chunk / chunks / p.s;
-    s = k_chunk / chunks % p.s;
+    chunk = k_chunk;
+    r = s = 0;
+    if (k_chunk >= chunks) {
+      chunk = k_chunk % chunks;
+      r = k_chunk / chunks / p.s;
+      s = k_chunk / chunks % p.s;
+    }
     for_each_sum([](int32_t& sum, uint32_t) { sum = 0; });
   }
 

@@ -116,19 +116,21 @@ MPQ_DEVICE void quantize_image_eight(const ImageParams& p) {
   const Eight at = Eight::of(p.n * p.oh * p.ow, channels);
   if (!at.exists) return;
   const uint32_t image = at.pixel / (p.oh * p.ow), within = at.pixel % (p.oh * p.ow);
+  // Eight channels are a pixel's, or, folded, four of each of two neighbours in one row.
+  const bool folded = p.fold == 2;
+  const uint32_t y =
+      within / p.ow * p.fold + (folded ? at.channel / 8 : 0) - static_cast<uint32_t>(p.pad_top);
+  const uint32_t x = within % p.ow * p.fold - static_cast<uint32_t>(p.pad_left);
+  const int64_t first =
+      (static_cast<int64_t>(image * p.h + y) * p.w + static_cast<int32_t>(x)) * p.c;
   uint32_t codes[8];
 #pragma unroll
   for (uint32_t i = 0; i < 8; ++i) {
-    const uint32_t channel = at.channel + i, c = p.fold == 2 ? channel % 4 : channel;
-    const uint32_t place = p.fold == 2 ? channel / 4 : 0;
-    const uint32_t y = within / p.ow * p.fold + place / 2 - static_cast<uint32_t>(p.pad_top);
-    const uint32_t x = within % p.ow * p.fold + place % 2 - static_cast<uint32_t>(p.pad_left);
+    const uint32_t neighbour = folded ? i / 4 : 0, c = folded ? i % 4 : at.channel + i;
     codes[i] = static_cast<uint32_t>(p.zero_point);
-    if (c < p.c && y < p.h && x < p.w) {
-      const uint8_t pixel =
-          load_const(p.pixels + ((static_cast<uint64_t>(image) * p.h + y) * p.w + x) * p.c + c);
-      codes[i] = load_const(p.table + c * 256 + pixel);
-    }
+    if (c >= p.c || y >= p.h || x + neighbour >= p.w) continue;
+    const uint8_t pixel = load_const(p.pixels + (first + neighbour * p.c + c));
+    codes[i] = load_const(p.table + c * 256 + pixel);
   }
   store_codes(p.y, at.pixel, at.channel, codes);
 }

@@ -5,24 +5,28 @@
 #include "kernels/cuda/lanes.h"
 #include "kernels/cuda/params.h"
 #include "kernels/cuda/primitives.h"
+#include "kernels/cuda/rounding.h"
 #include "kernels/math/functions.h"
 
 namespace mpq::cuda {
 namespace {
 
-// round_half_even(v) clamped to [lo, hi], lo >= 0; NaN gives lo. The conversion saturates, NaN to
-// 0, and rounding never crosses an integer, so integers may be clamped instead.
+// round_half_even(v) clamped to [lo, hi], 0 <= lo, plus kRounded; NaN gives lo. Rounding never
+// crosses an integer, so what is rounded may be clamped before.
+MPQ_DEVICE uint32_t round_clamp_up(float v, float lo, float hi) {
+  return rounded(min_number(max_number(v, lo), hi));
+}
 MPQ_DEVICE uint32_t round_clamp(float v, int32_t lo, int32_t hi) {
-  int32_t code = round_to_int(v);
-  code = code > lo ? code : lo;
-  return static_cast<uint32_t>(code < hi ? code : hi);
+  return round_clamp_up(v, to_float(lo), to_float(hi)) - kRounded;
 }
 
+// p / 2^shift, half away from zero, of p = code * factor. Of a negative p, rounded down, half is
+// less by the least there is; a p of 0 may pass for one.
 MPQ_DEVICE int32_t scaled_residual(int32_t code, int32_t factor, int32_t shift) {
-  const int64_t p = static_cast<int64_t>(code) * factor;
-  const int64_t half = (int64_t{1} << shift) >> 1;
-  const int64_t magnitude = ((p < 0 ? -p : p) + half) >> shift;
-  return static_cast<int32_t>(p < 0 ? -magnitude : magnitude);
+  const int32_t half = static_cast<int32_t>((1U << shift) >> 1), less = half != 0 ? -1 : 0;
+  const auto added = static_cast<uint32_t>(half + ((code ^ factor) >> 31 & less));
+  return static_cast<int32_t>((static_cast<int64_t>(code) * factor + static_cast<int64_t>(added)) >>
+                              shift);
 }
 
 // Eight codes from channel `channel` on, a multiple of 8, of a row; 0 beyond the pitch.
@@ -46,18 +50,21 @@ MPQ_DEVICE void load_codes(const Codes& from, uint32_t row, uint32_t channel, in
   }
 }
 
-// Their counterpart. Codes beyond the pitch are dropped.
+// Four codes side by side, each given plus `more`.
+MPQ_DEVICE uint32_t packed(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t bits,
+                           uint32_t more) {
+  const uint32_t next = 1U << bits;
+  return ((d * next + c) * next + b) * next + a - more * (((next + 1) * next + 1) * next + 1);
+}
+
+// The counterpart of load_codes, of codes plus `more`. Codes beyond the pitch are dropped.
 MPQ_DEVICE void store_codes(const Codes& to, uint32_t row, uint32_t channel,
-                            const uint32_t (&codes)[8]) {
+                            const uint32_t (&codes)[8], uint32_t more = 0) {
   const uint32_t bits = to.bits, at = channel * bits / 8;
   if (at >= to.pitch) return;
   auto* p = static_cast<uint8_t*>(to.data) + static_cast<uint64_t>(row) * to.pitch + at;
-  uint32_t low = 0, high = 0;
-#pragma unroll
-  for (uint32_t i = 0; i < 4; ++i) {
-    low |= codes[i] << (i * bits);
-    high |= codes[i + 4] << (i * bits);
-  }
+  const uint32_t low = packed(codes[0], codes[1], codes[2], codes[3], bits, more);
+  const uint32_t high = packed(codes[4], codes[5], codes[6], codes[7], bits, more);
   if (bits == 8)
     store(reinterpret_cast<Words2*>(p), Words2{{low, high}});
   else if (bits == 4)
@@ -80,6 +87,20 @@ MPQ_DEVICE void store_four(const Codes& to, uint32_t row, uint32_t channel,
     store(reinterpret_cast<uint16_t*>(p), static_cast<uint16_t>(word));
   else
     store(p, static_cast<uint8_t>(word));
+}
+
+// Eight words of 4 bytes of a row of `o`, without those beyond it.
+MPQ_DEVICE void store_dense(void* dense, uint32_t row, uint32_t channel, uint32_t o,
+                            const uint32_t (&words)[8]) {
+  uint32_t* to = static_cast<uint32_t*>(dense) + static_cast<uint64_t>(row) * o + channel;
+  if (o % 4 == 0 && channel + 8 <= o && reinterpret_cast<uintptr_t>(dense) % 16 == 0) {
+    store(reinterpret_cast<Words4*>(to), Words4{{words[0], words[1], words[2], words[3]}});
+    store(reinterpret_cast<Words4*>(to + 4), Words4{{words[4], words[5], words[6], words[7]}});
+    return;
+  }
+#pragma unroll
+  for (uint32_t i = 0; i < 8; ++i)
+    if (channel + i < o) store(to + i, words[i]);
 }
 
 // What is the same for all rows of eight channels.
@@ -124,16 +145,16 @@ MPQ_DEVICE void finish(const Epilogue& e, const EightChannels& c, uint32_t row, 
   int32_t residual[8] = {};
   if (e.residual.data != nullptr) {
     load_codes(e.residual, row, channel, residual);
-    for (int32_t& code : residual) code -= e.residual_zero_point;
+    if (e.residual_zero_point != 0)
+      for (int32_t& code : residual) code -= e.residual_zero_point;
   }
 #pragma unroll
   for (uint32_t i = 0; i < 8; ++i) acc[i] += c.acc_bias[i];
   if (e.out == Output::kSums) {
+    uint32_t words[8];
 #pragma unroll
-    for (uint32_t i = 0; i < 8; ++i)
-      if (channel + i < o)
-        store(static_cast<int32_t*>(e.dense) + static_cast<uint64_t>(row) * o + channel + i,
-              acc[i]);
+    for (uint32_t i = 0; i < 8; ++i) words[i] = static_cast<uint32_t>(acc[i]);
+    store_dense(e.dense, row, channel, o, words);
     return;
   }
   if (e.residual.data != nullptr && e.residual_shift >= 0) {
@@ -147,9 +168,14 @@ MPQ_DEVICE void finish(const Epilogue& e, const EightChannels& c, uint32_t row, 
 #pragma unroll
   for (uint32_t i = 0; i < 8; ++i) {
     v[i] = fma(to_float(acc[i]), c.multiplier[i], c.bias[i]);
-    if (e.residual.data != nullptr && e.residual_shift < 0)
-      v[i] = fma(to_float(residual[i]), e.residual_scale, v[i]);
-    if constexpr (has_activation) {
+  }
+  if (e.residual.data != nullptr && e.residual_shift < 0) {
+#pragma unroll
+    for (uint32_t i = 0; i < 8; ++i) v[i] = fma(to_float(residual[i]), e.residual_scale, v[i]);
+  }
+  if constexpr (has_activation) {
+#pragma unroll
+    for (uint32_t i = 0; i < 8; ++i) {
       v[i] = kernels::gelu_from<CudaLanes>(
           e.activation == Activation::kGelu ? kernels::kTakenByErf : kernels::kTakenByTanh, v[i]);
       v[i] = fma(v[i], e.activation_scale, e.activation_bias);
@@ -158,19 +184,20 @@ MPQ_DEVICE void finish(const Epilogue& e, const EightChannels& c, uint32_t row, 
   uint32_t codes[8];
   if (e.out == Output::kFloat) {
 #pragma unroll
-    for (uint32_t i = 0; i < 8; ++i)
-      if (channel + i < o)
-        store(static_cast<float*>(e.dense) + static_cast<uint64_t>(row) * o + channel + i, v[i]);
+    for (uint32_t i = 0; i < 8; ++i) codes[i] = bits_of(v[i]);
+    store_dense(e.dense, row, channel, o, codes);
   } else {
 #pragma unroll
-    for (uint32_t i = 0; i < 8; ++i) codes[i] = round_clamp(v[i], e.lo, e.hi);
-    store_codes(e.y, row, channel, codes);
+    for (uint32_t i = 0; i < 8; ++i)
+      codes[i] = round_clamp_up(v[i], to_float(e.lo), to_float(e.hi));
+    store_codes(e.y, row, channel, codes, kRounded);
   }
   if (e.second.data == nullptr) return;
 #pragma unroll
   for (uint32_t i = 0; i < 8; ++i)
-    codes[i] = round_clamp(fma(v[i], e.second_scale, e.second_bias), e.second_lo, e.second_hi);
-  store_codes(e.second, row, channel, codes);
+    codes[i] = round_clamp_up(fma(v[i], e.second_scale, e.second_bias), to_float(e.second_lo),
+                              to_float(e.second_hi));
+  store_codes(e.second, row, channel, codes, kRounded);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 // clang-format off
 #define MPQ_CUDA_CONV_KERNELS(ROW)             \
   ROW(conv_u8s8_128x128, 8, 8, Tile128x128, false) \
+  ROW(conv_u8s8_128x64,  8, 8, Tile128x64,  false) \
   ROW(conv_u8s8_64x64,   8, 8, Tile64x64,   false) \
   ROW(conv_u8s8_32x64,   8, 8, Tile32x64,   false) \
   ROW(conv_u8s4_128x128, 8, 4, Tile128x128, false) \
@@ -20,6 +21,7 @@
   ROW(conv_u8s2_64x64,   8, 2, Tile64x64,   false) \
   ROW(conv_u4s8_64x64,   4, 8, Tile64x64,   false) \
   ROW(conv_u4s4_128x128, 4, 4, Tile128x128, false) \
+  ROW(conv_u4s4_128x64,  4, 4, Tile128x64,  false) \
   ROW(conv_u4s4_64x64,   4, 4, Tile64x64,   false) \
   ROW(conv_u4s4_32x64,   4, 4, Tile32x64,   false) \
   ROW(conv_u4s2_128x128, 4, 2, Tile128x128, false) \

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/device.h"
+
 namespace mpq::cuda {
 
 // Codes on a GPU are packed at their own width: a pixel (or token) is `pitch` bytes, a multiple of
@@ -67,6 +69,12 @@ struct ConvParams {
   uint32_t* tickets = nullptr;  // [tiles]
 
   Epilogue epilogue;
+
+  // Row i of the product is pixel i of x.
+  MPQ_EVERYWHERE bool is_plain() const {
+    return r == 1 && s == 1 && stride_h == 1 && stride_w == 1 && pad_top == 0 && pad_left == 0 &&
+           oh == h && ow == w;
+  }
 };
 
 // attention_64, attention_32 (by head size): kernels/attention/attention.h, with Q, K and V in one

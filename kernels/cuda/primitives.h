@@ -122,6 +122,8 @@ float sub(float a, float b);
 float mul(float a, float b);
 float div(float a, float b);
 float sqrt(float a);
+float max_number(float a, float b);  // the larger; beside NaN, the other
+float min_number(float a, float b);
 float to_float(int32_t x);
 int32_t round_to_int(float x);  // |x| < 2^31, half to even
 float round_half_even(float x);

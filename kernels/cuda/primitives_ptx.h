@@ -171,6 +171,8 @@ MPQ_DEVICE float sub(float a, float b) { return __fsub_rn(a, b); }
 MPQ_DEVICE float mul(float a, float b) { return __fmul_rn(a, b); }
 MPQ_DEVICE float div(float a, float b) { return __fdiv_rn(a, b); }
 MPQ_DEVICE float sqrt(float a) { return __fsqrt_rn(a); }
+MPQ_DEVICE float max_number(float a, float b) { return fmaxf(a, b); }
+MPQ_DEVICE float min_number(float a, float b) { return fminf(a, b); }
 MPQ_DEVICE float to_float(int32_t x) { return __int2float_rn(x); }
 MPQ_DEVICE int32_t round_to_int(float x) { return __float2int_rn(x); }
 MPQ_DEVICE float round_half_even(float x) { return rintf(x); }

@@ -18,6 +18,7 @@ struct Tile {
   static constexpr uint32_t kSums = 16 * rows16;  // of a thread
 };
 using Tile128x128 = Tile<2, 4, 4>;
+using Tile128x64 = Tile<2, 2, 4>;
 using Tile64x64 = Tile<2, 2, 2>;
 using Tile32x64 = Tile<2, 2, 1>;
 

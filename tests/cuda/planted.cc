@@ -2,6 +2,7 @@
 // the preprocessor, in the very same source. Compiled once for each:
 // -DMPQ_PLANTED=planted_no_swizzle -DMPQ_PLANTED_NO_SWIZZLE.
 #include "kernels/cuda/primitives.h"
+#include "kernels/cuda/rounding.h"
 #include "kernels/cuda/tile.h"
 
 namespace mpq::cuda {
@@ -12,7 +13,7 @@ constexpr uint32_t in_plain_rows(uint32_t row, uint32_t chunk) {
   return row * row_bytes + chunk * 16;
 }
 [[maybe_unused]] constexpr uint32_t no_shift(uint32_t, uint32_t) { return 0; }
-[[maybe_unused]] int32_t truncated(float x) { return static_cast<int32_t>(x); }
+[[maybe_unused]] uint32_t truncated(float x) { return kRounded + static_cast<uint32_t>(x); }
 [[maybe_unused]] float product_then_sum(float a, float b, float c) { return add(mul(a, b), c); }
 
 }  // namespace
@@ -23,7 +24,7 @@ constexpr uint32_t in_plain_rows(uint32_t row, uint32_t chunk) {
 #elif defined(MPQ_PLANTED_NO_SHIFT)
 #define weight_shift no_shift
 #elif defined(MPQ_PLANTED_TRUNCATED)
-#define round_to_int truncated
+#define rounded truncated
 #elif defined(MPQ_PLANTED_NOT_FUSED)
 #define fma product_then_sum
 #elif defined(MPQ_PLANTED_SWAPPED_KEYS)

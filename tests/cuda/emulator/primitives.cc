@@ -268,6 +268,7 @@ LdmatrixPart ldmatrix(Call call, uint32_t address, const Site& site) {
                                machine->block().epoch),
                            site, call);
       }
+      machine->counters.ldmatrix_passes += passes;
       machine->counters.ldmatrix_conflicts += passes - 1;
       for (uint32_t lane = 0; lane < 32; ++lane) {
         const uint32_t g = lane / 4, t = lane % 4;
@@ -417,6 +418,8 @@ float fma(float a, float b, float c) { return std::fmaf(a, b, c); }
 float add(float a, float b) { return a + b; }
 float sub(float a, float b) { return a - b; }
 float mul(float a, float b) { return a * b; }
+float max_number(float a, float b) { return std::fmax(a, b); }
+float min_number(float a, float b) { return std::fmin(a, b); }
 float div(float a, float b) { return a / b; }
 float sqrt(float a) { return std::sqrt(a); }
 float to_float(int32_t x) { return static_cast<float>(x); }

@@ -4,7 +4,8 @@
   check_machine_code.py --ptxas PTXAS --arch 80 --budget budget.txt PTX... [--update]
 
 Assembles each PTX file for sm_ARCH. Every kernel must have a row of the budget and stay within it: registers, static
-shared memory, calls (the slow paths of division and square root), bytes spilt (0 but for what the table confesses);
+shared memory, calls (the slow paths of division and square root), all instructions (with those of variants that a launch
+does not take), bytes spilt (0 but for what the table confesses);
 no array in local memory; exactly as many 4-bit and 8-bit products as the row says. From sm_90 on a 4-bit product is a call of a slow routine that ptxas
 puts in silently: none may be left.
 """
@@ -53,7 +54,7 @@ def check_probes(ptxas, arch, folder):
             yield f'probe {i} for sm_{arch} holds {counts}: the opcode table is wrong for this ptxas'
 
 
-COLUMNS = ['registers', 'shared', 'calls', 'spills', 'imma4', 'imma8']
+COLUMNS = ['registers', 'shared', 'calls', 'spills', 'imma4', 'imma8', 'all']
 
 
 def measure(ptxas, arch, files, folder):
@@ -64,7 +65,7 @@ def measure(ptxas, arch, files, folder):
         resources = cubin.resources(assemble(ptxas, arch, ptx, out))
         for kernel, counts in cubin.instructions(open(out, 'rb').read()).items():
             row = dict(resources[kernel])
-            row.update(calls=counts.get('CALL', 0), imma4=counts.get('IMMA4', 0), imma8=counts.get('IMMA8', 0),
+            row.update(all=counts['all'], calls=counts.get('CALL', 0), imma4=counts.get('IMMA4', 0), imma8=counts.get('IMMA8', 0),
                        mixed=counts.get('IMMA_MIXED', 0), local=counts.get('STL', 0) + counts.get('LDL', 0))
             rows[kernel] = row
     return rows
@@ -83,7 +84,7 @@ def faults(arch, rows, budget):
         if limit is None:
             yield f'{name}: no budget'
             continue
-        for what in ('registers', 'shared', 'calls', 'spills'):
+        for what in ('registers', 'shared', 'calls', 'spills', 'all'):
             if row[what] > limit[what]:
                 yield f'{name}: {what} {row[what]}, {limit[what]} allowed'
         for what in ('imma4', 'imma8'):
@@ -105,7 +106,7 @@ def read_budget(path):
 
 def write_budget(path, budget):
     with open(path, 'w', encoding='ascii') as f:
-        f.write('# Machine code of the CUDA kernels, ptxas 13.0: limits of registers, static shared bytes, calls and spilt bytes; exact\n'
+        f.write('# Machine code of the CUDA kernels, ptxas 13.0: limits of registers, static shared bytes, calls, spilt bytes and all instructions; exact\n'
                 '# counts of 4-bit and 8-bit products. check_machine_code.py --update writes it: read the difference before you commit it.\n'
                 f'# {"kernel":22} {"sm":>4} ' + ' '.join(f'{c:>9}' for c in COLUMNS) + '\n')
         for (kernel, arch), row in sorted(budget.items()):

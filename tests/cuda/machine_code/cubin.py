@@ -23,12 +23,12 @@ def sections(elf):
 
 
 def instructions(elf):
-    """{kernel: {mnemonic: count}}; IMMA with 4-bit operands counts as IMMA4, with 8-bit ones as IMMA8."""
+    """{kernel: {mnemonic: count}}; IMMA with 4-bit operands counts as IMMA4, with 8-bit ones as IMMA8. 'all': all."""
     counts = {}
     for name, code in sections(elf):
         if not name.startswith('.text.'):
             continue
-        seen = counts.setdefault(name[len('.text.'):], {})
+        seen = counts.setdefault(name[len('.text.'):], {'all': len(code) // 16})
         for low, high in struct.iter_unpack('<QQ', code):
             mnemonic = OPCODES.get(low & 0xfff)
             if mnemonic == 'IMMA':

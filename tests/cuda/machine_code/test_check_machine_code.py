@@ -6,7 +6,7 @@ import unittest
 import check_machine_code as check
 import cubin
 
-GOOD = {'registers': 96, 'stack': 0, 'spills': 0, 'shared': 0, 'calls': 0, 'imma4': 32, 'imma8': 0, 'mixed': 0, 'local': 0}
+GOOD = {'registers': 96, 'stack': 0, 'spills': 0, 'shared': 0, 'calls': 0, 'imma4': 32, 'imma8': 0, 'mixed': 0, 'local': 0, 'all': 512}
 
 
 def elf_with(code):
@@ -29,7 +29,7 @@ class CheckMachineCode(unittest.TestCase):
         self.assertEqual(self.wrong(registers=90), [])
 
     def test_each_excess_is_named(self):
-        for what in ('registers', 'stack', 'spills', 'shared', 'calls', 'mixed', 'local'):
+        for what in ('registers', 'stack', 'spills', 'shared', 'calls', 'mixed', 'local', 'all'):
             self.assertEqual(len(self.wrong(**{what: GOOD[what] + 1})), 1, what)
 
     def test_products_are_counted_exactly(self):
@@ -46,7 +46,7 @@ class CheckMachineCode(unittest.TestCase):
     def test_instructions_are_read_from_the_file(self):
         words = [(0x237, 1 << 19 | 1 << 20), (0x237, 0), (0x237, 1 << 19), (0x944, 0), (0x1234000 | 0x387, 0), (0x812, 0)]
         code = b''.join(struct.pack('<QQ', *w) for w in words)
-        self.assertEqual(cubin.instructions(elf_with(code)), {'k': {'IMMA4': 1, 'IMMA8': 1, 'IMMA_MIXED': 1, 'CALL': 1, 'STL': 1}})
+        self.assertEqual(cubin.instructions(elf_with(code)), {'k': {'all': 6, 'IMMA4': 1, 'IMMA8': 1, 'IMMA_MIXED': 1, 'CALL': 1, 'STL': 1}})
 
     def test_what_is_no_cubin_is_refused(self):
         with self.assertRaises(ValueError):
