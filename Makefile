@@ -4,7 +4,7 @@ CC_CLANG ?= clang
 CXX_CLANG ?= clang++
 export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
 
-.PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint study-fashion study-cifar study-additivity study-resnet50 study-texts bench bench-peers bench-peers-bert bench-peers-resnet101 roofline fuzz install clean deps cuda-networks gpu-check
+.PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint study-fashion study-cifar study-additivity study-resnet50 study-texts bench bench-peers bench-peers-bert bench-peers-resnet101 roofline fuzz install clean deps cuda-networks gpu-check cuda-model
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -94,6 +94,9 @@ cuda-networks: all ## ResNet-50 and BERT-base on the CUDA kernels without a GPU,
 
 gpu-check: all ## all that there is to check on a machine with an NVIDIA GPU; exit 77 without one
 	@scripts/gpu_check.sh $(BUILD)
+
+cuda-model: all ## how fast the CUDA kernels ought to be: a model of GPUs that are not here
+	@tests/cuda/model/cuda_model.sh $(BUILD)
 
 check-tokenizer: all ## tokens of all texts and of fuzzed ones beside Hugging Face's tokenizers
 	@scripts/check_tokenizer.sh $(BUILD)

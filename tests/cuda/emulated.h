@@ -24,6 +24,11 @@ struct Architecture {
 inline constexpr Architecture kArchitectures[] = {
     {75, emulated_sm75}, {80, emulated_sm80}, {90, emulated_sm90}};
 
-void (*emulated(const Architecture&, std::string_view name))(const void*);
+// Null if there is no such kernel.
+inline void (*emulated(const Architecture& arch, std::string_view name))(const void*) {
+  for (const EmulatedKernel& k : arch.kernels())
+    if (name == k.name) return k.run;
+  return nullptr;
+}
 
 }  // namespace mpq::test

@@ -5,12 +5,6 @@
 
 namespace mpq::test {
 
-void (*emulated(const Architecture& arch, std::string_view name))(const void*) {
-  for (const EmulatedKernel& k : arch.kernels())
-    if (name == k.name) return k.run;
-  return nullptr;
-}
-
 std::string run_problem(CudaProblem& p, const Architecture& arch, const LaunchOptions& options,
                         Counters* counters) {
   for (const Expected& e : p.expected) std::memset(e.at, e.initial, e.bytes.size());

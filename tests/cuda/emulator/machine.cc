@@ -140,6 +140,7 @@ void Machine::count_transactions() {
         for (uint64_t s = a->address / 32; s <= (a->address + a->bytes - 1) / 32; ++s)
           sectors.insert(s);
       ++counters.global_requests;
+      if (first->kind == Access::Kind::kRead) ++counters.read_requests;
       (first->kind == Access::Kind::kRead ? counters.read_sectors : counters.written_sectors) +=
           sectors.size();
     }
@@ -237,6 +238,7 @@ Outcome Machine::run(const Launch& launch, GlobalMemory& memory, const LaunchOpt
   memory.start_launch();
   std::vector<uint32_t> waiting(launch.grid_x * launch.grid_y * launch.grid_z);
   std::iota(waiting.rbegin(), waiting.rend(), 0U);
+  if (!options.blocks.empty()) waiting.assign(options.blocks.rbegin(), options.blocks.rend());
   if (options.seed != 0)
     for (size_t i = waiting.size(); i > 1; --i) std::swap(waiting[i - 1], waiting[random() % i]);
   while (resident_.size() < kResident) resident_.push_back(std::make_unique<Block>());

@@ -88,6 +88,7 @@ struct LaunchOptions {
   uint64_t seed = 1;
   Planted planted;
   bool count_transactions = false;                                // slow
+  std::vector<uint32_t> blocks;                                   // only these; empty: all
   std::set<std::tuple<Call, std::string, int>>* sites = nullptr;  // collects them
 };
 
@@ -100,11 +101,11 @@ struct Launch {
 
 struct Counters {
   uint64_t blocks = 0, barriers = 0, products_4bit = 0, products_8bit = 0;  // products: a warp's
-  uint64_t ldmatrix = 0, ldmatrix_conflicts = 0;  // extra passes over the banks
+  uint64_t ldmatrix = 0, ldmatrix_passes = 0, ldmatrix_conflicts = 0;  // over the banks; extra ones
   uint64_t copies = 0, copied_bytes = 0, atomics = 0;
   // With count_transactions: of loads, stores and copies, a warp's at a time.
   uint64_t shared_passes = 0, shared_conflicts = 0;
-  uint64_t read_sectors = 0, written_sectors = 0, global_requests = 0;
+  uint64_t read_sectors = 0, written_sectors = 0, global_requests = 0, read_requests = 0;
 };
 
 struct Outcome {

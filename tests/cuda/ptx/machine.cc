@@ -174,6 +174,8 @@ class Grid {
     const Dim3 grid = block_.launch->grid;
     std::vector<uint64_t> order(grid.count());
     std::iota(order.begin(), order.end(), uint64_t{0});
+    if (!options_.blocks.empty()) order.assign(options_.blocks.begin(), options_.blocks.end());
+    if (options_.executed != nullptr) options_.executed->assign(program_.code.size(), 0);
     if (options_.seed != 0) shuffle(&order);
     for (const uint64_t i : order) {
       block_.index = {static_cast<uint32_t>(i % grid.x), static_cast<uint32_t>(i / grid.x % grid.y),
@@ -326,6 +328,7 @@ class Grid {
         lanes &= in.guard_negated ? ~p : p;
       }
       ++counters_.warp_instructions;
+      if (options_.executed != nullptr) ++(*options_.executed)[f.pc];
       counters_.thread_instructions += static_cast<uint64_t>(__builtin_popcount(lanes));
       switch (in.flow) {
         case Flow::kNone:

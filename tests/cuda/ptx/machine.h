@@ -74,6 +74,9 @@ struct RunOptions {
   uint64_t seed = 0;  // order of blocks and warps; 0: in order
   Async async = Async::kAtWait;
   uint64_t max_warp_instructions = uint64_t{1} << 36;  // beyond: "does not end"
+  std::vector<uint32_t> blocks;                        // only these, x innermost; empty: all
+  // How often warps executed each instruction of program().code; null: not counted.
+  std::vector<uint64_t>* executed = nullptr;
 };
 
 struct Counters {
