@@ -4,7 +4,7 @@ CC_CLANG ?= clang
 CXX_CLANG ?= clang++
 export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
 
-.PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint study-fashion study-cifar study-additivity study-resnet50 study-texts bench bench-peers bench-peers-bert bench-peers-resnet101 roofline fuzz install clean deps cuda-networks gpu-check cuda-model
+.PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint study-fashion study-cifar study-additivity study-resnet50 study-texts bench bench-peers bench-peers-bert bench-peers-resnet101 roofline fuzz install clean deps cuda-networks gpu-check cuda-model scale-out
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,6 +30,10 @@ wheel: all ## the Python package with the library inside, installed into an empt
 overload: server ## a minute of twice what the server can answer
 	@integrations/server/tests/run_overload.sh $(CURDIR) $(BUILD)/integrations/server/mpqserve $(BUILD)/runtime/libmpq.so \
 	  $(CURDIR)/$(BUILD)/tests/runtime/tiny.mpq - --seconds 60
+
+scale-out: server ## mpqserve behind HAProxy and nginx: installs and tests them
+	@scripts/install_deps.sh scale-out
+	@MPQ_SCALE_OUT=1 tests/run.sh $(BUILD) --suite scale-out
 
 demo: all ## convert a sentence encoder to mixed precision, compare sentences, size, accuracy, speed
 	@scripts/demo.sh $(BUILD)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs and that are missing, as root or through sudo; says
 # what it does before it does it. Nothing outside the package manager is touched.
-#   scripts/install_deps.sh build|lint|text|peers|server|integrations [--dry-run]
+#   scripts/install_deps.sh build|lint|text|peers|server|integrations|scale-out [--dry-run]
 set -eu
 
 build="g++ pkg-config meson ninja-build cmake flatbuffers-compiler libflatbuffers-dev doctest-dev
@@ -11,6 +11,8 @@ lint="clang clang-format clang-tidy libclang-rt-14-dev abigail-tools"
 text="python3-venv"
 peers="python3-venv"
 server="libboost1.81-dev libssl-dev python3-venv"
+# Proxies, and what makes network namespaces. Python packages (Triton, Ray, KServe) come from PyPI.
+scale_out="$server haproxy iproute2 nginx-light util-linux"
 # What the tests of integrations/ drive; prometheus is there for promtool.
 integrations="$server abigail-tools nghttp2-client openssl prometheus wrk"
 
@@ -22,7 +24,8 @@ case $task in
   peers) wanted="$build $peers" ;;
   server) wanted="$build $server" ;;
   integrations) wanted="$build $integrations" ;;
-  *) echo "install_deps: unknown task '$task' (build, lint, text, peers, server or integrations)" >&2; exit 2 ;;
+  scale-out) wanted="$build $scale_out" ;;
+  *) echo "install_deps: unknown task '$task' (build, lint, text, peers, server, integrations or scale-out)" >&2; exit 2 ;;
 esac
 
 missing=
