@@ -1,5 +1,6 @@
 """Three machines with an mpqserve each, a proxy in front, and clients that account for every answer."""
 
+import dataclasses
 import http.client
 import json
 import os
@@ -113,9 +114,14 @@ def status_of(path, address="127.0.0.1", port=PROXY_PORT):
         connection.close()
 
 
+@dataclasses.dataclass
 class Answer:
-    def __init__(self, identity, status, right, server, at):
-        self.identity, self.status, self.right, self.server, self.at = identity, status, right, server, at
+    identity: int
+    status: int
+    right: bool
+    server: str
+    seconds: float
+    at: float
 
 
 class Load:
@@ -149,6 +155,7 @@ class Load:
         connection.close()
 
     def _ask(self, connection, identity, inputs, expected):
+        start = time.monotonic()
         body, headers = serving.infer_body(self.names, inputs, identity=str(identity))
         connection.request("POST", "/v2/models/tiny/infer", body, headers)
         response = connection.getresponse()
@@ -159,7 +166,8 @@ class Load:
         if response.status == 200:
             size = int(response.headers["Inference-Header-Content-Length"])
             right = json.loads(text[:size])["id"] == str(identity) and text[size:] == expected
-        return Answer(identity, response.status, right, response.headers["X-Served-By"] or "", time.monotonic())
+        return Answer(identity, response.status, right, response.headers["X-Served-By"] or "",
+                      time.monotonic() - start, time.monotonic())
 
     def since(self, start):
         return [answer for answer in self.answers if answer.at >= start]
@@ -172,6 +180,11 @@ class Load:
         self.stopping = True
         for thread in self.threads:
             thread.join()
+
+    def report(self, proxy):
+        slowest = max(answer.seconds for answer in self.answers)
+        print(f"{proxy.kind}: {self.sent} requests, {len(self.answers)} answers, {proxy.resent(self.answers)} sent again, "
+              f"slowest {slowest:.2f} s")
 
     def problems(self):
         """Broken promises, as texts: every request has one answer, and it is the right one."""

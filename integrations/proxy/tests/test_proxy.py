@@ -92,6 +92,7 @@ def test_sigterm_loses_nothing_and_a_new_server_takes_over(kind, fleet, start_pr
         back = time.monotonic()
         assert serving.wait_until(lambda: name in used(load.since(back)))
     load.stop()
+    load.report(proxy)
     assert load.problems() == []
     for name in NAMES:
         assert '"event":"stopped"' in fleet[name].log.read_text()
@@ -118,6 +119,7 @@ def test_requests_of_a_killed_server_go_to_another(kind, fleet, start_proxy, cas
         back = time.monotonic()
         assert serving.wait_until(lambda: name in used(load.since(back)))
     load.stop()
+    load.report(proxy)
     assert load.problems() == []
     assert proxy.resent(load.answers) >= len(NAMES)
 
