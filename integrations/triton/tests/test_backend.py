@@ -206,19 +206,25 @@ def test_real_networks_share_weights_and_answer_as_mpqrun_does(model, tmp_path):
     cases = reference.of_real_network(model)
     with mpq.Model(model) as opened:
         input_name = opened.inputs[0].name
-        with opened.session(batch=8, threads=1) as session:
-            weights = session.memory["weights"]
+        sizes = [8] if opened.sequence_length else [8, 4, 2, 1]  # sessions of an instance
+        tokens = min(1024, 8 * opened.sequence_length)
+        sessions = [opened.session(batch=size, threads=1, max_tokens=tokens) for size in sizes]
+        weights = sessions[0].memory["weights"]
+        private = sum(s.memory["activations"] + s.memory["scratch"] for s in sessions)
     memory = {}
     for count in (1, 4):
         folder = tmp_path / str(count)
         put_model(folder / "models", "net", model, CONFIG.replace("count: 2", f"count: {count}"))
         with Triton(folder / "models", folder) as server:
-            memory[count] = server.rss()
             waiting = []
-            for sample, expected in cases * 4:
+            for sample, expected in cases * 8:
                 inputs = texts([sample]) if isinstance(sample, str) else pixels({"input": input_name}, sample)
                 waiting.append((server.client.async_infer("net", inputs), expected))
             for request, expected in waiting:
                 check(request.get_result(), expected)
+            memory[count] = server.rss()
             assert server.stop() == 0
-    print(f"{model.stem}: weights {weights / 1e6:.1f} MB, resident with 1 and 4 instances", *(f"{m / 1e6:.1f}" for m in memory.values()))
+    grown = (memory[4] - memory[1]) / 3
+    print(f"{model.stem}: weights {weights / 1e6:.1f} MB, an instance's own memory {private / 1e6:.1f} MB, "
+          f"resident with 1 and 4 instances {memory[1] / 1e6:.1f} and {memory[4] / 1e6:.1f} MB")
+    assert grown < private + weights / 3 + (4 << 20)
