@@ -31,7 +31,7 @@ overload: server ## a minute of twice what the server can answer
 	@integrations/server/tests/run_overload.sh $(CURDIR) $(BUILD)/integrations/server/mpqserve $(BUILD)/runtime/libmpq.so \
 	  $(CURDIR)/$(BUILD)/tests/runtime/tiny.mpq - --seconds 60
 
-scale-out: server ## mpqserve behind HAProxy and nginx: installs and tests them
+scale-out: server ## HAProxy, nginx, KServe, Triton, Ray: installs them and tests what scales out on them
 	@scripts/install_deps.sh scale-out
 	@MPQ_SCALE_OUT=1 tests/run.sh $(BUILD) --suite scale-out
 
