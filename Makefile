@@ -27,9 +27,10 @@ server: ## build everything and mpqserve, with the packages that it and its test
 wheel: all ## the Python package with the library inside, installed into an empty environment and tested
 	@integrations/python/tests/test_wheel.sh $(BUILD)
 
-overload: server ## a minute of twice what the server can answer
-	@integrations/server/tests/run_overload.sh $(CURDIR) $(BUILD)/integrations/server/mpqserve $(BUILD)/runtime/libmpq.so \
-	  $(CURDIR)/$(BUILD)/tests/runtime/tiny.mpq - --seconds 60
+overload: server ## a minute of twice what the server can answer, over HTTP and over gRPC
+	@for protocol in http grpc; do \
+	  integrations/server/tests/run_overload.sh $(CURDIR) $(BUILD)/integrations/server/mpqserve $(BUILD)/runtime/libmpq.so \
+	    $(CURDIR)/$(BUILD)/tests/runtime/tiny.mpq - --seconds 60 --protocol $$protocol || exit 1; done
 
 scale-out: server ## HAProxy, nginx, KServe, Triton, Ray: installs them and tests what scales out on them
 	@scripts/install_deps.sh scale-out

@@ -10,7 +10,7 @@ build="g++ pkg-config meson ninja-build cmake flatbuffers-compiler libflatbuffer
 lint="clang clang-format clang-tidy libclang-rt-14-dev abigail-tools"
 text="python3-venv"
 peers="python3-venv"
-server="libboost1.81-dev libssl-dev python3-venv"
+server="libboost1.81-dev libssl-dev libnghttp2-dev libprotobuf-dev protobuf-compiler python3-venv"
 # Proxies, and what makes network namespaces. Python packages (Triton, Ray, KServe) come from PyPI.
 scale_out="$server haproxy iproute2 nginx-light util-linux"
 # What the tests of integrations/ drive; prometheus is there for promtool.

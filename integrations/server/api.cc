@@ -2,7 +2,6 @@
 
 #include <charconv>
 
-#include "integrations/server/infer.h"
 #include "integrations/server/log.h"
 #include "integrations/server/repository.h"
 
@@ -10,8 +9,9 @@ namespace mpq::serve {
 
 namespace {
 
-constexpr size_t kMaxMessage = 1000;
+constexpr size_t kMaxMessage = 1000, kMaxTrace = 64;
 constexpr uint64_t kSmallBody = uint64_t{1} << 20;
+const Failure kNoToken{401, "a bearer token is needed"};
 
 Response json_response(const Json& json, unsigned status = 200) {
   Response response;
@@ -28,10 +28,9 @@ Response failed(unsigned status, const std::string& message) {
 
 Response failed(const Failure& failure) { return failed(failure.status, failure.message); }
 
-Response empty_response(unsigned status) {
-  Response response;
-  response.status = status;
-  return response;
+// A question that the status answers; the protocol's clients read either.
+Response yes_or_no(const char* question, bool answer) {
+  return json_response({{question, answer}}, answer ? 200 : 503);
 }
 
 Json tensors_of(const std::vector<TensorFacts>& tensors, bool sequences) {
@@ -169,20 +168,26 @@ std::string Api::metrics() const {
   return prometheus_text(models);
 }
 
-// Health needs no token: it says nothing, and those who ask for it have none.
-bool Api::may_pass(const Request& request) const {
+uint64_t Api::largest_body() const {
+  uint64_t largest = kSmallBody;
+  for (const auto& served : repository_->all())
+    largest = std::max(largest, served->facts->body_limit());
+  return largest;
+}
+
+bool Api::authorized(const std::optional<std::string>& authorization) const {
   if (options_.token.empty()) return true;
-  const auto kind = parse(request.target).kind;
-  if (kind == Target::Kind::kLive || kind == Target::Kind::kReady) return true;
   constexpr std::string_view kScheme = "Bearer ";
-  const std::string given = request.authorization.value_or("");
+  const std::string given = authorization.value_or("");
   return given.starts_with(kScheme) &&
          equal_in_constant_time(std::string_view(given).substr(kScheme.size()), options_.token);
 }
 
 void Api::handle(Request request, std::function<void(Response)> done) {
-  if (!may_pass(request)) return done(failed(401, "a bearer token is needed"));
   const Target target = parse(request.target);
+  // Health needs no token: it says nothing, and those who ask for it have none.
+  const bool health = target.kind == Target::Kind::kLive || target.kind == Target::Kind::kReady;
+  if (!health && !authorized(request.authorization)) return done(failed(kNoToken));
   if (target.kind == Target::Kind::kModel && target.action == "infer" && request.method == "POST")
     return infer(std::move(request), target, std::move(done));
   done(answer(request, target));
@@ -197,9 +202,9 @@ Response Api::answer(const Request& request, const Target& target) {
     return failed(405, std::string("this path takes ") + (post ? "POST" : "GET"));
   switch (target.kind) {
     case Kind::kLive:
-      return empty_response(200);
+      return yes_or_no("live", true);
     case Kind::kReady:
-      return empty_response(!draining_ && repository_->all_served() ? 200 : 503);
+      return yes_or_no("ready", !draining_ && repository_->all_served());
     case Kind::kServer:
       return json_response({{"name", "mpqserve"},
                             {"version", mpq_version_string()},
@@ -215,7 +220,7 @@ Response Api::answer(const Request& request, const Target& target) {
       break;
   }
   const auto served = repository_->find(target.model, target.version);
-  if (target.action == "ready") return empty_response(served && !draining_ ? 200 : 503);
+  if (target.action == "ready") return yes_or_no("ready", served && !draining_);
   if (served == nullptr) return failed(404, "no such model or version");
   if (target.action.empty()) {
     std::vector<std::string> versions;
@@ -229,21 +234,25 @@ Response Api::answer(const Request& request, const Target& target) {
 }
 
 Response Api::control(const Request& request, const Target& target) {
+  Json asked = Json::object();
+  if (!request.body.empty() && (parse_json(request.body, &asked) || !asked.is_object()))
+    return failed(400, "the request is no JSON object");
   if (target.kind == Target::Kind::kIndex) {
+    const bool only_ready = asked.value("ready", Json()) == true;
     Json rows = Json::array();
     for (const IndexRow& row : repository_->index())
-      rows.push_back({{"name", row.name},
-                      {"version", row.version},
-                      {"state", row.state},
-                      {"reason", row.reason.empty() ? "" : "cannot be loaded, see the log"}});
+      if (!only_ready || row.reason.empty())
+        rows.push_back({{"name", row.name},
+                        {"version", row.version},
+                        {"state", row.state},
+                        {"reason", row.reason.empty() ? "" : "cannot be loaded, see the log"}});
     return json_response(rows);
   }
   if (!options_.model_control)
     return failed(501, "models are not loaded or unloaded by requests here");
   if (target.action == "load") {
-    Json ignored;
-    if (!request.body.empty() && parse_json(request.body, &ignored))
-      return failed(400, "the request is no JSON");
+    if (asked.contains("parameters") && !asked["parameters"].empty())
+      return failed(400, "a model is loaded as it lies in the repository, without parameters");
     return repository_->load(target.model) ? json_response(Json::object())
                                            : failed(400, "cannot be loaded, see the log");
   }
@@ -278,33 +287,57 @@ Response Api::statistics(const std::vector<std::shared_ptr<Served>>& served) con
 }
 
 void Api::infer(Request request, const Target& target, std::function<void(Response)> done) {
-  if (refusing_) return done(failed(503, "the server is stopping"));
-  if (repository_->find(target.model, target.version) == nullptr)
-    return done(failed(404, "no such model or version"));
   size_t json_bytes = request.body.size();
   if (request.json_bytes) {
     const std::string& text = *request.json_bytes;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), json_bytes);
     if (error != std::errc() || end != text.data() + text.size())
       return done(failed(400, "Inference-Header-Content-Length is no number"));
-  } else if (json_bytes == 0) {
-    return done(failed(400, "the request has no body"));
   }
+  const auto body = std::make_shared<const std::string>(std::move(request.body));
+  Inference inference{.model = target.model,
+                      .version = target.version,
+                      .authorization = std::move(request.authorization),
+                      .trace = std::move(request.trace),
+                      .cancelled = std::move(request.cancelled),
+                      .source = body,
+                      .read = [body, json_bytes, whole = request.json_bytes.has_value()](
+                                  const Facts& facts, Job* job, Wanted* wanted) -> MaybeFailure {
+                        if (body->empty() && !whole) return Failure{400, "the request has no body"};
+                        return read_body(facts, *body, json_bytes, job, wanted);
+                      }};
+  infer(std::move(inference), [done = std::move(done)](MaybeFailure failure, Inferred inferred) {
+    if (failure) return done(failed(*failure));
+    Answer answer = write_body(*inferred.facts, inferred.wanted, *inferred.job);
+    Response response;
+    response.body = std::move(answer.body);
+    response.json_bytes = answer.json_bytes;
+    if (answer.json_bytes) response.content_type = "application/octet-stream";
+    done(std::move(response));
+  });
+}
+
+void Api::infer(Inference inference, std::function<void(MaybeFailure, Inferred)> done) {
+  if (!authorized(inference.authorization)) return done(kNoToken, {});
+  if (refusing_) return done(Failure{503, "the server is stopping"}, {});
+  auto job = std::make_unique<Job>();
+  job->source = std::move(inference.source);
+  job->trace = inference.trace.substr(0, kMaxTrace);
+  job->arrived = Clock::now();
+  job->cancelled =
+      inference.cancelled ? inference.cancelled : std::make_shared<std::atomic<bool>>();
+  active_.fetch_add(1);
+  const auto end = [this, done = std::move(done)](MaybeFailure failure, Inferred inferred) {
+    active_.fetch_sub(1);
+    done(std::move(failure), std::move(inferred));
+  };
   // A version that is being replaced takes no more jobs: then the next one is there.
   constexpr int kTries = 3;
-  auto job = std::make_unique<Job>();
-  job->body = std::move(request.body);
-  job->arrived = Clock::now();
-  job->cancelled = request.cancelled ? request.cancelled : std::make_shared<std::atomic<bool>>();
-  active_.fetch_add(1);
-  const auto answer_once = [this, done = std::move(done)](Response response) {
-    active_.fetch_sub(1);
-    done(std::move(response));
-  };
   for (int i = 0; i < kTries; ++i) {
-    const auto served = repository_->find(target.model, target.version);
-    if (served == nullptr) return answer_once(failed(404, "no such model or version"));
+    const auto served = repository_->find(inference.model, inference.version);
+    if (served == nullptr) return end(Failure{404, "no such model or version"}, {});
     const std::shared_ptr<const Facts> facts = served->facts;
+    Metrics* const metrics = &served->batcher->metrics();
     Wanted wanted;
     job->inputs.clear();
     job->owned.clear();
@@ -312,45 +345,45 @@ void Api::infer(Request request, const Target& target, std::function<void(Respon
     job->types.clear();
     job->lengths.clear();
     job->samples = 0;
-    if (MaybeFailure failure = read_request(*facts, json_bytes, job.get(), &wanted)) {
-      served->batcher->metrics().count(ended_by(failure));
-      return answer_once(failed(*failure));
+    // What would be refused need not be read.
+    MaybeFailure failure = served->batcher->refusal();
+    if (!failure) failure = inference.read(*facts, job.get(), &wanted);
+    if (failure) {
+      Inferred inferred{facts, wanted, std::move(job)};
+      finished(failure, inferred, metrics);
+      return end(std::move(failure), std::move(inferred));
     }
+    job->deadline = std::min(job->deadline, inference.deadline);
     // The callee must not own the batcher: it is called by the batcher's own threads, or by this
     // one.
-    job->done = [this, facts, wanted, answer_once, metrics = &served->batcher->metrics()](
-                    JobPtr finished, MaybeFailure failure) {
-      using std::chrono::duration_cast;
-      using std::chrono::microseconds;
-      const auto us = static_cast<uint64_t>(
-          duration_cast<microseconds>(Clock::now() - finished->arrived).count());
-      metrics->count(ended_by(failure));
-      metrics->last_inference_ms.store(
-          static_cast<uint64_t>(duration_cast<std::chrono::milliseconds>(
-                                    std::chrono::system_clock::now().time_since_epoch())
-                                    .count()));
-      if (options_.log_requests)
-        log(failure ? Level::kWarning : Level::kInfo, "request",
-            {{"model", facts->name},
-             {"version", facts->version},
-             {"id", wanted.id},
-             {"status", failure ? failure->status : 200},
-             {"samples", finished->samples},
-             {"queue_us", finished->queue_us},
-             {"compute_us", finished->compute_us},
-             {"total_us", us}});
-      if (failure) return answer_once(failed(*failure));
-      metrics->request.observe(us);
-      Answer answer = write_answer(*facts, wanted, *finished);
-      Response response;
-      response.body = std::move(answer.body);
-      response.json_bytes = answer.json_bytes;
-      if (answer.json_bytes) response.content_type = "application/octet-stream";
-      answer_once(std::move(response));
+    job->done = [this, facts, wanted, end, metrics](JobPtr job_done, MaybeFailure failed_by) {
+      Inferred inferred{facts, wanted, std::move(job_done)};
+      finished(failed_by, inferred, metrics);
+      end(std::move(failed_by), std::move(inferred));
     };
     if (served->batcher->submit(&job)) return;
   }
-  answer_once(failed(503, "the model is being replaced"));
+  end(Failure{503, "the model is being replaced"}, {});
+}
+
+void Api::finished(const MaybeFailure& failure, const Inferred& inferred, Metrics* metrics) const {
+  using std::chrono::duration_cast;
+  using std::chrono::microseconds;
+  const Job& job = *inferred.job;
+  const auto us =
+      static_cast<uint64_t>(duration_cast<microseconds>(Clock::now() - job.arrived).count());
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  metrics->count(ended_by(failure));
+  metrics->last_inference_ms.store(
+      static_cast<uint64_t>(duration_cast<std::chrono::milliseconds>(now).count()));
+  if (!failure) metrics->request.observe(us);
+  if (!options_.log_requests) return;
+  Json fields = {{"model", inferred.facts->name}, {"version", inferred.facts->version},
+                 {"id", inferred.wanted.id},      {"status", failure ? failure->status : 200},
+                 {"samples", job.samples},        {"queue_us", job.queue_us},
+                 {"compute_us", job.compute_us},  {"total_us", us}};
+  if (!job.trace.empty()) fields["traceparent"] = job.trace;
+  log(failure ? Level::kWarning : Level::kInfo, "request", fields);
 }
 
 }  // namespace mpq::serve

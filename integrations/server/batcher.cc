@@ -8,6 +8,8 @@ namespace mpq::serve {
 
 namespace {
 
+const Failure kFull{503, "the queue is full"};
+
 uint64_t us_between(Clock::time_point from, Clock::time_point to) {
   return static_cast<uint64_t>(std::max<int64_t>(
       0, std::chrono::duration_cast<std::chrono::microseconds>(to - from).count()));
@@ -40,12 +42,21 @@ std::unique_ptr<Batcher> Batcher::create(std::shared_ptr<const Facts> facts, std
 
 Batcher::~Batcher() { close(); }
 
+bool Batcher::is_full() const {
+  const uint32_t most = facts_->config.max_queue_size;
+  return most != 0 && waiting_ >= most;
+}
+
+MaybeFailure Batcher::refusal() {
+  const std::lock_guard lock(mutex_);
+  return is_full() && !closed_ ? MaybeFailure(kFull) : std::nullopt;
+}
+
 bool Batcher::submit(JobPtr* job) {
   {
     const std::lock_guard lock(mutex_);
     if (closed_) return false;
-    const uint32_t most = facts_->config.max_queue_size;
-    if (most == 0 || waiting_ < most) {
+    if (!is_full()) {
       waiting_ += 1;
       waiting_samples_ += (*job)->samples;
       waiting_tokens_ += (*job)->ids.size();
@@ -56,7 +67,7 @@ bool Batcher::submit(JobPtr* job) {
   if (*job == nullptr)
     changed_.notify_one();
   else
-    finish(std::move(*job), Failure{503, "the queue is full"});
+    finish(std::move(*job), kFull);
   return true;
 }
 

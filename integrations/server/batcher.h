@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "integrations/server/facts.h"
+#include "integrations/server/failure.h"
 #include "integrations/server/job.h"
 #include "integrations/server/metrics.h"
 
@@ -27,6 +28,8 @@ class Batcher {
   /// As close().
   ~Batcher();
 
+  /// Why submit() would refuse a job at once, or nothing.
+  MaybeFailure refusal();
   /// Takes the job, or refuses it at once (queue full, closed). False: closed, the job is still the
   /// caller's.
   bool submit(JobPtr* job);
@@ -41,6 +44,7 @@ class Batcher {
   void serve(Instance* instance);
   void drop_dead(Clock::time_point now, std::vector<JobPtr>* dead);
   std::vector<JobPtr> take(Clock::time_point now);
+  bool is_full() const;
   bool is_full_batch() const;
   Clock::time_point oldest() const;
 

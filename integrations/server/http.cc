@@ -2,19 +2,14 @@
 
 #include <sys/socket.h>
 
-#include <boost/asio/bind_executor.hpp>
+#include <boost/asio/dispatch.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/strand.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
 #include <boost/beast/version.hpp>
-#include <map>
-#include <mutex>
 
 #include "integrations/server/log.h"
 
@@ -34,67 +29,23 @@ constexpr size_t kReadChunk = 16 * 1024;
 constexpr std::chrono::seconds kLinger{2};
 constexpr const char* kJsonBytes = "Inference-Header-Content-Length";
 
-// What the listener knows of a connection.
-class AnyConnection {
- public:
-  virtual ~AnyConnection() = default;
-  virtual void stop() = 0;  // any thread: close when idle, else after the answer
+// What connections of one listener share.
+struct Owner {
+  std::shared_ptr<Listener> listener;
+  Api* api;
+  HttpOptions options;
 };
-
-}  // namespace
-
-class HttpServer::Impl : public std::enable_shared_from_this<HttpServer::Impl> {
- public:
-  Impl(net::io_context* io, Api* api, HttpOptions options)
-      : io_(io), api_(api), options_(std::move(options)) {}
-
-  std::string listen();
-  void stop();
-  uint16_t port() const { return port_; }
-  Api& api() { return *api_; }
-  const HttpOptions& options() const { return options_; }
-  bool stopping() const { return stopping_.load(); }
-
-  void add(const std::shared_ptr<AnyConnection>& connection) {
-    const std::lock_guard lock(mutex_);
-    connections_.emplace(connection.get(), connection);
-  }
-  void remove(AnyConnection* connection) {
-    const std::lock_guard lock(mutex_);
-    connections_.erase(connection);
-  }
-  size_t count() const {
-    const std::lock_guard lock(mutex_);
-    return connections_.size();
-  }
-
- private:
-  void accept(size_t index);
-
-  net::io_context* io_;
-  Api* api_;
-  HttpOptions options_;
-  uint16_t port_ = 0;
-  std::atomic<bool> stopping_{false};
-  std::vector<std::unique_ptr<tcp::acceptor>> acceptors_;
-  mutable std::mutex mutex_;
-  std::map<AnyConnection*, std::weak_ptr<AnyConnection>> connections_;
-};
-
-namespace {
-
-using Owner = HttpServer::Impl;
 
 template <typename Stream>
 class Connection : public AnyConnection, public std::enable_shared_from_this<Connection<Stream>> {
  public:
   template <typename... Args>
-  explicit Connection(std::shared_ptr<Owner> owner, Args&&... args)
+  explicit Connection(Owner owner, Args&&... args)
       : owner_(std::move(owner)), stream_(std::forward<Args>(args)...) {}
-  ~Connection() override { owner_->remove(this); }
+  ~Connection() override { owner_.listener->remove(this); }
 
   void start() {
-    owner_->add(this->shared_from_this());
+    owner_.listener->add(this->shared_from_this());
     net::dispatch(stream_.get_executor(), [self = this->shared_from_this()] { self->begin(); });
   }
   void stop() override {
@@ -114,7 +65,7 @@ class Connection : public AnyConnection, public std::enable_shared_from_this<Con
   void begin() {
     error_code ignored;
     lowest().socket().set_option(tcp::no_delay(true), ignored);
-    lowest().expires_after(owner_->options().header_timeout);
+    lowest().expires_after(owner_.options.header_timeout);
     if constexpr (std::is_same_v<Stream, beast::tcp_stream>) {
       read_header();
     } else {
@@ -127,10 +78,10 @@ class Connection : public AnyConnection, public std::enable_shared_from_this<Con
 
   // Between requests a client may be silent longer than within one.
   void wait_for_request() {
-    if (owner_->stopping()) return close();
+    if (owner_.listener->stopping()) return close();
     if (buffer_.size() != 0) return read_header();
     idle_ = true;
-    lowest().expires_after(owner_->options().idle_timeout);
+    lowest().expires_after(owner_.options.idle_timeout);
     stream_.async_read_some(buffer_.prepare(kReadChunk), step(&Connection::on_first_bytes));
   }
   void on_first_bytes(error_code error, size_t bytes) {
@@ -144,7 +95,7 @@ class Connection : public AnyConnection, public std::enable_shared_from_this<Con
     parser_.emplace();
     parser_->header_limit(kMaxHeaderBytes);
     parser_->body_limit(boost::none);  // decided when the target is known
-    lowest().expires_after(owner_->options().header_timeout);
+    lowest().expires_after(owner_.options.header_timeout);
     http::async_read_header(stream_, buffer_, *parser_, step(&Connection::on_header));
   }
 
@@ -160,13 +111,13 @@ class Connection : public AnyConnection, public std::enable_shared_from_this<Con
     if (!encoding.empty() && encoding != "identity")
       return refuse(415, "bodies are not decompressed here");
     const uint64_t limit =
-        owner_->options().metrics_only ? 0 : owner_->api().body_limit(std::string(head.target()));
+        owner_.options.metrics_only ? 0 : owner_.api->body_limit(std::string(head.target()));
     const auto length = parser_->content_length();
     if (length && *length > limit)
       return refuse(413, "the body has " + std::to_string(*length) + " bytes, at most " +
                              std::to_string(limit) + " are taken here");
     parser_->body_limit(limit);
-    lowest().expires_after(owner_->options().body_timeout);
+    lowest().expires_after(owner_.options.body_timeout);
     if (head[http::field::expect] == "100-continue") {
       static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
       net::async_write(stream_, net::buffer(kContinue), step(&Connection::on_continue));
@@ -197,11 +148,13 @@ class Connection : public AnyConnection, public std::enable_shared_from_this<Con
       request.json_bytes = std::string(found->value());
     if (const auto found = message.find(http::field::authorization); found != message.end())
       request.authorization = std::string(found->value());
-    if (owner_->options().metrics_only) return respond(metrics(request));
+    if (const auto found = message.find("traceparent"); found != message.end())
+      request.trace = std::string(found->value());
+    if (owner_.options.metrics_only) return respond(metrics(request));
     request.cancelled = std::make_shared<std::atomic<bool>>(false);
     watch(request.cancelled);
     // The answer may come from another thread.
-    owner_->api().handle(std::move(request), [self = this->shared_from_this()](Response response) {
+    owner_.api->handle(std::move(request), [self = this->shared_from_this()](Response response) {
       net::post(self->stream_.get_executor(), [self, response = std::move(response)]() mutable {
         self->respond(std::move(response));
       });
@@ -225,8 +178,8 @@ class Connection : public AnyConnection, public std::enable_shared_from_this<Con
     Response response;
     response.content_type = "text/plain; version=0.0.4";
     const bool found = request.target == "/metrics" && request.method == "GET";
-    response.status = found ? 200 : 404;
-    if (found) response.body = owner_->api().metrics();
+    response.status = !owner_.api->authorized(request.authorization) ? 401 : found ? 200 : 404;
+    if (response.status == 200) response.body = owner_.api->metrics();
     return response;
   }
 
@@ -249,10 +202,10 @@ class Connection : public AnyConnection, public std::enable_shared_from_this<Con
     if (response.json_bytes) message_.set(kJsonBytes, std::to_string(*response.json_bytes));
     if (response.retry_after) message_.set(http::field::retry_after, "1");
     if (response.status == 401) message_.set(http::field::www_authenticate, "Bearer");
-    message_.keep_alive(keep_alive_ && !owner_->stopping());
+    message_.keep_alive(keep_alive_ && !owner_.listener->stopping());
     message_.body() = std::move(response.body);
     message_.prepare_payload();
-    lowest().expires_after(owner_->options().write_timeout);
+    lowest().expires_after(owner_.options.write_timeout);
     http::async_write(stream_, message_, step(&Connection::on_written));
   }
 
@@ -287,7 +240,7 @@ class Connection : public AnyConnection, public std::enable_shared_from_this<Con
     return error.category() == http::make_error_code(http::error::end_of_stream).category();
   }
 
-  std::shared_ptr<Owner> owner_;
+  Owner owner_;
   Stream stream_;
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
@@ -303,75 +256,17 @@ using TlsConnection = Connection<beast::ssl_stream<beast::tcp_stream>>;
 
 }  // namespace
 
-std::string HttpServer::Impl::listen() {
-  port_ = options_.port;
-  for (const std::string& text : options_.addresses) {
-    error_code error;
-    const auto address = net::ip::make_address(text, error);
-    if (error) return text + ": not an address";
-    auto acceptor = std::make_unique<tcp::acceptor>(net::make_strand(*io_));
-    const tcp::endpoint endpoint(address, port_);
-    acceptor->open(endpoint.protocol(), error);
-    if (!error) acceptor->set_option(net::socket_base::reuse_address(true), error);
-    if (!error && address.is_v6()) acceptor->set_option(net::ip::v6_only(true), error);
-    if (!error) acceptor->bind(endpoint, error);
-    if (!error) acceptor->listen(net::socket_base::max_listen_connections, error);
-    // A machine without IPv6 is served on the other address.
-    if (error && address.is_v6() && options_.addresses.size() > 1) continue;
-    if (error) return text + " port " + std::to_string(port_) + ": " + error.message();
-    port_ = acceptor->local_endpoint().port();
-    acceptors_.push_back(std::move(acceptor));
-  }
-  if (acceptors_.empty()) return "no address to listen on";
-  for (size_t i = 0; i < acceptors_.size(); ++i) accept(i);
-  return "";
-}
-
-void HttpServer::Impl::accept(size_t index) {
-  acceptors_[index]->async_accept(
-      net::make_strand(*io_),
-      [self = shared_from_this(), index](error_code error, tcp::socket socket) {
-        if (self->stopping_) return;
-        if (error) {  // no descriptors: those that end make room
-          auto timer = std::make_shared<net::steady_timer>(self->acceptors_[index]->get_executor(),
-                                                           std::chrono::milliseconds(50));
-          timer->async_wait([self, index, timer](error_code) {
-            if (!self->stopping_) self->accept(index);
-          });
-          return;
-        }
-        if (self->count() < self->options_.max_connections) {
-          if (self->options_.tls == nullptr)
-            std::make_shared<PlainConnection>(self, std::move(socket))->start();
-          else
-            std::make_shared<TlsConnection>(self, std::move(socket), *self->options_.tls)->start();
-        }
-        self->accept(index);
+std::shared_ptr<Listener> http_listener(net::io_context* io, Api* api, ListenerOptions listener,
+                                        HttpOptions options) {
+  return std::make_shared<Listener>(
+      io, std::move(listener),
+      [api, options](const std::shared_ptr<Listener>& from, tcp::socket socket) {
+        const Owner owner{from, api, options};
+        if (from->tls() == nullptr)
+          std::make_shared<PlainConnection>(owner, std::move(socket))->start();
+        else
+          std::make_shared<TlsConnection>(owner, std::move(socket), *from->tls())->start();
       });
 }
-
-void HttpServer::Impl::stop() {
-  stopping_ = true;
-  for (auto& acceptor : acceptors_)
-    net::post(acceptor->get_executor(), [self = shared_from_this(), a = acceptor.get()] {
-      error_code ignored;
-      a->close(ignored);
-    });
-  std::vector<std::shared_ptr<AnyConnection>> open;
-  {
-    const std::lock_guard lock(mutex_);
-    for (const auto& [_, connection] : connections_)
-      if (auto alive = connection.lock()) open.push_back(std::move(alive));
-  }
-  for (const auto& connection : open) connection->stop();
-}
-
-HttpServer::HttpServer(net::io_context* io, Api* api, HttpOptions options)
-    : impl_(std::make_shared<Impl>(io, api, std::move(options))) {}
-HttpServer::~HttpServer() = default;
-std::string HttpServer::listen() { return impl_->listen(); }
-uint16_t HttpServer::port() const { return impl_->port(); }
-void HttpServer::stop() { impl_->stop(); }
-size_t HttpServer::connections() const { return impl_->count(); }
 
 }  // namespace mpq::serve

@@ -6,7 +6,6 @@
 #include <set>
 
 #include "integrations/server/image_input.h"
-#include "integrations/server/tensor.h"
 
 namespace mpq::serve {
 
@@ -166,29 +165,17 @@ MaybeFailure take_ids(const Facts& facts, const std::vector<WireTensor>& tensors
   return std::nullopt;
 }
 
-MaybeFailure take_inputs(const Facts& facts, const std::vector<WireTensor>& tensors, Job* job,
-                         Wanted* wanted) {
-  if (facts.sequences()) {
-    const WireTensor* const text = find(tensors, {"text"});
-    if (text != nullptr && tensors.size() != 1)
-      return invalid("input text stands alone, without ids");
-    MaybeFailure failure =
-        text != nullptr ? take_texts(facts, *text, job) : take_ids(facts, tensors, job, wanted);
-    if (!failure && job->ids.size() > facts.max_tokens)
-      failure = invalid(std::to_string(job->ids.size()) + " tokens in a request, at most " +
-                        std::to_string(facts.max_tokens));
-    return failure;
-  }
-  job->owned.reserve(facts.inputs.size());  // spans point into it
-  for (const TensorFacts& input : facts.inputs) {
-    const WireTensor* const tensor = find(tensors, {input.name});
-    if (tensor == nullptr) return invalid("no input " + input.name);
-    if (MaybeFailure failure = take_tensor(facts, input, *tensor, job)) return failure;
-  }
-  if (tensors.size() != facts.inputs.size())
-    return invalid(std::to_string(tensors.size()) + " inputs, expected " +
-                   std::to_string(facts.inputs.size()));
-  return std::nullopt;
+MaybeFailure take_sequences(const Facts& facts, const std::vector<WireTensor>& tensors, Job* job,
+                            Wanted* wanted) {
+  const WireTensor* const text = find(tensors, {"text"});
+  if (text != nullptr && tensors.size() != 1)
+    return invalid("input text stands alone, without ids");
+  MaybeFailure failure =
+      text != nullptr ? take_texts(facts, *text, job) : take_ids(facts, tensors, job, wanted);
+  if (!failure && job->ids.size() > facts.max_tokens)
+    failure = invalid(std::to_string(job->ids.size()) + " tokens in a request, at most " +
+                      std::to_string(facts.max_tokens));
+  return failure;
 }
 
 // A whole number of an object's "parameters"; absent: fallback.
@@ -257,12 +244,12 @@ MaybeFailure read_policy(const Facts& facts, const Json& parameters, Job* job) {
 }
 
 // The whole body is the one input: pixels, an encoded image, or a text.
-MaybeFailure read_raw(const Facts& facts, Job* job, Wanted* wanted) {
+MaybeFailure read_raw(const Facts& facts, std::string_view body, Job* job, Wanted* wanted) {
   for (size_t i = 0; i < facts.outputs.size(); ++i) wanted->outputs.push_back({i, true, 0});
   if (MaybeFailure failure = read_policy(facts, Json::object(), job)) return failure;
   WireTensor tensor;
   tensor.binary = true;
-  tensor.raw = job->body;
+  tensor.raw = body;
   if (facts.sequences()) {
     if (!facts.takes_text) return invalid("the model has no vocabulary, it takes ids");
     job->samples = 1;
@@ -334,41 +321,99 @@ std::vector<std::byte> padded(const Job& job, const std::vector<std::byte>& rows
 
 }  // namespace
 
-MaybeFailure read_request(const Facts& facts, size_t json_bytes, Job* job, Wanted* wanted) {
-  if (json_bytes == 0) return read_raw(facts, job, wanted);
-  if (json_bytes > job->body.size())
-    return invalid("Inference-Header-Content-Length is more than the body");
-  std::string_view rest = job->body;
-  Json json;
-  if (auto wrong = parse_json(rest.substr(0, json_bytes), &json)) return invalid(*wrong);
-  rest.remove_prefix(json_bytes);
-  if (!json.is_object()) return invalid("the request is no JSON object");
-  if (json.contains("id")) {
-    if (!json["id"].is_string() || json["id"].get_ref<const std::string&>().size() > 255)
+MaybeFailure read_head(const Facts& facts, const Json& head, bool binary, Job* job,
+                       Wanted* wanted) {
+  if (head.contains("id")) {
+    if (!head["id"].is_string() || head["id"].get_ref<const std::string&>().size() > 255)
       return invalid("id: not a text of at most 255 bytes");
-    wanted->id = json["id"].get<std::string>();
+    wanted->id = head["id"].get<std::string>();
   }
-  const Json parameters = parameters_of(json);
+  const Json parameters = parameters_of(head);
   if (MaybeFailure failure = read_policy(facts, parameters, job)) return failure;
-  if (MaybeFailure failure =
-          read_outputs(facts, json, flag(parameters, "binary_data_output", false), wanted))
-    return failure;
-  if (!json.contains("inputs") || !json["inputs"].is_array() || json["inputs"].empty() ||
-      json["inputs"].size() > kMaxTensors)
-    return invalid("inputs: not a list of 1 to 64");
-  std::vector<WireTensor> tensors;
-  for (Json& input : json["inputs"]) {
-    if (MaybeFailure failure = read_tensor(&input, &rest, &tensors.emplace_back())) return failure;
-    for (size_t i = 0; i + 1 < tensors.size(); ++i)
-      if (tensors[i].name == tensors.back().name)
-        return invalid("input " + tensors[i].name + " twice");
-  }
-  if (!rest.empty())
-    return invalid(std::to_string(rest.size()) + " bytes behind the last binary input");
-  return take_inputs(facts, tensors, job, wanted);
+  return read_outputs(facts, head, flag(parameters, "binary_data_output", binary), wanted);
 }
 
-Answer write_answer(const Facts& facts, const Wanted& wanted, const Job& job) {
+MaybeFailure read_inputs(const Facts& facts, const std::vector<WireTensor>& tensors, Job* job,
+                         Wanted* wanted) {
+  if (tensors.empty() || tensors.size() > kMaxTensors)
+    return invalid("inputs: not a list of 1 to 64");
+  for (size_t i = 0; i < tensors.size(); ++i)
+    for (size_t j = 0; j < i; ++j)
+      if (tensors[i].name == tensors[j].name) return invalid("input " + tensors[i].name + " twice");
+  if (facts.sequences()) return take_sequences(facts, tensors, job, wanted);
+  job->owned.reserve(facts.inputs.size());  // spans point into it
+  for (const TensorFacts& input : facts.inputs) {
+    const WireTensor* const tensor = find(tensors, {input.name});
+    if (tensor == nullptr) return invalid("no input " + input.name);
+    if (MaybeFailure failure = take_tensor(facts, input, *tensor, job)) return failure;
+  }
+  if (tensors.size() != facts.inputs.size())
+    return invalid(std::to_string(tensors.size()) + " inputs, expected " +
+                   std::to_string(facts.inputs.size()));
+  return std::nullopt;
+}
+
+MaybeFailure read_body(const Facts& facts, std::string_view body, size_t json_bytes, Job* job,
+                       Wanted* wanted) {
+  if (json_bytes == 0) return read_raw(facts, body, job, wanted);
+  if (json_bytes > body.size())
+    return invalid("Inference-Header-Content-Length is more than the body");
+  Json json;
+  if (auto wrong = parse_json(body.substr(0, json_bytes), &json)) return invalid(*wrong);
+  body.remove_prefix(json_bytes);
+  if (!json.is_object()) return invalid("the request is no JSON object");
+  if (MaybeFailure failure = read_head(facts, json, false, job, wanted)) return failure;
+  if (!json.contains("inputs") || !json["inputs"].is_array() || json["inputs"].size() > kMaxTensors)
+    return invalid("inputs: not a list of 1 to 64");
+  std::vector<WireTensor> tensors;
+  for (Json& input : json["inputs"])
+    if (MaybeFailure failure = read_tensor(&input, &body, &tensors.emplace_back())) return failure;
+  if (!body.empty())
+    return invalid(std::to_string(body.size()) + " bytes behind the last binary input");
+  return read_inputs(facts, tensors, job, wanted);
+}
+
+void Result::append_to(std::string* raw) const {
+  raw->append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  for (const std::string& text : texts) {
+    const auto size = static_cast<uint32_t>(text.size());
+    raw->append(reinterpret_cast<const char*>(&size), sizeof size);
+    *raw += text;
+  }
+}
+
+std::vector<Result> results_of(const Facts& facts, const Wanted& wanted, const Job& job) {
+  const uint32_t longest =
+      job.lengths.empty() ? 0 : *std::max_element(job.lengths.begin(), job.lengths.end());
+  const size_t sequence_rows = std::max(wanted.sequence_rows, longest);
+  std::vector<Result> results;
+  for (const Wanted::Output& want : wanted.outputs) {
+    const TensorFacts& output = facts.outputs[want.index];
+    Result& result = results.emplace_back();
+    result.name = output.name;
+    result.datatype = output.datatype;
+    result.shape = {static_cast<int64_t>(job.samples)};
+    result.binary = want.binary;
+    result.element_bytes = output.element_bytes;
+    if (want.classes != 0) {
+      result.texts = largest(facts, job.outputs[want.index], job.samples, want.classes);
+      result.datatype = "BYTES";
+      result.shape.push_back(static_cast<int64_t>(result.texts.size() / job.samples));
+      result.element_bytes = 0;
+      continue;
+    }
+    result.bytes = job.outputs[want.index];
+    if (output.per_token) {
+      result.filled = padded(job, job.outputs[want.index], output.sample_bytes, sequence_rows);
+      result.bytes = result.filled;
+      result.shape.push_back(static_cast<int64_t>(sequence_rows));
+    }
+    result.shape.insert(result.shape.end(), output.shape.begin(), output.shape.end());
+  }
+  return results;
+}
+
+Answer write_body(const Facts& facts, const Wanted& wanted, const Job& job) {
   Answer answer;
   std::string& json = answer.body;
   std::string binary;
@@ -381,50 +426,25 @@ Answer write_answer(const Facts& facts, const Wanted& wanted, const Job& job) {
     append_quoted(wanted.id, &json);
   }
   json += R"(,"outputs":[)";
-  const uint32_t longest =
-      job.lengths.empty() ? 0 : *std::max_element(job.lengths.begin(), job.lengths.end());
-  const size_t sequence_rows = std::max(wanted.sequence_rows, longest);
   bool has_binary = false, first = true;
-  for (const Wanted::Output& want : wanted.outputs) {
-    const TensorFacts& facts_of = facts.outputs[want.index];
-    const std::vector<std::byte>* bytes = &job.outputs[want.index];
-    std::vector<int64_t> shape = {static_cast<int64_t>(job.samples)};
-    std::vector<std::byte> filled;
-    if (facts_of.per_token) {
-      filled = padded(job, *bytes, facts_of.sample_bytes, sequence_rows);
-      bytes = &filled;
-      shape.push_back(static_cast<int64_t>(sequence_rows));
-    }
-    shape.insert(shape.end(), facts_of.shape.begin(), facts_of.shape.end());
-    std::string datatype = facts_of.datatype;
-    std::vector<std::string> texts;
-    if (want.classes != 0) {
-      texts = largest(facts, *bytes, job.samples, want.classes);
-      datatype = "BYTES";
-      shape = {static_cast<int64_t>(job.samples), static_cast<int64_t>(texts.size() / job.samples)};
-    }
+  for (const Result& result : results_of(facts, wanted, job)) {
     json += first ? R"({"name":)" : R"(,{"name":)";
     first = false;
-    append_quoted(facts_of.name, &json);
-    json += R"(,"datatype":")" + datatype + R"(","shape":)" + text_of(shape);
-    if (want.binary) {
+    append_quoted(result.name, &json);
+    json += R"(,"datatype":")" + result.datatype + R"(","shape":)" + text_of(result.shape);
+    if (result.binary) {
       const size_t before = binary.size();
-      if (want.classes == 0)
-        binary.append(reinterpret_cast<const char*>(bytes->data()), bytes->size());
-      for (const std::string& text : texts) {
-        const auto size = static_cast<uint32_t>(text.size());
-        binary.append(reinterpret_cast<const char*>(&size), sizeof size);
-        binary += text;
-      }
+      result.append_to(&binary);
       json +=
           R"(,"parameters":{"binary_data_size":)" + std::to_string(binary.size() - before) + "}";
       has_binary = true;
     } else {
       json += R"(,"data":)";
-      if (want.classes == 0)
-        print_elements(datatype, bytes->data(), bytes->size() / facts_of.element_bytes, &json);
+      if (result.element_bytes != 0)
+        print_elements(result.datatype, result.bytes.data(),
+                       result.bytes.size() / result.element_bytes, &json);
       else
-        json += Json(texts).dump(-1, ' ', false, Json::error_handler_t::replace);
+        json += Json(result.texts).dump(-1, ' ', false, Json::error_handler_t::replace);
     }
     json += "}";
   }

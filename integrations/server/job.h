@@ -18,9 +18,9 @@ using Clock = std::chrono::steady_clock;
 
 struct Job {
   uint32_t samples = 0;  // images, or sequences
-  // Tensor models: each input's samples one behind the other, inside `body` or `owned`.
+  // Tensor models: each input's samples one behind the other, inside `source` or `owned`.
   std::vector<std::span<const std::byte>> inputs;
-  std::string body;
+  std::shared_ptr<const void> source;  // what the client sent
   std::vector<std::vector<std::byte>> owned;
   // Sequence models.
   std::vector<int32_t> ids, types;
@@ -29,6 +29,7 @@ struct Job {
   uint32_t priority = 1;  // 1 runs first
   Clock::time_point arrived, deadline = Clock::time_point::max();
   std::shared_ptr<std::atomic<bool>> cancelled;  // the client is gone
+  std::string trace;                             // W3C traceparent, for the log
 
   // The answer: each output's rows, one behind the other.
   std::vector<std::vector<std::byte>> outputs;

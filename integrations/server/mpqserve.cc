@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "integrations/server/api.h"
+#include "integrations/server/grpc.h"
 #include "integrations/server/http.h"
 #include "integrations/server/log.h"
 #include "integrations/server/repository.h"
@@ -31,7 +32,7 @@ struct Options {
   std::string repository;
   std::vector<std::string> addresses = {"127.0.0.1", "::1"};
   uint16_t http_port = 8000;
-  std::optional<uint16_t> metrics_port;
+  std::optional<uint16_t> grpc_port, metrics_port;
   std::string control = "none";
   uint32_t poll_seconds = 15, exit_timeout = 30, drain_delay = 0, io_threads = 2;
   size_t max_connections = 1024;
@@ -56,20 +57,31 @@ void notify(const std::string& state) {
   close(fd);
 }
 
+// Connections come before computing: a refusal must not wait for a run to end. Where the process
+// may (CAP_SYS_NICE, or LimitNICE of systemd), the calling thread goes ahead of the others.
+void come_first() {
+  constexpr int kAhead = 5;
+  const auto thread = static_cast<id_t>(gettid());
+  errno = 0;
+  const int nice = getpriority(PRIO_PROCESS, thread);
+  if (errno == 0) setpriority(PRIO_PROCESS, thread, nice - kAhead);
+}
+
 bool is_loopback(const std::string& address) {
   return address == "::1" || address.starts_with("127.");
 }
 
-// As many connections as descriptors allow.
-size_t connection_limit(size_t asked) {
+// As many connections of each listener as descriptors allow.
+size_t connection_limit(size_t asked, size_t listeners) {
   constexpr size_t kOwn = 64;
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return asked;
-  if (limit.rlim_cur < limit.rlim_max && limit.rlim_cur < asked + kOwn) {
-    limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, asked + kOwn);
+  if (limit.rlim_cur < limit.rlim_max && limit.rlim_cur < asked * listeners + kOwn) {
+    limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, asked * listeners + kOwn);
     setrlimit(RLIMIT_NOFILE, &limit);
   }
-  return std::min<size_t>(asked, limit.rlim_cur > 2 * kOwn ? limit.rlim_cur - kOwn : kOwn);
+  const size_t most = limit.rlim_cur > 2 * kOwn ? limit.rlim_cur - kOwn : kOwn;
+  return std::max<size_t>(1, std::min<size_t>(asked, most / listeners));
 }
 
 // The first line of a file that only its owner may read.
@@ -78,7 +90,21 @@ bool read_token(const std::string& path, std::string* token) {
   return std::getline(file, *token) && token->size() >= 16;
 }
 
-bool set_up_tls(const Options& options, net::ssl::context* tls) {
+// ALPN: the one protocol that is spoken here, as its name with the length before it.
+int choose_protocol(SSL*, const unsigned char** chosen, unsigned char* size,
+                    const unsigned char* offered, unsigned offered_size, void* ours) {
+  const auto* const name = static_cast<const char*>(ours);
+  unsigned char* selected = nullptr;
+  if (SSL_select_next_proto(&selected, size, reinterpret_cast<const unsigned char*>(name),
+                            static_cast<unsigned>(std::strlen(name)), offered,
+                            offered_size) != OPENSSL_NPN_NEGOTIATED)
+    return SSL_TLSEXT_ERR_ALERT_FATAL;
+  *chosen = selected;
+  return SSL_TLSEXT_ERR_OK;
+}
+
+bool set_up_tls(const Options& options, const char* protocol, net::ssl::context* tls) {
+  SSL_CTX_set_alpn_select_cb(tls->native_handle(), choose_protocol, const_cast<char*>(protocol));
   boost::system::error_code error;
   tls->set_options(net::ssl::context::default_workarounds | net::ssl::context::no_tlsv1 |
                        net::ssl::context::no_tlsv1_1,
@@ -102,6 +128,8 @@ void define(CLI::App* app, Options* o) {
   app->add_option("--http-address", o->addresses, "addresses to listen on")->capture_default_str();
   app->add_option("--http-port", o->http_port, "0: any free port, see the log")
       ->capture_default_str();
+  app->add_option("--grpc-port", o->grpc_port,
+                  "serve gRPC there, 8001 by custom (default: nowhere)");
   app->add_option("--metrics-port", o->metrics_port, "serve /metrics there (default: nowhere)");
   app->add_option("--model-control-mode", o->control,
                   "none: models of the start (SIGHUP looks again); poll: look every so often; "
@@ -120,7 +148,8 @@ void define(CLI::App* app, Options* o) {
   app->add_option("--drain-delay-secs", o->drain_delay,
                   "after SIGTERM: not ready, but still serving, for so long")
       ->capture_default_str();
-  auto* const certificate = app->add_option("--tls-cert", o->certificate, "PEM chain: serve HTTPS");
+  auto* const certificate =
+      app->add_option("--tls-cert", o->certificate, "PEM chain: serve all with TLS");
   auto* const key = app->add_option("--tls-key", o->key, "PEM key of --tls-cert");
   certificate->needs(key);
   key->needs(certificate);
@@ -137,16 +166,18 @@ void define(CLI::App* app, Options* o) {
 // Waits for signals; returns when all answers are out or the time is over.
 class Life {
  public:
-  Life(net::io_context* io, const Options* options, Repository* repository, Api* api,
-       std::vector<std::unique_ptr<HttpServer>>* servers)
-      : options_(options),
+  Life(net::io_context* own, net::io_context* io, const Options* options, Repository* repository,
+       Api* api, std::vector<std::shared_ptr<Listener>>* servers)
+      : io_(io),
+        options_(options),
         repository_(repository),
         api_(api),
         servers_(servers),
-        signals_(*io, SIGTERM, SIGINT),
-        reload_(*io, SIGHUP),
-        timer_(*io),
-        poll_(*io) {}
+        signals_(*own, SIGTERM, SIGINT),
+        reload_(*own, SIGHUP),
+        timer_(*own),
+        poll_(*own),
+        watchdog_(*own) {}
 
   void start() {
     signals_.async_wait([this](auto error, int) {
@@ -154,6 +185,7 @@ class Life {
     });
     wait_for_reload();
     if (options_->control == "poll") wait_for_poll();
+    if (const char* const us = std::getenv("WATCHDOG_USEC")) wait_for_watchdog(std::atoll(us) / 2);
   }
 
  private:
@@ -172,6 +204,15 @@ class Life {
       if (error) return;
       net::post(loading_, [this] { repository_->scan(); });
       wait_for_poll();
+    });
+  }
+  // systemd's watchdog hears from a thread of the connections: when those hang, it is silent.
+  void wait_for_watchdog(int64_t us) {
+    watchdog_.expires_after(std::chrono::microseconds(us));
+    watchdog_.async_wait([this, us](auto error) {
+      if (error || us <= 0) return;
+      net::post(*io_, [] { notify("WATCHDOG=1"); });
+      wait_for_watchdog(us);
     });
   }
   void stop() {
@@ -202,12 +243,13 @@ class Life {
     timer_.async_wait([this](auto) { wait_until_empty(); });
   }
 
+  net::io_context* io_;
   const Options* options_;
   Repository* repository_;
   Api* api_;
-  std::vector<std::unique_ptr<HttpServer>>* servers_;
+  std::vector<std::shared_ptr<Listener>>* servers_;
   net::signal_set signals_, reload_;
-  net::steady_timer timer_, poll_;
+  net::steady_timer timer_, poll_, watchdog_;
   net::thread_pool loading_{1};  // takes long: signals must not wait for it
   Clock::time_point deadline_;
 };
@@ -222,9 +264,17 @@ int run(const Options& options) {
     log(Level::kError, "token_failed", {{"why", "no line of at least 16 characters"}});
     return kCannotRead;
   }
-  net::ssl::context tls(net::ssl::context::tls_server);
+  net::ssl::context http_tls(net::ssl::context::tls_server),
+      grpc_tls(net::ssl::context::tls_server);
   const bool with_tls = !options.certificate.empty();
-  if (with_tls && !set_up_tls(options, &tls)) return kCannotRead;
+  if (with_tls &&
+      !(set_up_tls(options, "\x08http/1.1", &http_tls) && set_up_tls(options, "\x02h2", &grpc_tls)))
+    return kCannotRead;
+  if (options.grpc_port && !has_grpc()) {
+    log(Level::kError, "grpc_failed",
+        {{"why", "this mpqserve was built without gRPC (nghttp2, protobuf)"}});
+    return kUsage;
+  }
   for (const std::string& address : options.addresses)
     if (!is_loopback(address) && !with_tls && api_options.token.empty())
       log(Level::kWarning, "open_to_others",
@@ -238,17 +288,25 @@ int run(const Options& options) {
   net::io_context io(static_cast<int>(options.io_threads) + 1);
   Repository repository(options.repository);
   Api api(&repository, api_options);
-  std::vector<std::unique_ptr<HttpServer>> servers;
-  HttpOptions http{.addresses = options.addresses,
-                   .port = options.http_port,
-                   .max_connections = connection_limit(options.max_connections),
-                   .tls = with_tls ? &tls : nullptr};
-  servers.push_back(std::make_unique<HttpServer>(&io, &api, http));
-  if (options.metrics_port) {
-    http.port = *options.metrics_port;
-    http.metrics_only = true;
-    servers.push_back(std::make_unique<HttpServer>(&io, &api, http));
-  }
+  const size_t most = connection_limit(options.max_connections, 1 + options.grpc_port.has_value());
+  const auto at = [&](uint16_t port, net::ssl::context* tls) {
+    return ListenerOptions{.addresses = options.addresses,
+                           .port = port,
+                           .max_connections = most,
+                           .tls = with_tls ? tls : nullptr};
+  };
+  std::vector<std::shared_ptr<Listener>> servers;
+  std::vector<const char*> port_names;
+  const auto add = [&](const char* name, std::shared_ptr<Listener> listener) {
+    port_names.push_back(name);
+    servers.push_back(std::move(listener));
+  };
+  add("http_port", http_listener(&io, &api, at(options.http_port, &http_tls), {}));
+  if (options.grpc_port)
+    add("grpc_port", grpc_listener(&io, &api, at(*options.grpc_port, &grpc_tls)));
+  if (options.metrics_port)
+    add("metrics_port",
+        http_listener(&io, &api, at(*options.metrics_port, &http_tls), {.metrics_only = true}));
   const bool all = repository.scan();
   for (const auto& server : servers)
     if (const std::string why = server->listen(); !why.empty()) {
@@ -257,16 +315,20 @@ int run(const Options& options) {
     }
   // Signals have this thread to themselves.
   net::io_context own(1);
-  Life life(&own, &options, &repository, &api, &servers);
+  Life life(&own, &io, &options, &repository, &api, &servers);
   life.start();
-  Json ports = {{"http_port", servers[0]->port()}, {"all_loaded", all}};
-  if (options.metrics_port) ports["metrics_port"] = servers[1]->port();
-  log(Level::kInfo, "serving", ports);
+  Json facts = {{"all_loaded", all}};
+  for (size_t i = 0; i < servers.size(); ++i) facts[port_names[i]] = servers[i]->port();
+  log(Level::kInfo, "serving", facts);
   notify("READY=1");
 
   const auto work = net::make_work_guard(io);
   std::vector<std::thread> threads;
-  for (uint32_t i = 0; i < options.io_threads; ++i) threads.emplace_back([&io] { io.run(); });
+  for (uint32_t i = 0; i < options.io_threads; ++i)
+    threads.emplace_back([&io] {
+      come_first();
+      io.run();
+    });
   own.run();  // ends the process
   for (std::thread& thread : threads) thread.join();
   return kOk;
@@ -276,7 +338,8 @@ int run(const Options& options) {
 }  // namespace mpq::serve
 
 int main(int argc, char** argv) {
-  CLI::App app("Serves mpq models over HTTP: Open Inference Protocol v2, dynamic batching.");
+  CLI::App app(
+      "Serves mpq models over HTTP and gRPC: Open Inference Protocol v2, dynamic batching.");
   mpq::serve::Options options;
   mpq::serve::define(&app, &options);
   try {

@@ -93,21 +93,6 @@ bool each_leaf(const Json& json, const F& take) {
   return true;
 }
 
-MaybeFailure read_shape(const Json& json, WireTensor* tensor) {
-  if (!json.is_array() || json.size() > kMaxRank)
-    return bad(*tensor, "shape is no list of at most 8");
-  tensor->elements = 1;
-  for (const Json& dimension : json) {
-    const bool whole = dimension.is_number_unsigned();
-    const uint64_t value = whole ? dimension.get<uint64_t>() : 0;
-    if (!whole || value > kMaxElements) return bad(*tensor, "a dimension is not in 0 to 2^26");
-    tensor->shape.push_back(static_cast<int64_t>(value));
-    tensor->elements *= value;  // both below 2^27
-    if (tensor->elements > kMaxElements) return bad(*tensor, "more than 2^26 elements");
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 size_t element_bytes(std::string_view datatype) {
@@ -115,22 +100,52 @@ size_t element_bytes(std::string_view datatype) {
   return type == nullptr ? 0 : type->bytes;
 }
 
+MaybeFailure describe(std::string_view name, std::string_view datatype,
+                      std::span<const int64_t> shape, WireTensor* tensor) {
+  if (name.empty() || name.size() > kMaxName) return Failure{400, "an input has no name"};
+  tensor->name = name;
+  if (datatype != "BYTES" && find(datatype) == nullptr)
+    return bad(*tensor, "no datatype, or not one that is taken here");
+  tensor->datatype = datatype;
+  if (shape.size() > kMaxRank) return bad(*tensor, "shape is no list of at most 8");
+  tensor->shape.assign(shape.begin(), shape.end());
+  tensor->elements = 1;
+  for (const int64_t dimension : shape) {
+    if (dimension < 0 || static_cast<uint64_t>(dimension) > kMaxElements)
+      return bad(*tensor, "a dimension is not in 0 to 2^26");
+    tensor->elements *= static_cast<uint64_t>(dimension);  // both below 2^27
+    if (tensor->elements > kMaxElements) return bad(*tensor, "more than 2^26 elements");
+  }
+  return std::nullopt;
+}
+
+MaybeFailure set_raw(std::string_view raw, WireTensor* tensor) {
+  tensor->binary = true;
+  tensor->raw = raw;
+  const size_t bytes = element_bytes(tensor->datatype);
+  if (bytes != 0 && raw.size() != tensor->elements * bytes)
+    return bad(*tensor, std::to_string(raw.size()) + " bytes, expected " +
+                            std::to_string(tensor->elements * bytes));
+  return std::nullopt;
+}
+
 MaybeFailure read_tensor(Json* json, std::string_view* rest, WireTensor* tensor) {
-  const auto text = [json](const char* key) -> const std::string* {
+  const auto text = [json](const char* key) -> std::string_view {
     const auto found = json->find(key);
-    return found == json->end() ? nullptr : found->get_ptr<const std::string*>();
+    const auto* const value = found == json->end() ? nullptr : found->get_ptr<const std::string*>();
+    return value == nullptr ? std::string_view() : *value;
   };
   if (!json->is_object()) return Failure{400, "an input is no object"};
-  const std::string* const name = text("name");
-  if (name == nullptr || name->empty() || name->size() > kMaxName)
-    return Failure{400, "an input has no name"};
-  tensor->name = *name;
-  const std::string* const datatype = text("datatype");
-  if (datatype == nullptr || (*datatype != "BYTES" && find(*datatype) == nullptr))
-    return bad(*tensor, "no datatype, or not one that is taken here");
-  tensor->datatype = *datatype;
-  if (!json->contains("shape")) return bad(*tensor, "no shape");
-  if (MaybeFailure failure = read_shape((*json)["shape"], tensor)) return failure;
+  const Json dimensions = json->value("shape", Json());
+  std::vector<int64_t> shape;
+  constexpr int64_t kNone = -1;
+  if (!dimensions.is_array()) return Failure{400, "an input has no shape"};
+  for (const Json& dimension : dimensions)
+    shape.push_back(dimension.is_number_unsigned() && dimension.get<uint64_t>() <= INT64_MAX
+                        ? dimension.get<int64_t>()
+                        : kNone);
+  if (MaybeFailure failure = describe(text("name"), text("datatype"), shape, tensor))
+    return failure;
 
   const Json parameters = json->value("parameters", Json::object());
   const bool has_data = json->contains("data");
@@ -139,14 +154,9 @@ MaybeFailure read_tensor(Json* json, std::string_view* rest, WireTensor* tensor)
     if (has_data) return bad(*tensor, "both data and binary_data_size");
     if (!size.is_number_unsigned() || size.get<uint64_t>() > rest->size())
       return bad(*tensor, "binary_data_size is more than the body has");
-    tensor->binary = true;
-    tensor->raw = rest->substr(0, size.get<uint64_t>());
-    rest->remove_prefix(tensor->raw.size());
-    const size_t bytes = element_bytes(tensor->datatype);
-    if (bytes != 0 && tensor->raw.size() != tensor->elements * bytes)
-      return bad(*tensor, std::to_string(tensor->raw.size()) + " bytes, expected " +
-                              std::to_string(tensor->elements * bytes));
-    return std::nullopt;
+    const std::string_view raw = rest->substr(0, size.get<uint64_t>());
+    rest->remove_prefix(raw.size());
+    return set_raw(raw, tensor);
   }
   if (!has_data) return bad(*tensor, "neither data nor binary_data_size");
   tensor->data = std::move((*json)["data"]);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,7 +24,13 @@ struct WireTensor {
 /// Bytes of an element; 0 for BYTES and for what is no type.
 size_t element_bytes(std::string_view datatype);
 
-/// Reads name, datatype, shape; `data`, or a slice of *rest of parameters.binary_data_size bytes.
+/// Sets name, datatype and shape, when a tensor may have them.
+MaybeFailure describe(std::string_view name, std::string_view datatype,
+                      std::span<const int64_t> shape, WireTensor* tensor);
+/// Sets the bytes of a binary tensor.
+MaybeFailure set_raw(std::string_view raw, WireTensor* tensor);
+/// Of JSON: name, datatype, shape; `data`, or a slice of *rest of parameters.binary_data_size
+/// bytes.
 MaybeFailure read_tensor(Json* json, std::string_view* rest, WireTensor* tensor);
 
 /// The elements, little-endian, one behind the other. Numbers out of the type's range are refused.

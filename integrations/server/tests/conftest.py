@@ -54,7 +54,7 @@ def server(tmp_path_factory):
     patient = {"dynamic_batching": {"default_queue_policy": {"default_timeout_microseconds": 0}}}
     serving.put_model(repository, "tiny", TINY, config=patient)
     serving.put_model(repository, "text", TEXT, config=patient)
-    with serving.Server(repository, "--metrics-port", "0", "--log-requests") as running:
+    with serving.Server(repository, "--metrics-port", "0", "--grpc-port", "0", "--log-requests") as running:
         yield running
         assert running.stop() == 0
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Twice as many requests as a server can answer: each must get exactly one answer, at once or right.
 
-    overload.py [--seconds 10] [--model FILE --samples N] [--attempts 2]      MPQSERVE names the server
+    overload.py [--protocol http|grpc] [--seconds 10] [--model FILE --samples N] [--attempts 2]
+    MPQSERVE names the server
 
 Measures what the server answers when 4 clients wait for each other (saturation), then sends twice
 that rate on schedule, whatever the server does. Prints a table; ends with 1 when a rule is broken.
@@ -10,6 +11,7 @@ Times are those of this machine: where others may stop server and client for a w
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import sys
@@ -22,7 +24,7 @@ import serving
 GROWTH_BYTES = 8 << 20
 
 
-class Client:
+class HttpClient:
     """One connection, one request at a time, HTTP/1.1 by hand: a lost or doubled answer shows."""
 
     def __init__(self, port, request):
@@ -48,13 +50,47 @@ class Client:
             self.streams[1].close()
 
 
-async def saturation(port, request, seconds):
+class GrpcClient:
+    """A call of grpcio at a time; a channel for all, closed with the first."""
+
+    channel = None
+
+    def __init__(self, port, request):
+        import grpc
+        if GrpcClient.channel is None:
+            GrpcClient.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        self.infer = GrpcClient.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        self.request, self.error = request, grpc.aio.AioRpcError
+        self.statuses = {grpc.StatusCode.UNAVAILABLE: 503, grpc.StatusCode.DEADLINE_EXCEEDED: 504}
+
+    async def ask(self):
+        from tritonclient.grpc.service_pb2 import ModelInferResponse
+        try:
+            return 200, ModelInferResponse.FromString(await self.infer(self.request)).raw_output_contents[0]
+        except self.error as error:
+            return self.statuses.get(error.code(), 500), error.details().encode()
+
+    def nothing_is_left(self):
+        return True  # grpcio gives a call one answer
+
+    def close(self):
+        GrpcClient.channel = None
+
+
+async def once(make):
+    client = make()
+    answer = (await client.ask())[1]
+    client.close()
+    return answer
+
+
+async def saturation(make, seconds):
     answers = 0
     end = time.monotonic() + seconds
 
     async def work():
         nonlocal answers
-        client = Client(port, request)
+        client = make()
         while time.monotonic() < end:
             status, _ = await client.ask()
             answers += status == 200
@@ -64,7 +100,7 @@ async def saturation(port, request, seconds):
     return answers / seconds
 
 
-async def overload(port, request, rate, seconds):
+async def overload(make, rate, seconds):
     """[(status, body, seconds from the scheduled start)], and how many connections had bytes left."""
     idle, results, tasks, clients = [], [], [], []
 
@@ -79,7 +115,7 @@ async def overload(port, request, rate, seconds):
         if (wait := scheduled - time.monotonic()) > 0:
             await asyncio.sleep(wait)
         if not idle:
-            clients.append(Client(port, request))
+            clients.append(make())
             idle.append(clients[-1])
         tasks.append(asyncio.create_task(one(idle.pop(), scheduled)))
     await asyncio.wait_for(asyncio.gather(*tasks), 60)
@@ -96,6 +132,7 @@ def percentile(values, p):
 
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("--protocol", choices=["http", "grpc"], default="http")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--model", type=Path, default=os.environ.get("MPQ_TINY"))
     parser.add_argument("--samples", type=int, default=2)
@@ -113,20 +150,26 @@ def attempt(arguments):
         spec, names = model.inputs[0], {"outputs": [o.name for o in model.outputs]}
     random = np.random.default_rng(5)
     samples = random.integers(0, 256, (arguments.samples, *spec.shape[1:]), np.uint8)
-    body, headers = serving.infer_body(names, {spec.name: samples})
-    lines = [f"{k}: {v}" for k, v in {**headers, "Host": "x", "Content-Length": len(body)}.items()]
-    request = "\r\n".join(["POST /v2/models/m/infer HTTP/1.1", *lines, "", ""]).encode() + body
+    if arguments.protocol == "http":
+        body, headers = serving.infer_body(names, {spec.name: samples})
+        lines = [f"{k}: {v}" for k, v in {**headers, "Host": "x", "Content-Length": len(body)}.items()]
+        request = "\r\n".join(["POST /v2/models/m/infer HTTP/1.1", *lines, "", ""]).encode() + body
+    else:
+        request = serving.infer_message(names, {spec.name: samples})
 
     with tempfile.TemporaryDirectory() as folder:
         config = {"max_batch_size": arguments.samples, "parameters": {"threads": 1, "isa": "scalar"},
                   "dynamic_batching": {"default_queue_policy": {"max_queue_size": 8}}}
         serving.put_model(Path(folder), "m", arguments.model, config=config)
-        with serving.Server(folder) as server:
-            one = asyncio.run(Client(server.port, request).ask())[1]
-            peak = asyncio.run(saturation(server.port, request, min(3, arguments.seconds / 3)))
-            results, left = asyncio.run(overload(server.port, request, 2 * peak, min(2, arguments.seconds / 4)))
+        with serving.Server(folder, *([] if arguments.protocol == "http" else ["--grpc-port", "0"])) as server:
+            port = server.facts[f"{arguments.protocol}_port"]
+            client = HttpClient if arguments.protocol == "http" else GrpcClient
+            make = functools.partial(client, port, request)
+            one = asyncio.run(once(make))
+            peak = asyncio.run(saturation(make, min(3, arguments.seconds / 3)))
+            asyncio.run(overload(make, 2 * peak, min(2, arguments.seconds / 4)))
             before = server.rss()
-            results, left = asyncio.run(overload(server.port, request, 2 * peak, arguments.seconds))
+            results, left = asyncio.run(overload(make, 2 * peak, arguments.seconds))
             growth = server.rss() - before
             assert server.stop() == 0
     sent = int(2 * peak * arguments.seconds)

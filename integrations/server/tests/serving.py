@@ -27,6 +27,7 @@ class Server:
             raise RuntimeError("mpqserve did not start:\n" + "\n".join(self.lines))
         self.port = self.facts["http_port"]
         self.address = f"127.0.0.1:{self.port}"
+        self.grpc_address = f"127.0.0.1:{self.facts.get('grpc_port')}"
 
     def _read(self):
         for line in self.process.stderr:
@@ -109,6 +110,41 @@ def infer_body(names, arrays: dict, binary=True, parameters=None, identity="x"):
     head = json.dumps(request).encode()
     return head + raw, {"Inference-Header-Content-Length": str(len(head)),
                         "Content-Type": "application/octet-stream"}
+
+
+def infer_message(names, arrays: dict):
+    """A ModelInferRequest for model m with raw inputs, for the first output."""
+    from tritonclient.grpc import service_pb2
+    request = service_pb2.ModelInferRequest(model_name="m")
+    request.outputs.add(name=names["outputs"][0])
+    for name, array in arrays.items():
+        datatype = {"uint8": "UINT8", "float32": "FP32", "int64": "INT64", "int32": "INT32"}[str(array.dtype)]
+        request.inputs.add(name=name, datatype=datatype, shape=array.shape)
+        request.raw_input_contents.append(array.tobytes())
+    return request.SerializeToString()
+
+
+def grpc_message(payload):
+    """Behind the length that gRPC puts before each message."""
+    return b"\0" + len(payload).to_bytes(4, "big") + payload
+
+
+def metric(server, name, **labels):
+    text = server.request("GET", "/metrics", port=server.facts["metrics_port"])[2].decode()
+    total = 0.0
+    for line in text.splitlines():
+        if line.startswith(name + "{") and all(f'{k}="{v}"' in line for k, v in labels.items()):
+            total += float(line.split()[-1])
+    return total
+
+
+def make_certificate(folder):
+    """PEM files cert and key for localhost, by openssl."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                    "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                    "-keyout", folder / "key", "-out", folder / "cert"], check=True, capture_output=True)
+    return folder / "cert", folder / "key"
 
 
 def wait_until(condition, seconds=60.0):

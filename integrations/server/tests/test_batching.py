@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import serving
 from conftest import TEXT, TINY
+from serving import metric
 
 SAMPLES = 16
 SLOW = {"isa": {"string_value": "scalar"}, "threads": {"string_value": "1"}}
@@ -26,15 +27,6 @@ def ask(server, body, headers):
     start = time.monotonic()
     status, head, text = server.request("POST", "/v2/models/tiny/infer", body, headers)
     return status, head, text, time.monotonic() - start
-
-
-def metric(server, name, **labels):
-    text = server.request("GET", "/metrics", port=server.facts["metrics_port"])[2].decode()
-    total = 0.0
-    for line in text.splitlines():
-        if line.startswith(name + "{") and all(f'{k}="{v}"' in line for k, v in labels.items()):
-            total += float(line.split()[-1])
-    return total
 
 
 def test_batched_answers_are_the_bytes_of_single_ones(tmp_path, names):

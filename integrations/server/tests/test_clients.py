@@ -127,19 +127,16 @@ def test_wrk_sees_no_errors(server, body_file, tmp_path):
 
 
 def test_tls_token_and_model_control(tmp_path, pixels, expected, names):
-    openssl = tool("openssl", "openssl")
-    subprocess.run([openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-                    "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-                    "-keyout", tmp_path / "key", "-out", tmp_path / "cert"], check=True, capture_output=True)
+    tool("openssl", "openssl")
+    cert, key = serving.make_certificate(tmp_path)
     (tmp_path / "token").write_text("a token of some length\n")
     serving.put_model(tmp_path / "models", "tiny", TINY)
-    with serving.Server(tmp_path / "models", "--tls-cert", tmp_path / "cert", "--tls-key", tmp_path / "key",
+    with serving.Server(tmp_path / "models", "--tls-cert", cert, "--tls-key", key,
                         "--token-file", tmp_path / "token", "--model-control-mode", "explicit") as server:
         import gevent.ssl
         right = {"Authorization": "Bearer a token of some length"}
         with triton.InferenceServerClient(
-                server.address, ssl=True, ssl_options={"ca_certs": str(tmp_path / "cert")},
+                server.address, ssl=True, ssl_options={"ca_certs": str(cert)},
                 ssl_context_factory=gevent.ssl.create_default_context) as c:
             assert c.is_server_live() and c.is_server_ready()  # without the token
             for wrong in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "a token of some length"}):
