@@ -121,7 +121,8 @@ bool set_up_tls(const Options& options, const char* protocol, net::ssl::context*
 }
 
 void define(CLI::App* app, Options* o) {
-  app->set_version_flag("--version", std::string("mpqserve ") + mpq_version_string());
+  app->set_version_flag("--version", std::string("mpqserve ") + mpq_version_string() +
+                                         (has_grpc() ? "" : " without gRPC"));
   app->add_option("--model-repository,repository", o->repository,
                   "folder of models (NAME/VERSION/model.fb), or one model file")
       ->required();

@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 import serving
 
+HAS_GRPC = "without gRPC" not in subprocess.run([os.environ["MPQSERVE"], "--version"], capture_output=True,
+                                                text=True, check=True).stdout
 TINY, TEXT = Path(os.environ["MPQ_TINY"]), Path(os.environ["MPQ_TEXT"])
 
 
@@ -54,7 +57,8 @@ def server(tmp_path_factory):
     patient = {"dynamic_batching": {"default_queue_policy": {"default_timeout_microseconds": 0}}}
     serving.put_model(repository, "tiny", TINY, config=patient)
     serving.put_model(repository, "text", TEXT, config=patient)
-    with serving.Server(repository, "--metrics-port", "0", "--grpc-port", "0", "--log-requests") as running:
+    grpc = ["--grpc-port", "0"] if HAS_GRPC else []
+    with serving.Server(repository, "--metrics-port", "0", *grpc, "--log-requests") as running:
         yield running
         assert running.stop() == 0
 

@@ -16,10 +16,13 @@ import pytest
 import serving
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-from conftest import TEXT, TINY
+from conftest import HAS_GRPC, TEXT, TINY
 from google.protobuf import descriptor_pb2, descriptor_pool
 from serving import metric
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+if not HAS_GRPC:
+    pytest.skip("this mpqserve was built without gRPC", allow_module_level=True)
 
 PROTOCOL = Path(__file__).parent.parent / "inference.proto"
 INFER = "/inference.GRPCInferenceService/ModelInfer"

@@ -11,9 +11,12 @@ import grpc
 import hpack
 import pytest
 import serving
-from conftest import TINY
+from conftest import HAS_GRPC, TINY
 from hyperframe import frame as f
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+if not HAS_GRPC:
+    pytest.skip("this mpqserve was built without gRPC", allow_module_level=True)
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
