@@ -53,7 +53,7 @@ def read_bandwidth(size, seconds=0.5):
     return size / best
 
 
-def rows_of(profiles, info, tokens=0):
+def rows_of(profiles, info):
     """Layers in the order of the network: least time of all profiles (ns), macs, bytes of weights and activations."""
     facts = {layer["name"]: layer for layer in info["layers"]}
     rows = []
@@ -61,10 +61,7 @@ def rows_of(profiles, info, tokens=0):
         least = min((p["layers"][index] for p in profiles), key=lambda l: l["time_ns"])
         fact = facts.get(layer["name"], {"weights": 0, "weight_bits": 0, "shape": []})
         weights = min(layer["bytes"], fact["weights"] * fact["weight_bits"] // 8)  # a table is not read whole
-        macs = layer["macs"]
-        if layer["op"] == "attention":  # QK and PV of full sequences; the profile counts layers with weights
-            macs = 2 * tokens * tokens * fact["shape"][-1]
-        rows.append({"name": layer["name"], "class": class_of(layer), "kernel": least["kernel"], "macs": macs,
+        rows.append({"name": layer["name"], "class": class_of(layer), "kernel": least["kernel"], "macs": layer["macs"],
                      "time_ns": least["time_ns"], "weights": weights, "activations": layer["bytes"] - weights})
     return rows
 
@@ -102,11 +99,11 @@ def table(first, rows, whole_ns=0):
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
 
-def section(isa, kept, info, tokens):
+def section(isa, kept, info):
     """One instruction set: facts, the classes, the layers."""
     profiles = kept["profiles"][isa]
     peak = max(p["peak_ops_per_second"] for p in profiles)
-    rows = add_floors(rows_of(profiles, info, tokens), peak, kept["weights_rate"], kept["activations_rate"])
+    rows = add_floors(rows_of(profiles, info), peak, kept["weights_rate"], kept["activations_rate"])
     total = total_of(rows, name="all layers")
     whole = min(p["run_ns"]["min"] for p in profiles)
     between = max(0, min(p["run_ns"]["median"] - p["steps_ns"] for p in profiles))
@@ -149,7 +146,7 @@ weights at {kept['weights_rate'] / 1e9:.1f} GB/s (a block as large as all of the
 activations at {kept['activations_rate'] / 1e9:.1f} GB/s (a block of 1 MiB, in L2).
 Multiply-adds are the network's: a kernel that needs fewer products (Winograd, Strassen, packing) may pass its floor.
 """
-    return text + "".join(section(isa, kept, info, tokens) for isa in kept["profiles"])
+    return text + "".join(section(isa, kept, info) for isa in kept["profiles"])
 
 
 def ask(command):

@@ -13,7 +13,7 @@ def layer(name, op, time_ns, macs=0, size=0, kernel="k"):
 
 def profile(conv, norm, attention, median, peak):
     layers = [layer("layer1_0_conv3", "conv2d", conv, 1_000_000, 5000, f"conv{conv}"),
-              layer("x.LayerNorm", "layer_norm", norm, 0, 4000), layer("x.attention", "attention", attention, 0, 300)]
+              layer("x.LayerNorm", "layer_norm", norm, 0, 4000), layer("x.attention", "attention", attention, 1600, 300)]
     return {"configuration": {"isa": "amx"}, "layers": layers, "steps_ns": conv + norm + attention,
             "peak_ops_per_second": peak, "run_ns": {"n": 1, "min": median, "median": median}}
 
@@ -23,12 +23,12 @@ info = {"model": {"name": "net", "bits": {"w4a4": {"layers": 2}, "w8a8": {"layer
                    {"name": "x.LayerNorm", "weights": 9999, "weight_bits": 32, "shape": [1, 8]},
                    {"name": "x.attention", "weights": 0, "weight_bits": 0, "shape": [1, 8]}]}
 profiles = [profile(9000, 100, 700, 10_000, 1e12), profile(4000, 200, 700, 5000, 2e12)]
-rows = roofline.rows_of(profiles, info, tokens=10)
+rows = roofline.rows_of(profiles, info)
 assert [row["time_ns"] for row in rows] == [4000, 100, 700], rows  # the least of each, not of one run
 assert rows[0]["kernel"] == "conv4000" and rows[0]["class"] == "1x1, expand, with residual", rows
 assert (rows[0]["weights"], rows[0]["activations"]) == (3000, 2000), rows
 assert (rows[1]["weights"], rows[1]["activations"]) == (4000, 0), rows  # a table counts as far as it is read
-assert rows[2]["macs"] == 2 * 10 * 10 * 8, rows
+assert rows[2]["macs"] == 1600, rows
 
 roofline.add_floors(rows, peak=2e12, weights_rate=1e9, activations_rate=1e10)
 assert rows[0]["compute_ns"] == 1000 and rows[0]["memory_ns"] == 3200 and rows[0]["floor_ns"] == 3200, rows

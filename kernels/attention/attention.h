@@ -39,6 +39,16 @@ struct AttentionArgs {
 // A unit is one head of one sequence: unit = sequence * heads + head.
 constexpr uint32_t attention_units(const AttentionArgs& a) { return a.sequences * a.heads; }
 
+// Multiply-adds of both products, Q K and P V, over whole sequences.
+constexpr uint64_t attention_macs(const AttentionArgs& a) {
+  uint64_t pairs = 0;
+  for (uint32_t i = 0; i < a.sequences; ++i) {
+    const uint64_t length = a.starts[i + 1] - a.starts[i];
+    pairs += length * length;
+  }
+  return 2 * pairs * a.heads * a.head_size;
+}
+
 struct AttentionKernel {
   const char* name;  // "attention_u8_avx2"
   IsaMask isa;

@@ -45,6 +45,12 @@ Checked plan_attention(Planner& planner, uint32_t node) {
     args.sequences = live.sequences;
     return kernels::attention_units(args);
   });
+  // Grows with the square of each length, so it is no share of the largest run's.
+  if (Step& s = planner.step(); s.resize)
+    s.resize = [&args, resize = std::move(s.resize)](Step& to, const Live& live) {
+      resize(to, live);
+      to.macs = kernels::attention_macs(args);
+    };
   return Ok{};
 }
 

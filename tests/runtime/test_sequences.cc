@@ -97,7 +97,7 @@ TEST_CASE("sequences: what steps say of their work is of the next run") {
   const auto model = open_model(file);
   const auto session = make_session(model, {.batch = 5, .tokens = 30});
   ModelMaker random(11);
-  size_t products = 0;
+  size_t products = 0, attentions = 0;
   for (const uint32_t count : {1U, 5U, 2U}) {
     const Sequences s = random_sequences(&random, count, 6);
     REQUIRE(set(session.get(), s).ok());
@@ -105,13 +105,22 @@ TEST_CASE("sequences: what steps say of their work is of the next run") {
       if (step.macs == 0) continue;
       ++products;
       const format::Node& node = model->graph().nodes[step.node];
+      if (node.op() == format::OpCode::kAttention) {
+        uint64_t pairs = 0;
+        for (const uint32_t length : s.lengths) pairs += uint64_t{length} * length;
+        const int64_t channels = model->graph().tensors[node.outputs[0]].shape.back();
+        CHECK_EQ(step.macs, 2 * pairs * static_cast<uint64_t>(channels));
+        ++attentions;
+        continue;
+      }
       const Shape& weights = model->graph().tensors[node.inputs[1]].shape;
       const uint32_t rows = session->plan().live_rows(node.outputs[0]);
       CHECK((rows == count || rows == s.ids.size()));
       CHECK_EQ(step.macs, static_cast<uint64_t>(rows * weights[0] * weights[1]));
     }
   }
-  CHECK(products > 0);
+  CHECK(products > attentions);
+  CHECK(attentions > 0);
 }
 
 TEST_CASE("sequences: what is out of range is refused by name and number, and nothing changes") {
