@@ -41,6 +41,9 @@ Result<SessionOptions> convert(const mpq_options& o) {
   options.memory_limit = o.memory_limit != 0 ? o.memory_limit : kDefaultMemoryLimit;
   options.parallel_for = o.parallel_for;
   options.parallel_for_user = o.parallel_for_user;
+  options.step_done = o.step_done;
+  options.step_done_user = o.step_done_user;
+  if (o.step_done != nullptr) options.front_steps = 0;
   options.allocator = {o.allocate, o.deallocate, o.allocator_user};
   return options;
 }
@@ -168,7 +171,9 @@ mpq_status mpq_session_create(const mpq_model* model, const mpq_options* options
 mpq_status mpq_session_clone(const mpq_session* session, mpq_session** clone) {
   return with_session(session, [&](const Session& s) -> Checked {
     if (clone == nullptr) return invalid("mpq_session_clone: clone is NULL");
-    return create(s.shared_model(), s.options(), clone);
+    SessionOptions options = s.options();
+    options.step_done = nullptr;
+    return create(s.shared_model(), options, clone);
   });
 }
 

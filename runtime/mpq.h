@@ -335,6 +335,9 @@ MPQ_API mpq_status mpq_model_prepack(const mpq_model* model, const char* isa, mp
 typedef void (*mpq_parallel_for_fn)(void* user, size_t tasks, void (*task)(void* arg, size_t index),
                                     void* arg);
 
+/* step: index for mpq_session_step_info. */
+typedef void (*mpq_step_fn)(void* user, size_t step);
+
 typedef struct mpq_options {
   uint32_t struct_size;
   uint32_t batch;        /* images, or sequences, per run; 0: 1 */
@@ -368,6 +371,11 @@ typedef struct mpq_options {
    * isa, parallel_for and tune must be left open, memory_limit counts the GPU's memory, and
    * keep_tensors, profile, batch and max_tokens are as on the CPU. */
   const char* device;
+  /* Called after every step of a run, in their order, on the thread that called mpq_session_run; no
+   * call of this session is allowed in it. All steps then run one behind the other, layers of a
+   * batch too that would else run image by image. Not inherited by clones. NULL: none. */
+  mpq_step_fn step_done;
+  void* step_done_user;
 } mpq_options;
 
 /* Plans the network for this machine and allocates everything it will need. options may be NULL. */

@@ -167,10 +167,15 @@ Checked Session::run() {
   uint64_t begin = options_.profile ? now_ns() : 0;
   for (size_t i = front_.steps; i < plan_.steps.size(); ++i) {
     run_step(plan_.steps[i], &team);
-    if (!options_.profile) continue;
-    const uint64_t end = now_ns();
-    times_[i].add(end - begin);
-    begin = end;
+    if (options_.profile) {
+      const uint64_t end = now_ns();
+      times_[i].add(end - begin);
+      begin = end;
+    }
+    if (options_.step_done != nullptr) {
+      options_.step_done(options_.step_done_user, i);
+      if (options_.profile) begin = now_ns();
+    }
   }
   return Ok{};
 }

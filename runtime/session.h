@@ -33,6 +33,8 @@ struct SessionOptions {
   ParallelForFn parallel_for = nullptr;
   void* parallel_for_user = nullptr;
   Allocator allocator;
+  void (*step_done)(void* user, size_t step) = nullptr;  // after each; front_steps is 0 then
+  void* step_done_user = nullptr;
   ChooseConv choose_conv;  // null: by the costs of this machine's family of cores
   std::string device;      // "cuda" or "cuda:N"; empty: the CPU
 };

@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 #include <set>
 #include <thread>
 
+#include "runtime/mpq.h"
 #include "tests/runtime/support.h"
 #include "tests/support/naive_model.h"
 
@@ -325,6 +327,35 @@ TEST_CASE("session: a host's parallel_for runs every part and gives the same byt
   REQUIRE(session->run().ok());
   CHECK(wrong_images(c, c.model->graph().outputs[0], session->output(0), 8, 0) == 0);
   CHECK(host.calls > 0);
+}
+
+TEST_CASE("session: step_done hears of every step once, in order, between them") {
+  const Case c(make_everything, 11);
+  std::vector<size_t> heard;
+  mpq_options options;
+  MPQ_INIT(&options);
+  options.batch = 8;
+  options.threads = 2;
+  options.step_done = [](void* user, size_t step) {
+    static_cast<std::vector<size_t>*>(user)->push_back(step);
+  };
+  options.step_done_user = &heard;
+  const format::AlignedBytes file = file_of(c.model->graph());
+  mpq_model* model = nullptr;
+  mpq_session *session = nullptr, *clone = nullptr;
+  REQUIRE(mpq_model_open_memory(file.bytes().data(), file.bytes().size(), nullptr, &model) ==
+          MPQ_OK);
+  REQUIRE(mpq_session_create(model, &options, &session) == MPQ_OK);
+  REQUIRE(mpq_session_clone(session, &clone) == MPQ_OK);
+  REQUIRE(mpq_session_run(session) == MPQ_OK);
+  std::vector<size_t> want(mpq_session_step_count(session));
+  std::iota(want.begin(), want.end(), size_t{0});
+  CHECK(heard == want);
+  REQUIRE(mpq_session_run(clone) == MPQ_OK);  // has none
+  CHECK(heard == want);
+  mpq_session_destroy(clone);
+  mpq_session_destroy(session);
+  mpq_model_close(model);
 }
 
 }  // namespace mpq::test

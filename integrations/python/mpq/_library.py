@@ -89,6 +89,8 @@ class Options(Struct):
         ("reserved", c_uint32),
         ("tune_cache", c_char_p),
         ("device", c_char_p),
+        ("step_done", c_void_p),
+        ("step_done_user", c_void_p),
     ]
 
 
