@@ -4,10 +4,12 @@
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "converter/cli/command.h"
+#include "manual/cli11.h"
 
 namespace {
 
@@ -72,6 +74,7 @@ constexpr Verb kVerbs[] = {
      add_reconstruct},
 };
 
+constexpr char kSummary[] = "convert trained networks to mixed-precision model files";
 constexpr char kExamples[] =
     "Examples:\n"
     "  mpqconvert resnet50_w4a4_nvidia/ -o w4a4.fb\n"
@@ -82,8 +85,49 @@ constexpr char kExamples[] =
     "A budget in measured time: convert with uniform:8, uniform:4, uniform:2; run\n"
     "  mpqrun MODEL --profile --json > PROFILE.json    for each; then\n"
     "  mpqconvert search resnet50.onnx --cost latency --profile P4.json --profile P2.json --budget "
-    "0.8\n\n"
-    "Exit codes: 0 success, 1 failure, 2 usage, 3 file, 4 not a model, 5 unsupported, 8 limit.\n";
+    "0.8\n\n";
+
+struct ExitMeaning {
+  Exit code;
+  const char* brief;    // for --help
+  const char* meaning;  // for the manual page
+};
+constexpr ExitMeaning kExitMeanings[] = {
+    {Exit::kSuccess, "success", "success"},
+    {Exit::kFailure, "failure", "failure not named here"},
+    {Exit::kUsage, "usage", "usage error"},
+    {Exit::kIo, "file", "file not found, unreadable or unwritable"},
+    {Exit::kCorrupt, "not a model", "input corrupt, or not of a known format"},
+    {Exit::kUnsupported, "unsupported", "valid, but with operators or types that are not known"},
+    {Exit::kLimit, "limit", "out of memory, or a limit"},
+    {Exit::kDigest, "digest", "digest mismatch"},
+};
+
+std::string exit_codes() {
+  std::string text;
+  for (const ExitMeaning& row : kExitMeanings)
+    text += (text.empty() ? "Exit codes: " : ", ") + std::to_string(static_cast<int>(row.code)) +
+            " " + row.brief;
+  return text + ".\n";
+}
+
+// The lines of a footer that are commands.
+void add_examples(const std::string& footer, std::vector<std::string>* examples) {
+  std::istringstream lines(footer);
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with("  ")) examples->push_back(line.substr(2));
+}
+
+mpq::manual::Program manual_of(const CLI::App& app) {
+  mpq::manual::Program program = mpq::manual::program_of(app);
+  program.summary = kSummary;
+  program.usage = "[COMMAND] INPUT [OPTIONS]";
+  for (const Verb& verb : kVerbs) add_examples(verb.examples, &program.examples);
+  for (const ExitMeaning& row : kExitMeanings)
+    program.exit_codes.push_back({std::to_string(static_cast<int>(row.code)), row.meaning});
+  program.see_also = {"mpqrun(1)", "mpqserve(1)", "mpq(3)"};
+  return program;
+}
 
 bool is_verb(const std::string& word) {
   return std::any_of(std::begin(kVerbs), std::end(kVerbs),
@@ -107,10 +151,11 @@ int finish(Exit code) { return static_cast<int>(code); }
 
 int run(int argc, char** argv) {
   std::vector<std::string> words(argv + 1, argv + argc);
-  put_verb_first(&words);
+  const bool manual = mpq::manual::is_asked(words);
+  if (!manual) put_verb_first(&words);
 
-  CLI::App app{"Converts trained networks to mixed-precision model files.", "mpqconvert"};
-  app.footer(kExamples);
+  CLI::App app{kSummary, "mpqconvert"};
+  app.footer(kExamples + exit_codes());
   app.set_version_flag("--version", "mpqconvert " MPQ_VERSION);
   app.require_subcommand(1);
   Global global;
@@ -122,6 +167,10 @@ int run(int argc, char** argv) {
     sub->add_flag("-q,--quiet", global.quiet, "errors only");
     sub->add_flag("--json", global.json, "one JSON document on stdout");
     actions.emplace_back(sub, std::move(action));
+  }
+  if (manual) {
+    std::fputs(mpq::manual::answer(manual_of(app), words).c_str(), stdout);
+    return finish(Exit::kSuccess);
   }
   try {
     std::vector<std::string> reversed(words.rbegin(), words.rend());

@@ -6,7 +6,7 @@ check=$1
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 failed=0
-mkdir -p "$tree/kernels/conv" "$tree/format" "$tree/text" "$tree/runtime/cli" "$tree/runtime/ops" "$tree/converter/data" "$tree/converter/cli" "$tree/integrations/server"
+mkdir -p "$tree/kernels/conv" "$tree/format" "$tree/text" "$tree/runtime/cli" "$tree/runtime/ops" "$tree/converter/data" "$tree/converter/cli" "$tree/integrations/server" "$tree/manual"
 
 # file LINE: writes one include; must_pass and must_fail judge the tree.
 plant() { printf '%s\n' "$2" >"$tree/$1"; }
@@ -34,6 +34,10 @@ right converter/cli/prepack.cc '#include "runtime/mpq.h"'
 right integrations/server/facts.cc '#include "integrations/server/facts.h"'
 right integrations/server/image_input.cc '#include "converter/data/image.h"'
 right kernels/conv/conv_avx2.cc '#include <immintrin.h>'  # our list names the library's headers only
+right runtime/cli/help.cc '#include "manual/program.h"'
+right converter/mpqconvert.cc '#include "manual/cli11.h"'
+wrong runtime/plan.cc '#include "manual/program.h"'
+wrong manual/page.cc '#include "runtime/cli/args.h"'
 wrong kernels/conv/conv.cc '#include "format/model.h"'
 wrong kernels/conv/conv.h '#include "runtime/plan.h"'
 wrong kernels/conv/conv.cc '#include <vector>'

@@ -20,6 +20,7 @@
 #include "integrations/server/http.h"
 #include "integrations/server/log.h"
 #include "integrations/server/repository.h"
+#include "manual/cli11.h"
 
 namespace mpq::serve {
 namespace {
@@ -162,6 +163,24 @@ void define(CLI::App* app, Options* o) {
       ->check(CLI::IsMember({"json", "text"}))
       ->capture_default_str();
   app->add_flag("--log-requests", o->log_requests, "a line for each request");
+}
+
+manual::Program manual_of(const CLI::App& app) {
+  manual::Program program = manual::program_of(app);
+  program.usage = "REPOSITORY [OPTIONS]";
+  program.exit_codes = {{"0", "drained after SIGTERM or SIGINT"},
+                        {"1", "failure, or requests that did not end in time"},
+                        {"2", "usage error"},
+                        {"3", "repository, token or certificate cannot be read"}};
+  program.sections = {
+      {"SIGNALS",
+       {{"SIGTERM, SIGINT", "not ready, answers what is under way, ends; twice: ends at once"},
+        {"SIGHUP", "looks for new versions of models"}}},
+      {"FILES",
+       {{"NAME/VERSION/model.fb", "a model in the repository; VERSION is a number"},
+        {"NAME/config.json", "how it is batched, in the words of Triton's model configuration"}}}};
+  program.see_also = {"mpqrun(1)", "mpqconvert(1)"};
+  return program;
 }
 
 // Waits for signals; returns when all answers are out or the time is over.
@@ -339,10 +358,15 @@ int run(const Options& options) {
 }  // namespace mpq::serve
 
 int main(int argc, char** argv) {
-  CLI::App app(
-      "Serves mpq models over HTTP and gRPC: Open Inference Protocol v2, dynamic batching.");
+  CLI::App app("serve models over HTTP and gRPC: Open Inference Protocol v2, dynamic batching",
+               "mpqserve");
   mpq::serve::Options options;
   mpq::serve::define(&app, &options);
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  if (mpq::manual::is_asked(words)) {
+    std::fputs(mpq::manual::answer(mpq::serve::manual_of(app), words).c_str(), stdout);
+    return mpq::serve::kOk;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

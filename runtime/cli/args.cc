@@ -94,6 +94,8 @@ Checked append_range(std::string_view text, std::vector<uint32_t>* values) {
   return Ok{};
 }
 
+}  // namespace
+
 std::string environment_name(const Option& option) {
   std::string name = std::string("MPQ_") + option.name;
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) {
@@ -101,8 +103,6 @@ std::string environment_name(const Option& option) {
   });
   return name;
 }
-
-}  // namespace
 
 const char* mode_name(Mode mode) { return verbs()[static_cast<size_t>(mode)].name; }
 

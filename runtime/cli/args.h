@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "format/status.h"
+#include "manual/program.h"
 
 namespace mpq::cli {
 
@@ -44,6 +45,6 @@ class Args {
 };
 
 std::string help_text(std::optional<Mode> mode, bool all);
-std::string completion_script();  // bash
+manual::Program manual_of();  // all of this program
 
 }  // namespace mpq::cli

@@ -1,6 +1,8 @@
 // What the process says to its caller. The values are documented and never change.
 #pragma once
 
+#include <span>
+
 #include "format/status.h"
 
 namespace mpq::cli {
@@ -22,5 +24,12 @@ enum ExitCode : int {
 };
 
 ExitCode exit_code(Status status);
+
+struct ExitMeaning {
+  ExitCode code;
+  const char* brief;    // for --help
+  const char* meaning;  // for the manual page
+};
+std::span<const ExitMeaning> exit_meanings();
 
 }  // namespace mpq::cli

@@ -1,4 +1,6 @@
-// --help, --help-all and shell completion, all from the option table.
+// --help, --help-all, the manual page and shell completion, all from the option table.
+#include "manual/program.h"
+#include "runtime/cli/exit_code.h"
 #include "runtime/cli/options.h"
 #include "runtime/cli/text.h"
 
@@ -23,25 +25,52 @@ std::string option_lines(ModeMask modes, bool all) {
   return text;
 }
 
-constexpr const char* kExitCodes =
-    "exit: 0 done, 1 failed, 2 usage, 3 no such file, 4 corrupt, 5 unsupported, 6 accuracy gate,\n"
-    "      7 speed gate, 8 memory or limit, 9 device, 10 digest, 130/143 interrupted\n";
+// "exit: 0 done, 1 failed, ...", in lines that fit a terminal.
+std::string exit_codes() {
+  constexpr size_t kWidth = 96;
+  std::string text, line = "exit:";
+  for (const ExitMeaning& row : exit_meanings()) {
+    const std::string word = format("%s %d %s", row.code == 0 ? "" : ",", row.code, row.brief);
+    if (line.size() + word.size() > kWidth) {
+      text += line + ",\n";
+      line = "     " + word.substr(1);
+    } else {
+      line += word;
+    }
+  }
+  return text + line + "\n";
+}
+
+constexpr const char* kSummary = "run, measure and check mixed-precision networks";
+constexpr const char* kUsage = "[VERB] MODEL [OPTIONS]";
 
 // The first screen: what there is and the few options that everybody needs.
 std::string overview() {
-  std::string text =
-      "mpqrun: run, measure and check mixed-precision networks\n\n"
-      "  mpqrun model.fb -i cat.jpg                      what is in the picture\n"
-      "  mpqrun model.fb --bench -t 1,2                  how fast it is\n"
-      "  mpqrun model.fb --eval --dataset imagenet:val/  how right it is\n\n"
-      "usage: mpqrun [VERB] MODEL [OPTIONS]     a verb may also be written as --verb\n\n";
+  std::string text = format("mpqrun: %s\n\n", kSummary);
+  for (const Example& example : examples())
+    text += format("  %-48s%s\n", example.command, example.what);
+  text += format("\nusage: mpqrun %s     a verb may also be written as --verb\n\n", kUsage);
   for (const Verb& verb : verbs()) text += format("  %-9s %s\n", verb.name, verb.summary);
   text += "\nOptions of most verbs (the verb's own: mpqrun VERB --help)\n";
   for (const char* name :
        {"input", "batch", "threads", "device", "isa", "json", "quiet", "help", "version"})
     for (const Option& option : options())
       if (std::string_view(option.name) == name) text += option_line(option);
-  return text + "\n" + kExitCodes;
+  return text + "\n" + exit_codes();
+}
+
+manual::Option manual_of(const Option& option) {
+  manual::Option row;
+  if (option.letter != 0) row.names.push_back(format("-%c", option.letter));
+  row.names.push_back(std::string("--") + option.name);
+  if (option.value != nullptr) {
+    row.value_optional = option.value[0] == '[';
+    row.value = row.value_optional ? split(option.value + 1, ']')[0] : option.value;
+  }
+  if (option.choices != nullptr) row.choices = split(option.choices, '|');
+  if (option.fallback != nullptr) row.fallback = option.fallback;
+  row.help = option.help;
+  return row;
 }
 
 }  // namespace
@@ -52,16 +81,31 @@ std::string help_text(std::optional<Mode> mode, bool all) {
   const Verb& verb = verbs()[static_cast<size_t>(*mode)];
   return format("mpqrun %s: %s\n\n  %s\n\nOptions (defaults in brackets)\n", verb.name,
                 verb.summary, verb.example) +
-         option_lines(bit(*mode), all) + "\n" + kExitCodes;
+         option_lines(bit(*mode), all) + "\n" + exit_codes();
 }
 
-std::string completion_script() {
-  std::string words;
-  for (const Verb& verb : verbs()) words += std::string(verb.name) + " ";
-  for (const Option& option : options()) words += format("--%s ", option.name);
-  return "_mpqrun() { COMPREPLY=($(compgen -W \"" + words +
-         "\" -- \"${COMP_WORDS[COMP_CWORD]}\")); }\n"
-         "complete -o default -F _mpqrun mpqrun\n";
+manual::Program manual_of() {
+  manual::Program program{.name = "mpqrun", .summary = kSummary, .usage = kUsage};
+  program.commands_may_have_dashes = true;
+  for (const Verb& verb : verbs()) {
+    manual::Command command{verb.name, verb.summary, {}};
+    for (const Option& option : options())
+      if ((option.modes & bit(verb.mode)) != 0) command.options.push_back(manual_of(option));
+    program.commands.push_back(std::move(command));
+    program.examples.emplace_back(verb.example);
+  }
+  for (const ExitMeaning& row : exit_meanings())
+    program.exit_codes.push_back({std::to_string(row.code), row.meaning});
+  manual::Section environment{"ENVIRONMENT", {}};
+  for (const Option& option : options())
+    if (option.value != nullptr)
+      environment.rows.push_back(
+          {environment_name(option),
+           format("stands in for --%s where that is not given", option.name)});
+  environment.rows.push_back({"NO_COLOR", "as --color never"});
+  program.sections = {std::move(environment)};
+  program.see_also = {"mpqconvert(1)", "mpqserve(1)", "mpq(3)"};
+  return program;
 }
 
 }  // namespace mpq::cli

@@ -41,8 +41,8 @@ int flushed(int code) {
 }
 
 int run(const std::vector<std::string>& words) {
-  if (words.size() == 2 && words[0] == "completion" && words[1] == "bash") {
-    std::fputs(completion_script().c_str(), stdout);
+  if (manual::is_asked(words)) {
+    std::fputs(manual::answer(manual_of(), words).c_str(), stdout);
     return kExitOk;
   }
   const bool help_verb = !words.empty() && words[0] == "help";

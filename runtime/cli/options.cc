@@ -11,6 +11,12 @@ constexpr ModeMask kRun = bit(Mode::kRun), kBench = bit(Mode::kBench),
 constexpr ModeMask kSession = kRun | kBench | kProfile | kEval | kVerify | kCompare | kInfo;
 constexpr ModeMask kInputs = kRun | kBench | kProfile | kCompare;
 
+constexpr Example kExamples[] = {
+    {"mpqrun model.fb -i cat.jpg", "what is in the picture"},
+    {"mpqrun model.fb --bench -t 1,2", "how fast it is"},
+    {"mpqrun model.fb --eval --dataset imagenet:val/", "how right it is"},
+};
+
 constexpr Verb kVerbs[] = {
     {Mode::kRun, "run", "one forward pass (the default)", "mpqrun model.fb -i cat.jpg"},
     {Mode::kBench, "bench", "latency and throughput", "mpqrun model.fb --bench -t 1,2 -b 1,8"},
@@ -39,7 +45,7 @@ constexpr Option kOptions[] = {
     {"batch", 'b', "LIST", "1", kRun | kBench | kProfile | kEval, false, "images or texts per run; bench takes lists: 1,2,4 or 1-8*2 or 0-16+4"},
     {"threads", 't', "LIST", "0", kSession & ~kVerify, false, "0: all this process may use; bench takes lists"},
     {"device", 'd', "NAME", "cpu", kSession & ~kVerify, false, "cpu, or cuda, cuda:1 ...: an NVIDIA GPU, same results (exit 9 without one); compare takes two"},
-    {"isa", 0, "NAME", "auto", kSession, false, "auto, scalar, avx2, avx512vnni, amx; bench and compare take lists"},
+    {"isa", 0, "NAME", "auto", kSession, false, "auto, scalar, avx2, avx512vnni, amx; bench and compare take lists", "auto|scalar|avx2|avx512vnni|amx"},
     {"tune", 0, "[FILE]", nullptr, kSession, false, "kernels by their time on this machine, kept in FILE (in the user's cache folder); same results"},
     {"streams", 's', "LIST", "1", kBench, false, "independent sessions at the same time, weights shared, -t threads each; or auto"},
 
@@ -51,8 +57,8 @@ constexpr Option kOptions[] = {
     {"samples", 0, nullptr, nullptr, kBench, true, "put every latency into the JSON"},
     {"distinct", 0, "N", "8", kBench | kProfile, true, "inputs in rotation"},
 
-    {"sort", 0, "KEY", "layer", kProfile, false, "time or layer"},
-    {"by", 0, "KEY", "layer", kProfile, false, "one row per layer, op, bits or kernel"},
+    {"sort", 0, "KEY", "layer", kProfile, false, "time or layer", "time|layer"},
+    {"by", 0, "KEY", "layer", kProfile, false, "one row per layer, op, bits or kernel", "layer|op|bits|kernel"},
     {"trace", 0, "FILE", nullptr, kProfile, false, "write the first 20 runs as a timeline for Perfetto (Chrome's JSON)"},
 
     {"dataset", 0, "PATH", nullptr, kEval | kCompare | kProfile | kBench, false, "images: folder or .tar; texts: stsb:FILE, glue-tsv:, tsv:, squad:, jsonl:, txt:"},
@@ -69,7 +75,7 @@ constexpr Option kOptions[] = {
     {"kernels", 0, nullptr, nullptr, kInfo, false, "the kernels this machine would run"},
     {"show-labels", 0, nullptr, nullptr, kInfo, false, "the class names"},
 
-    {"against", 0, "WHAT", nullptr, kVerify, false, "reference: compare with the portable scalar kernels"},
+    {"against", 0, "WHAT", nullptr, kVerify, false, "reference: compare with the portable scalar kernels", "reference"},
     {"rounds", 0, "N", "4", kVerify | kCompare, true, "random inputs to compare on"},
 
     {"ref", 0, "FILE", nullptr, kCompare, false, "model or .npy of outputs (or the second file named)"},
@@ -78,14 +84,14 @@ constexpr Option kOptions[] = {
     {"max-linf", 0, "X", nullptr, kCompare, false, "exit 6 if any value differs by more"},
     {"min-agree", 0, "PERCENT", nullptr, kCompare, false, "exit 6 if fewer images have the same top-1"},
 
-    {"format", 0, "NAME", "text", kAllModes, false, "text, json, jsonl, csv or md"},
+    {"format", 0, "NAME", "text", kAllModes, false, "text, json, jsonl, csv or md", "text|json|jsonl|csv|md"},
     {"json", 0, "[FILE]", nullptr, kAllModes, false, "the same as --format=json; with =FILE, JSON there and text here"},
     {"seed", 0, "N", "1", kSession, true, "of random inputs"},
-    {"verify", 0, "[LEVEL]", "full", kSession, true, "full, or header: skip the digests of weights when loading"},
+    {"verify", 0, "[LEVEL]", "full", kSession, true, "full, or header: skip the digests of weights when loading", "full|header"},
     {"mmap", 0, nullptr, nullptr, kSession, true, "map the file (it must not change) instead of reading it"},
     {"memory-limit", 0, "MB", "2048", kSession, true, "refuse to plan more than this"},
-    {"progress", 0, "WHEN", "auto", kAllModes, true, "auto, plain or none"},
-    {"color", 0, "WHEN", "auto", kAllModes, true, "auto, always or never (NO_COLOR is honoured)"},
+    {"progress", 0, "WHEN", "auto", kAllModes, true, "auto, plain or none", "auto|plain|none"},
+    {"color", 0, "WHEN", "auto", kAllModes, true, "auto, always or never (NO_COLOR is honoured)", "auto|always|never"},
     {"quiet", 'q', nullptr, nullptr, kAllModes, false, "results and errors only"},
     {"verbose", 'v', nullptr, nullptr, kAllModes, false, "say what is being done"},
     {"help", 'h', nullptr, nullptr, kAllModes, false, "this screen; --help-all for every option"},
@@ -108,6 +114,7 @@ constexpr Alias kAliases[] = {
 
 }  // namespace
 
+std::span<const Example> examples() { return kExamples; }
 std::span<const Verb> verbs() { return kVerbs; }
 std::span<const Option> options() { return kOptions; }
 std::span<const Alias> aliases() { return kAliases; }

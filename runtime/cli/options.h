@@ -27,6 +27,7 @@ struct Option {
   ModeMask modes;
   bool advanced;  // in --help-all only
   const char* help;
+  const char* choices = nullptr;  // all values there are, "time|layer"; nullptr: any
 };
 
 // How the users of other tools spell it.
@@ -35,6 +36,15 @@ struct Alias {
   const char* ours;
 };
 
+// What the first screen and the manual page begin with.
+struct Example {
+  const char* command;
+  const char* what;
+};
+
+std::string environment_name(const Option& option);  // MPQ_THREADS stands in for --threads
+
+std::span<const Example> examples();
 std::span<const Verb> verbs();  // in Mode order
 std::span<const Option> options();
 std::span<const Alias> aliases();
