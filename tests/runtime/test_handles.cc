@@ -1,5 +1,6 @@
 #include <atomic>
 #include <cstring>
+#include <filesystem>
 #include <random>
 #include <thread>
 
@@ -91,11 +92,11 @@ TEST_CASE(
   CHECK(ran > 0);
 }
 
-TEST_CASE("handles: many sessions at once on one model give the same bytes") {
+TEST_CASE("handles: 16 threads with sessions of their own on one model get the same bytes") {
   Open open(2);
   std::atomic<int> wrong{0};
   std::vector<std::thread> threads;
-  for (int t = 0; t < 8; ++t)
+  for (int t = 0; t < 16; ++t)
     threads.emplace_back([&, t] {
       for (int i = 0; i < 5; ++i) {
         mpq_options options;
@@ -114,6 +115,58 @@ TEST_CASE("handles: many sessions at once on one model give the same bytes") {
     });
   for (std::thread& thread : threads) thread.join();
   CHECK(wrong == 0);
+}
+
+size_t thread_count() {
+  const std::filesystem::directory_iterator tasks("/proc/self/task");
+  return static_cast<size_t>(std::distance(begin(tasks), end(tasks)));
+}
+
+// A host whose pool is real: every task on a thread of its own, for several callers at once.
+void host_for(void* user, size_t tasks, void (*task)(void*, size_t), void* arg) {
+  *static_cast<std::atomic<size_t>*>(user) += tasks;
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < tasks; ++i) threads.emplace_back(task, arg, i);
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST_CASE("handles: threads of the host run the parts of 4 sessions at once, none of ours do") {
+  Open open(1);
+  std::atomic<size_t> ran{0};
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> callers;
+  mpq_options options;
+  MPQ_INIT(&options);
+  options.threads = 16;
+  const size_t before = thread_count();
+  options.parallel_for = host_for;
+  options.parallel_for_user = &ran;
+  mpq_session* kept = nullptr;
+  REQUIRE(mpq_session_create(open.model, &options, &kept) == MPQ_OK);
+  CHECK(thread_count() == before);
+  options.parallel_for = nullptr;  // planted: the count sees threads of ours
+  mpq_session* own = nullptr;
+  REQUIRE(mpq_session_create(open.model, &options, &own) == MPQ_OK);
+  CHECK(thread_count() > before);
+  mpq_session_destroy(own);
+  mpq_session_destroy(kept);
+  options.parallel_for = host_for;
+  for (int t = 0; t < 4; ++t)
+    callers.emplace_back([&] {
+      mpq_session* session = nullptr;
+      float output[10] = {};
+      bool fine = mpq_session_create(open.model, &options, &session) == MPQ_OK &&
+                  mpq_session_set_input(session, 0, open.input.data(), open.input.size()) == MPQ_OK;
+      for (int i = 0; i < 3; ++i)
+        fine = fine && mpq_session_run(session) == MPQ_OK &&
+               mpq_session_get_output(session, 0, output, sizeof output) == MPQ_OK &&
+               std::memcmp(output, open.expected, sizeof output) == 0;
+      mpq_session_destroy(session);
+      wrong += !fine;
+    });
+  for (std::thread& caller : callers) caller.join();
+  CHECK(wrong == 0);
+  CHECK(ran > 0);
 }
 
 TEST_CASE("handles: a session destroyed while it runs finishes, later calls see a bad handle") {
