@@ -1,9 +1,9 @@
 // mpqrun MODEL --bench: latency and throughput over batches, threads and instruction sets.
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <map>
 
+#include "runtime/cli/baseline.h"
 #include "runtime/cli/inputs.h"
 #include "runtime/cli/report.h"
 #include "runtime/cli/streams.h"
@@ -34,7 +34,7 @@ struct Row {
   uint64_t own_bytes = 0, shared_bytes = 0;  // of all streams; weights
   double samples_per_second = 0.0;           // of all streams together
   Stats compute, with_copies;  // seconds of a run; and with inputs copied in and outputs copied out
-  double change = NAN;         // of the compute median against the baseline
+  Change change;               // of the least compute time against the baseline
 };
 
 // One configuration. The two latencies come from the same runs.
@@ -135,9 +135,7 @@ Table table_of(const std::vector<Row>& rows, bool baseline, bool sequences, bool
       cells.push_back(format("%.1f + %.1f", static_cast<double>(row.own_bytes) * 1e-6,
                              static_cast<double>(row.shared_bytes) * 1e-6));
     }
-    if (baseline)
-      table.rows.back().push_back(std::isnan(row.change) ? "-"
-                                                         : format("%+.1f %%", row.change * 100));
+    if (baseline) table.rows.back().push_back(row.change.text());
   }
   return table;
 }
@@ -158,31 +156,21 @@ Json json_of(const Row& row, bool samples) {
       {"weights_bytes", row.shared_bytes}};
   if (row.tokens != 0) json["tokens"] = row.tokens;
   if (row.sequences) json["mean_tokens"] = row.mean_tokens;
-  if (!std::isnan(row.change)) json["change_from_baseline"] = row.change;
+  if (!std::isnan(row.change.change)) {
+    json["change_from_baseline"] = row.change.change;
+    json["noise"] = row.change.noise;
+  }
   return json;
 }
 
-// Rows of an earlier JSON document by batch, streams, threads and instruction set.
-Result<Json> load_baseline(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) return Error{Status::kIo, path + ": cannot be read"};
-  Json document = Json::parse(file, nullptr, false);
-  if (document.is_discarded() || !document.is_object() || !document.contains("results") ||
-      !document["results"].is_array())
-    return Error{Status::kCorrupt, path + ": not the JSON of mpqrun bench"};
-  return document["results"];
-}
-
-double change_from(const Json& baseline, const Row& row) {
-  for (const Json& old : baseline) {
-    if (old.value("batch", 0U) != row.batch || old.value("threads", 0U) != row.threads ||
-        old.value("isa", "") != row.isa || old.value("tokens", 0U) != row.tokens ||
-        old.value("streams", 1U) != row.streams)
-      continue;
-    const double median = old.value(Json::json_pointer("/compute_ns/median"), 0.0);
-    if (median > 0.0) return row.compute.median * 1e9 / median - 1.0;
-  }
-  return NAN;
+// Against the baseline's row of the same configuration.
+Change change_from(const Json& baseline, const Row& row) {
+  for (const Json& old : baseline["results"])
+    if (old.value("batch", 0U) == row.batch && old.value("threads", 0U) == row.threads &&
+        old.value("isa", "") == row.isa && old.value("tokens", 0U) == row.tokens &&
+        old.value("streams", 1U) == row.streams && old.contains("compute_ns"))
+      return change_between(timing_of(old["compute_ns"]), timing_of(row.compute));
+  return {};
 }
 
 // Lengths of random sequences to measure: one 0 for images, and where the user gives the inputs.
@@ -235,7 +223,9 @@ constexpr const char* kDefinitions =
     "deviation over mean;\n"
     "+copies: median with inputs copied in and outputs copied out; /s: all runs, with copies, over "
     "the time they took together;\n"
-    "MB, weights: activations and scratch of all streams + weights, which they share\n";
+    "MB, weights: activations and scratch of all streams + weights, which they share; change: of "
+    "the "
+    "least\n";
 
 }  // namespace
 
@@ -250,15 +240,10 @@ Result<ExitCode> run_bench(const Args& args) {
   MPQ_TRY(limits.iterations, args.whole("iterations"));
   MPQ_TRY(const uint64_t distinct, args.whole("distinct"));
   const bool compares = args.has("baseline"), gated = args.has("fail-above");
-  if (gated && !compares)
-    return Error{Status::kInvalidArgument, "--fail-above: needs --baseline FILE"};
+  MPQ_TRY(const double allowed, allowed_change(args));
   Json baseline;
   if (compares) {
-    MPQ_TRY(baseline, load_baseline(args.text("baseline")));
-  }
-  double allowed = INFINITY;
-  if (gated) {
-    MPQ_TRY(allowed, args.percent("fail-above"));
+    MPQ_TRY(baseline, load_baseline(args, "results"));
   }
 
   const Host host = inspect_host();
@@ -293,8 +278,8 @@ Result<ExitCode> run_bench(const Args& args) {
       row.sequences = model.sequence_length() != 0;
       row.tokens = length;
       if (row.compute.n == 0) break;
-      row.change = compares ? change_from(baseline, row) : NAN;
-      slower = slower || row.change > allowed;
+      if (compares) row.change = change_from(baseline, row);
+      slower = slower || row.change.slower(allowed);
       most_threads = std::max(most_threads, row.streams * row.threads);
       const std::string name = format("batch %u, %u streams of %u threads, %s", row.batch,
                                       row.streams, row.threads, row.isa.c_str());
@@ -302,7 +287,8 @@ Result<ExitCode> run_bench(const Args& args) {
         warnings.push_back(
             format("%s: noisy, standard deviation %.1f %% of the mean; trust the minimum",
                    name.c_str(), row.compute.variation() * 100));
-      if (gated && std::isnan(row.change)) warnings.push_back(name + ": not in the baseline");
+      if (gated && std::isnan(row.change.change))
+        warnings.push_back(name + ": not in the baseline");
       report.print_line(json_of(row, args.has("samples")));
       rows.push_back(std::move(row));
     }

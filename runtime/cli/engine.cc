@@ -131,6 +131,8 @@ Result<Session> Session::create(const Model& model, const SessionSpec& spec, con
   options.keep_tensors = spec.keep_tensors ? 1 : 0;
   options.memory_limit = limit_mb * 1000000;
   options.max_tokens = spec.max_tokens;
+  options.step_done = spec.step_done;
+  options.step_done_user = spec.step_done_user;
   std::string times;
   if (args.has("tune")) {
     MPQ_TRY(times, kernel_times_file(args.text("tune")));

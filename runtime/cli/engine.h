@@ -59,8 +59,10 @@ struct SessionSpec {
   uint32_t batch = 1, threads = 0;
   std::string isa = "auto";
   bool profile = false, keep_tensors = false;
-  uint32_t max_tokens = 0;  // of a run; 0: as many as the batch may have
-  std::string device;       // "": as --device says
+  uint32_t max_tokens = 0;          // of a run; 0: as many as the batch may have
+  std::string device;               // "": as --device says
+  mpq_step_fn step_done = nullptr;  // after every step; see mpq.h
+  void* step_done_user = nullptr;
 };
 
 class Session {

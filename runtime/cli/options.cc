@@ -52,14 +52,16 @@ constexpr Option kOptions[] = {
     {"duration", 0, "SECONDS", "3", kBench, false, "measure each row for so long"},
     {"iterations", 'n', "N", "0", kBench | kProfile, false, "or so many runs"},
     {"warmup", 0, "SECONDS", "0.5", kBench | kProfile, false, "runs before measuring"},
-    {"baseline", 0, "FILE", nullptr, kBench, false, "JSON of an earlier bench: print the change"},
-    {"fail-above", 0, "PERCENT", nullptr, kBench, false, "exit 7 if a median is slower than the baseline by more"},
+    {"baseline", 0, "FILE", nullptr, kBench | kProfile, false, "JSON of an earlier bench or profile: print the change of the least times"},
+    {"fail-above", 0, "PERCENT", nullptr, kBench | kProfile, false, "exit 7 if a least time is above the baseline's by more than this and than the noise"},
     {"samples", 0, nullptr, nullptr, kBench, true, "put every latency into the JSON"},
     {"distinct", 0, "N", "8", kBench | kProfile, true, "inputs in rotation"},
 
     {"sort", 0, "KEY", "layer", kProfile, false, "time or layer", "time|layer"},
     {"by", 0, "KEY", "layer", kProfile, false, "one row per layer, op, bits or kernel", "layer|op|bits|kernel"},
     {"trace", 0, "FILE", nullptr, kProfile, false, "write the first 20 runs as a timeline for Perfetto (Chrome's JSON)"},
+    {"html", 0, "FILE", nullptr, kProfile, false, "write a page: layers beside the roofline of this machine"},
+    {"counters", 0, nullptr, nullptr, kProfile, false, "cycles, instructions and cache misses of each layer, where the kernel allows it"},
 
     {"dataset", 0, "PATH", nullptr, kEval | kCompare | kProfile | kBench, false, "images: folder or .tar; texts: stsb:FILE, glue-tsv:, tsv:, squad:, jsonl:, txt:"},
     {"seq-len", 0, "LIST", "128", kBench | kProfile, false, "tokens of each random sequence; bench takes lists"},

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <thread>
 #include <vector>
 
@@ -97,6 +98,34 @@ double peak_ops_per_second(uint32_t isa_mask, uint32_t threads) {
   for (size_t i = 1; i < rates.size(); ++i)
     workers.emplace_back([&, i] { rates[i] = best_rate(*unit); });
   rates[0] = best_rate(*unit);
+  for (std::thread& worker : workers) worker.join();
+  double sum = 0.0;
+  for (const double rate : rates) sum += rate;
+  return sum;
+}
+
+double read_bytes_per_second(size_t block_bytes, uint32_t threads) {
+  constexpr size_t kLeastBlock = 1 << 12;
+  constexpr double kSeconds = 0.1;
+  threads = std::max(threads, 1U);
+  const size_t share = std::max(block_bytes / threads, kLeastBlock);
+  std::vector<double> rates(threads);
+  const auto measure = [share](double* rate) {
+    const std::vector<char> block(share, 2);  // touched: pages of its own
+    const Clock::time_point begin = Clock::now();
+    for (Clock::time_point now = begin;
+         std::chrono::duration<double>(now - begin).count() < kSeconds;) {
+      const Clock::time_point start = now;
+      const void* const found = std::memchr(block.data(), 1, share);  // there is none
+      __asm__ volatile("" : : "r"(found));
+      now = Clock::now();
+      *rate = std::max(
+          *rate, static_cast<double>(share) / std::chrono::duration<double>(now - start).count());
+    }
+  };
+  std::vector<std::thread> workers;
+  for (size_t i = 1; i < rates.size(); ++i) workers.emplace_back([&, i] { measure(&rates[i]); });
+  measure(rates.data());
   for (std::thread& worker : workers) worker.join();
   double sum = 0.0;
   for (const double rate : rates) sum += rate;

@@ -80,8 +80,12 @@ Json json_of(const Stats& seconds, bool samples) {
   Json json = {{"n", seconds.n},           {"min", ns(seconds.min)},
                {"mean", ns(seconds.mean)}, {"median", ns(seconds.median)},
                {"sd", ns(seconds.sd)},     {"max", ns(seconds.max)}};
-  for (const auto& [p, name] :
-       {std::pair{50.0, "p50"}, {90.0, "p90"}, {95.0, "p95"}, {99.0, "p99"}, {99.9, "p99_9"}})
+  for (const auto& [p, name] : {std::pair{10.0, "p10"},
+                                {50.0, "p50"},
+                                {90.0, "p90"},
+                                {95.0, "p95"},
+                                {99.0, "p99"},
+                                {99.9, "p99_9"}})
     if (seconds.supports(p)) json[name] = ns(seconds.percentile(p));
   if (samples) {
     Json list = Json::array();

@@ -1,9 +1,14 @@
 // The parts of mpqrun that can be wrong in numbers: arguments, statistics, tables, arrays.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
+#include <linux/perf_event.h>
+#include <sys/mman.h>
 
 #include "runtime/cli/args.h"
+#include "runtime/cli/baseline.h"
 #include "runtime/cli/classes.h"
+#include "runtime/cli/counters.h"
+#include "runtime/cli/layers.h"
 #include "runtime/cli/options.h"
 #include "runtime/cli/stats.h"
 #include "runtime/cli/table.h"
@@ -126,4 +131,67 @@ TEST_CASE("text: distances and sizes") {
   CHECK(bytes_text(999) == "999 bytes");
   CHECK(bytes_text(14207776) == "14.2 MB");
   CHECK(split("a,,b", ',') == std::vector<std::string>{"a", "", "b"});
+}
+
+TEST_CASE("baseline: a change counts above the limit and above the noise of both sides") {
+  const auto timing = [](double least, double step, size_t n) {
+    std::vector<double> samples;
+    for (size_t i = 0; i < n; ++i) samples.push_back(least + step * static_cast<double>(i));
+    return timing_of(summarise(samples));
+  };
+  const Timing quiet = timing(1.0, 0.0001, 100), noisy = timing(1.0, 0.02, 100);
+  CHECK(quiet.noise == doctest::Approx(0.02));               // never trusted further
+  CHECK(noisy.noise == doctest::Approx(0.18));               // of the 10th of 100
+  CHECK(timing(1.0, 0.1, 5).noise == doctest::Approx(0.2));  // few: of the median
+  const Timing slow = timing(1.1, 0.0001, 100);
+  CHECK(change_between(quiet, slow).change == doctest::Approx(0.1));
+  CHECK(change_between(quiet, slow).slower(0.05));
+  CHECK(!change_between(quiet, slow).slower(0.15));
+  CHECK(!change_between(noisy, slow).slower(0.05));
+  CHECK(!change_between(quiet, quiet).slower(0.0));
+  CHECK(!change_between(Timing(), slow).slower(0.0));
+  CHECK(change_between(Timing(), slow).text() == "-");
+  const Stats stats = summarise({1.0, 1.3, 1.1, 1.2, 1.5});
+  CHECK(timing_of(json_of(stats, false)).noise == doctest::Approx(timing_of(stats).noise));
+  CHECK(timing_of(json_of(stats, false)).least == doctest::Approx(timing_of(stats).least));
+  CHECK(!(timing_of(Json("text")).least > 0.0));
+}
+
+TEST_CASE("counters: what is granted counts, what is not is named") {
+  constexpr uint32_t kNoSuchType = 0xFFFF;
+  constexpr size_t kPages = 200, kPage = 4096;
+  const CounterEvent wanted[] = {{"faults", PERF_TYPE_SOFTWARE, PERF_COUNT_SW_PAGE_FAULTS},
+                                 {"nothing", kNoSuchType, 0}};
+  Counters counters(wanted);
+  CHECK(counters.why().find("nothing: ") != std::string::npos);
+  if (counters.events().empty()) {
+    CHECK(counters.why().find("faults: ") != std::string::npos);
+    MESSAGE("SKIPPED: counting: " << counters.why());
+    return;
+  }
+  REQUIRE(counters.events().size() == 1);
+  const uint64_t before = counters.read()[0];
+  auto* const memory = static_cast<char*>(
+      mmap(nullptr, kPages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  REQUIRE(memory != MAP_FAILED);
+  madvise(memory, kPages * kPage, MADV_NOHUGEPAGE);
+  for (size_t i = 0; i < kPages; ++i) memory[i * kPage] = 1;
+  munmap(memory, kPages * kPage);
+  CHECK(counters.read()[0] - before >= kPages);
+  for (const CounterEvent& event : hardware_events())  // each is counted, or named
+    CHECK((Counters({&event, 1}).events().size() == 1 ||
+           Counters({&event, 1}).why().find(event.name) == 0));
+}
+
+TEST_CASE("roof: a layer's floor is the larger of its operations and its bytes") {
+  Line line;
+  line.macs = 1000;
+  line.weight_bytes = 400;
+  line.activation_bytes = 100;
+  Roof roof{2000.0, 400.0, 1000.0};
+  CHECK(roof.compute_seconds(line) == doctest::Approx(1.0));
+  CHECK(roof.memory_seconds(line) == doctest::Approx(1.1));
+  CHECK(roof.floor_seconds(line) == doctest::Approx(1.1));
+  roof.ops_per_second = 1000.0;
+  CHECK(roof.floor_seconds(line) == doctest::Approx(2.0));
 }

@@ -82,6 +82,33 @@ struct Prepared {
   }
 };
 
+size_t occurrences(const std::string& text, const std::string& part) {
+  size_t count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
+// The first tag that closes what is not open, or the last that stays open; "" when all is well.
+std::string unbalanced_tag(const std::string& page) {
+  std::vector<std::string> open;
+  for (size_t at = page.find('<'); at != std::string::npos; at = page.find('<', at + 1)) {
+    const size_t end = page.find('>', at);
+    if (end == std::string::npos) return page.substr(at, 20);
+    if (page[at + 1] == '!' || page[end - 1] == '/') continue;
+    const bool closes = page[at + 1] == '/';
+    const size_t begin = at + (closes ? 2 : 1);
+    const std::string name = page.substr(begin, page.find_first_of(" >", begin) - begin);
+    if (!closes) {
+      open.push_back(name);
+    } else if (open.empty() || open.back() != name) {
+      return "/" + name;
+    } else {
+      open.pop_back();
+    }
+  }
+  return open.empty() ? "" : open.back();
+}
+
 }  // namespace
 
 TEST_CASE_FIXTURE(
@@ -300,10 +327,10 @@ TEST_CASE_FIXTURE(
 
   // The gate: a baseline of an hour a run passes, one of a nanosecond does not.
   Json old = mpqrun("conv.fb --bench" + quick + "--json").json();
-  old["results"][0]["compute_ns"]["median"] = 3600e9;
+  old["results"][0]["compute_ns"]["min"] = 3600e9;
   write("slow.json", old.dump());
   CHECK(mpqrun("conv.fb --bench --baseline slow.json --fail-above 5%" + quick).code == 0);
-  old["results"][0]["compute_ns"]["median"] = 1;
+  old["results"][0]["compute_ns"] = {{"n", 50}, {"min", 1}, {"median", 1}, {"p10", 1}};
   write("fast.json", old.dump());
   CHECK(mpqrun("conv.fb --bench --baseline fast.json" + quick).code == 0);
   CHECK(mpqrun("conv.fb --bench --baseline fast.json --fail-above 5%" + quick).code == 7);
@@ -377,6 +404,69 @@ TEST_CASE_FIXTURE(Prepared,
   CHECK(contains(mpqrun("conv.fb --profile -n 3 --warmup 0 --sort time").out, "share %"));
   CHECK(mpqrun("conv.fb --profile --sort size").code == 2);
   CHECK(mpqrun("conv.fb --profile --trace absent/trace.json -n 3 --warmup 0").code == 3);
+}
+
+TEST_CASE_FIXTURE(Prepared, "mpqrun profile: a page with every layer, complete in itself") {
+  const Json json = mpqrun("conv.fb --profile -n 5 --warmup 0 --html page.html --json").json();
+  const std::string page = read("page.html");
+  size_t multiply = 0;
+  for (const Json& layer : json["layers"]) {
+    CHECK(contains(page, "<td class=\"l\">" + layer["name"].get<std::string>() + "</td>"));
+    CHECK(layer["floor_ns"].get<int64_t>() >= 0);
+    multiply += layer["macs"] != 0 ? 1 : 0;
+  }
+  CHECK(occurrences(page, "<circle ") == multiply);
+  for (const char* outside : {"http:", "https:", "src=", "href=", "<script", "url("})
+    CHECK(page.find(outside) == std::string::npos);
+  CHECK(unbalanced_tag(page).empty());
+  std::string planted = page;
+  planted.erase(planted.find("</tr>"), 5);
+  CHECK(!unbalanced_tag(planted).empty());
+  CHECK(mpqrun("conv.fb --profile --html absent/page.html -n 3 --warmup 0").code == 3);
+}
+
+TEST_CASE_FIXTURE(Prepared, "mpqrun profile: a gate against an earlier profile, layer by layer") {
+  const std::string quick = " -n 20 --warmup 0 ";
+  Json old = mpqrun("conv.fb --profile" + quick + "--json").json();
+  const auto gate = [&] {
+    write("old.json", old.dump());
+    return mpqrun("conv.fb --profile --baseline old.json --fail-above 10" + quick);
+  };
+  const auto set_all = [&](double ns) {
+    old["run_ns"] = {{"n", 20}, {"min", ns}, {"median", ns}, {"p10", ns}};
+    for (Json& layer : old["layers"]) layer["least_ns"] = ns;
+  };
+  set_all(3600e9);
+  CHECK(gate().code == 0);
+  Json* conv = nullptr;
+  for (Json& layer : old["layers"])
+    if (layer["name"] == "conv1") conv = &layer;
+  REQUIRE(conv != nullptr);
+  (*conv)["least_ns"] = 1;
+  (*conv)["noise"] = 0.02;
+  const Outcome slower = gate();
+  CHECK(slower.code == 7);
+  CHECK(contains(slower.err, "conv1: +"));
+  (*conv)["noise"] = 1e12;  // nothing can be told from it
+  CHECK(gate().code == 0);
+  CHECK(mpqrun("conv.fb --profile --fail-above 5").code == 2);
+  CHECK(mpqrun("conv.fb --profile --baseline none.json").code == 3);
+  CHECK(mpqrun("conv.fb --profile --baseline conv.npy").code == 4);
+}
+
+TEST_CASE_FIXTURE(Prepared, "mpqrun profile: counters of every layer, or why there are none") {
+  const Outcome counted = mpqrun("conv.fb --profile -n 3 --warmup 0 --counters --json");
+  REQUIRE(counted.code == 0);
+  const Json json = counted.json();
+  if (json["counters"]["events"].empty()) {
+    CHECK(contains(counted.err, "not counted: cycles: "));
+    CHECK(contains(json["counters"]["not_counted"].get<std::string>(), "instructions: "));
+    for (const Json& layer : json["layers"]) CHECK(!layer.contains("counters"));
+    MESSAGE("SKIPPED: hardware counters: " << json["counters"]["not_counted"]);
+    return;
+  }
+  for (const Json& layer : json["layers"])
+    CHECK(layer["counters"].size() == json["counters"]["events"].size());
 }
 
 TEST_CASE_FIXTURE(Prepared, "mpqrun eval: counts, gates, known answers, saved outputs") {
