@@ -4,7 +4,7 @@ CC_CLANG ?= clang
 CXX_CLANG ?= clang++
 export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
 
-.PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint study-fashion study-cifar study-additivity study-resnet50 study-texts bench bench-peers bench-peers-bert bench-peers-resnet101 roofline fuzz install clean deps cuda-networks gpu-check cuda-model scale-out
+.PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint study-fashion study-cifar study-additivity study-resnet50 study-texts bench bench-peers bench-peers-bert bench-peers-resnet101 roofline fuzz install clean deps cuda-networks gpu-check cuda-model scale-out deb check-packages
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -35,6 +35,17 @@ overload: server ## a minute of twice what the server can answer, over HTTP and 
 scale-out: server ## HAProxy, nginx, KServe, Triton, Ray: installs them and tests what scales out on them
 	@scripts/install_deps.sh scale-out
 	@MPQ_SCALE_OUT=1 tests/run.sh $(BUILD) --suite scale-out
+
+deb: ## the Debian packages, into build-deb/packages; lintian must find nothing
+	@scripts/install_deps.sh packages
+	@scripts/packages.sh
+
+check-packages: deb wheel ## install packages and wheel into a bare Debian 12, and run models there (root)
+	@scripts/check_packages.sh $(BUILD)
+
+overload: server ## a minute of twice what the server can answer
+	@integrations/server/tests/run_overload.sh $(CURDIR) $(BUILD)/integrations/server/mpqserve $(BUILD)/runtime/libmpq.so \
+	  $(CURDIR)/$(BUILD)/tests/runtime/tiny.mpq - --seconds 60
 
 demo: all ## convert a sentence encoder to mixed precision, compare sentences, size, accuracy, speed
 	@scripts/demo.sh $(BUILD)

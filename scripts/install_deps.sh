@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs and that are missing, as root or through sudo; says
 # what it does before it does it. Nothing outside the package manager is touched.
-#   scripts/install_deps.sh build|lint|text|peers|server|integrations|scale-out [--dry-run]
+#   scripts/install_deps.sh build|lint|text|peers|server|integrations|scale-out|packages [--dry-run]
 set -eu
 
 build="g++ pkg-config meson ninja-build cmake flatbuffers-compiler libflatbuffers-dev doctest-dev
@@ -14,7 +14,8 @@ server="libboost1.81-dev libssl-dev libnghttp2-dev libprotobuf-dev protobuf-comp
 # Proxies, and what makes network namespaces. Python packages (Triton, Ray, KServe) come from PyPI.
 scale_out="$server haproxy iproute2 nginx-light util-linux"
 # What the tests of integrations/ drive; prometheus is there for promtool.
-integrations="$server abigail-tools nghttp2-client openssl prometheus wrk"
+integrations="$server abigail-tools curl man-db mandoc nghttp2-client openssl prometheus wrk zsh"
+packages="$server debhelper debootstrap dh-python lintian"
 
 task=${1:-build}
 case $task in
@@ -25,7 +26,8 @@ case $task in
   server) wanted="$build $server" ;;
   integrations) wanted="$build $integrations" ;;
   scale-out) wanted="$build $scale_out" ;;
-  *) echo "install_deps: unknown task '$task' (build, lint, text, peers, server, integrations or scale-out)" >&2; exit 2 ;;
+  packages) wanted="$build $packages" ;;
+  *) echo "install_deps: unknown task '$task' (build, lint, text, peers, server, integrations, scale-out or packages)" >&2; exit 2 ;;
 esac
 
 missing=
