@@ -55,8 +55,6 @@ TEST_CASE("reconstruct: every block comes nearer to float, so does the network")
   };
   CHECK(error(graph) < 0.7 * error(*quantised));
   Graph again = *quantised;
-  REQUIRE(reconstruct(real, &again, samples, kCount, options).ok());
-  CHECK(error(again) == error(graph));
   CHECK(!reconstruct(real, &again, samples, 15, options).ok());
 
   // Stopped behind any block, it goes on to the same bits; a file of other options is refused, and
