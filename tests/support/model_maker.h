@@ -175,7 +175,7 @@ class ModelMaker {
 
 // Every operator, odd sizes, zero points, halos, both kinds of residual, second outputs, groups,
 // dilation, tensors with several readers, and outputs of every form.
-inline void make_everything(ModelMaker* m, uint32_t groups = 4) {
+inline void make_everything_in_groups(ModelMaker* m, uint32_t groups) {
   using format::kNoTensor;
   const auto pixels = m->input("pixels", DType::kU8, {1, 17, 15, 3});
   std::vector<uint8_t> table(3 * 256);
@@ -244,6 +244,7 @@ inline void make_everything(ModelMaker* m, uint32_t groups = 4) {
                               {sum2}, DType::kF32, {1, 70, 2, 2});
   m->model.outputs = {logits, sums, grouped, window, sum};
 }
+inline void make_everything(ModelMaker* m) { make_everything_in_groups(m, 4); }
 
 // Matrices: float rows quantised, two products.
 inline void make_matrix(ModelMaker* m) {

@@ -217,7 +217,7 @@ inline TinyModel tiny_linear_net() {
 // ids, types -> embedding (s8 words) -> layer norm (f32 and u8) -> qkv (u8 x s4 -> u8) -> attention
 // with relative bias -> out (u4 x s8 -> f32) -> residual layer norm -> gelu (u4 x s2) -> f32 ->
 // layer norm -> mean of each sequence -> tanh of a linear (f32 [1,3]); and the tokens' rows.
-inline TinyModel tiny_text_net(int width = 8, int length = 6) {
+inline TinyModel sized_text_net(int width, int length) {
   using namespace format;
   constexpr int kHeads = 2, kVocabulary = 11;
   TinyModel t;
@@ -327,5 +327,6 @@ inline TinyModel tiny_text_net(int width = 8, int length = 6) {
   m.text = {.unknown = 1, .begin = 2, .separator = 3, .padding = 0, .mask = 4};
   return t;
 }
+inline TinyModel tiny_text_net() { return sized_text_net(8, 6); }
 
 }  // namespace mpq::test

@@ -82,8 +82,8 @@ void check_order(const CudaPlan& plan, size_t* free_pairs) {
 
 TEST_CASE("cuda plan: launches wait for what they need, with and without shared memory") {
   ModelMaker images(1);
-  make_everything(&images, 1);
-  TinyModel text = tiny_text_net(64, 100);
+  make_everything_in_groups(&images, 1);
+  TinyModel text = sized_text_net(64, 100);
   size_t free_pairs = 0;
   for (const format::Model* model : {&images.model, &text.model})
     for (const bool keep : {false, true})
@@ -96,7 +96,7 @@ TEST_CASE("cuda plan: launches wait for what they need, with and without shared 
 
 TEST_CASE("cuda plan: every pointer of the parameters gets an address of its buffer") {
   ModelMaker images(1);
-  make_everything(&images, 1);
+  make_everything_in_groups(&images, 1);
   CudaPlan plan = plan_of(images.model, {});
   constexpr uint64_t kArena = uint64_t{1} << 40, kConstants = uint64_t{1} << 41;
   plan.bind(kArena, kConstants);

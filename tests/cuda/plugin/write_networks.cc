@@ -23,7 +23,7 @@ bool write(const mpq::format::Model& model, const char* path) {
   return out.good();
 }
 
-void make_images(ModelMaker* m) { mpq::test::make_everything(m, 1); }
+void make_images(ModelMaker* m) { mpq::test::make_everything_in_groups(m, 1); }
 
 // Two residual blocks after a stem as ResNet-50 has them: 7 x 7 of stride 2 over an image, max
 // pool, 1 x 1, 3 x 3, 1 x 1 of 4 bits with a shortcut that is a convolution itself, so that two
@@ -84,5 +84,5 @@ int main(int argc, char** argv) {
     kNetworks[i](&maker);
     if (!write(maker.model, argv[1 + i])) return 1;
   }
-  return write(mpq::test::tiny_text_net(64, 100).model, argv[1 + kCount]) ? 0 : 1;
+  return write(mpq::test::sized_text_net(64, 100).model, argv[1 + kCount]) ? 0 : 1;
 }
