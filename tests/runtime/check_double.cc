@@ -141,7 +141,7 @@ std::vector<Bytes> tensors_of(const SharedModel& model, const DoubleRun& run, ke
   for (TensorId id = 0; id < tensors.size(); ++id) {
     if (model->graph().tensors[id].is_constant()) continue;
     tensors[id].resize(session->tensor_bytes(id));
-    if (!session->read_tensor(id, tensors[id]).ok()) return 1;
+    need(session->read_tensor(id, tensors[id]));
   }
   return tensors;
 }
