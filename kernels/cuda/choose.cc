@@ -1,7 +1,6 @@
 #include "kernels/cuda/choose.h"
 
-#include <algorithm>
-#include <iterator>
+#include <cmath>
 
 namespace mpq::cuda {
 namespace {
@@ -24,12 +23,17 @@ struct Rates {
 constexpr Rates kRates[] = {
     {90, 2540, 128, 27}, {86, 1024, 128, 16}, {80, 2048, 128, 33}, {0, 1024, 64, 18}};
 
+const Rates& rates_of(uint32_t arch) {
+  const Rates* rates = kRates;  // the last one serves all
+  while (arch < rates->arch) ++rates;
+  return *rates;
+}
+
 // Blocks that one multiprocessor holds: registers for 16 warps of large tiles, 20 of small ones.
 uint32_t resident(const ConvKernel& k) { return (k.tile_m > 64 ? 512 : 640) / k.threads; }
 
 double clocks(const Gpu& gpu, const ConvKernel& k, const ConvParams& p, uint32_t splits) {
-  const Rates& rates = *std::find_if(std::begin(kRates), std::end(kRates),
-                                     [&](const Rates& r) { return gpu.arch >= r.arch; });
+  const Rates& rates = rates_of(gpu.arch);
   const uint32_t math = math_bits(k.a_bits, k.w_bits, gpu.arch), steps = k.a_bits == 8 ? 1 : 2;
   const uint32_t part = blocks_of(blocks_of(p.k_steps, steps), splits);
   const double outputs = static_cast<double>(k.tile_m) * k.tile_n, warps = k.threads / 32;
@@ -37,14 +41,15 @@ double clocks(const Gpu& gpu, const ConvKernel& k, const ConvParams& p, uint32_t
   // Bytes of a stage; every warp reads its own rows of A and columns of B.
   const double a = k.tile_m * 8.0 * k.a_bits * steps, b = k.tile_n * 8.0 * k.w_bits * steps;
   const double products = outputs * 64 * steps / rates.products * math / 8;
-  const double stage = std::max({products, (a * (columns + 1) + b * (rows + 1)) / rates.shared,
-                                 (a + b) / rates.l2, warps * kStageOfWarp});
+  const double shared = (a * (columns + 1) + b * (rows + 1)) / rates.shared;
+  const double stage =
+      std::fmax(std::fmax(products, shared), std::fmax((a + b) / rates.l2, warps * kStageOfWarp));
   const double finish = outputs * (kOutput + (splits > 1 ? kJoined : 0)) + k.threads * kThread;
   const double work = part * stage + finish;  // of a block that shares its multiprocessor
   const double alone = kStart + part * (kStage + products) + finish + (splits > 1 ? kJoin : 0);
   const Grid grid = grid_of(k, p);
   const uint32_t blocks = blocks_of(uint64_t{grid.x} * grid.y * splits, gpu.processors);
-  return std::max(blocks * work, blocks_of(blocks, resident(k)) * alone);
+  return std::fmax(blocks * work, blocks_of(blocks, resident(k)) * alone);
 }
 
 }  // namespace
@@ -56,7 +61,7 @@ ConvChoice choose_conv(const Gpu& gpu, uint32_t a_bits, uint32_t w_bits, const C
   for (const ConvKernel& k : kConvKernels) {
     if (k.a_bits != a_bits || k.w_bits != w_bits || k.gelu != gelu) continue;
     const uint32_t stages = blocks_of(p.k_steps, a_bits == 8 ? 1 : 2);
-    for (uint32_t splits = 1; splits <= std::min(kMostSplits, stages); ++splits) {
+    for (uint32_t splits = 1; splits <= kMostSplits && splits <= stages; ++splits) {
       // No part may be empty.
       if (splits != blocks_of(stages, blocks_of(stages, splits))) continue;
       const double time = clocks(gpu, k, p, splits);

@@ -1,6 +1,5 @@
 #include "kernels/requant/fixed.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "kernels/requant/requant.h"
@@ -9,6 +8,10 @@ namespace mpq::kernels {
 namespace {
 
 constexpr int32_t kMaxLane = INT16_MAX;
+
+constexpr int64_t clamp(int64_t value, int64_t lo, int64_t hi) {
+  return value < lo ? lo : value > hi ? hi : value;
+}
 
 // Where code(s) first reaches `code`.
 int64_t step_of(int64_t code, int64_t multiplier, int shift) {
@@ -43,9 +46,9 @@ FixedPoint fixed_point(float multiplier, float bias, int32_t hi) {
 }
 
 int32_t fixed_code(int64_t sum, FixedPoint f, int32_t hi) {
-  const int64_t lane = std::clamp<int64_t>(sum, INT16_MIN, INT16_MAX);
+  const int64_t lane = clamp(sum, INT16_MIN, INT16_MAX);
   const int64_t high = (lane * f.multiplier) >> 16;
-  return static_cast<int32_t>(std::clamp<int64_t>((high * f.rounding + (1 << 14)) >> 15, 0, hi));
+  return static_cast<int32_t>(clamp((high * f.rounding + (1 << 14)) >> 15, 0, hi));
 }
 
 bool is_fixed_residual(int32_t factor, int32_t shift, int32_t bits) {
