@@ -1,6 +1,7 @@
 // Convolution by oneDNN, activations with channels last, weights reordered to what its primitives
 // want in every run (they change in every run). Of a tape in bfloat16, what is multiplied is
 // rounded to that; sums and results are binary32.
+#include <cstring>
 #include <memory>
 
 #include "converter/train/loops.h"
@@ -35,6 +36,9 @@ struct Convolution {
   Data data_primitive;
   Weights weights_primitive;
   dnnl::memory forward_weights, data_weights, weights_gradient;
+  // An even number of images, the last one 0: with an odd one, oneDNN 2.6's gradient of weights for
+  // AVX-512 writes past its buffers where threads share them.
+  dnnl::memory even_x, even_dy;
 
   explicit Convolution(const StepContext& context)
       : engine(context.engine), x(image(context.x, kF32)), y(image(context.y, kF32)) {
@@ -58,10 +62,19 @@ struct Convolution {
                     cpu};
     data_desc = {
         {kAlgorithm, x, any, y_factor, strides, dilates, before, after}, cpu, forward_desc};
+    const Desc x_even = image(even(context.x), type), y_even = image(even(context.y), type);
+    const Forward::primitive_desc even_desc = {
+        {dnnl::prop_kind::forward_training, kAlgorithm, x_even, any, bias,
+         image(even(context.y), kF32), strides, dilates, before, after},
+        cpu};
     weights_desc = {
-        {kAlgorithm, x_factor, any_gradient, bias, y_factor, strides, dilates, before, after},
+        {kAlgorithm, x_even, any_gradient, bias, y_even, strides, dilates, before, after},
         cpu,
-        forward_desc};
+        even_desc};
+    if (context.x.n % 2 != 0) {
+      even_x = zeros(x_even);
+      even_dy = zeros(y_even);
+    }
     forward_primitive = Forward(forward_desc);
     data_primitive = Data(data_desc);
     weights_primitive = Weights(weights_desc);
@@ -72,6 +85,22 @@ struct Convolution {
       rounded_x = {x_factor, cpu};
       rounded_dy = {y_factor, cpu};
     }
+  }
+
+  static Extent even(Extent e) {
+    e.n += e.n % 2;
+    return e;
+  }
+  dnnl::memory zeros(const Desc& desc) const {
+    dnnl::memory all(desc, engine.engine);
+    std::memset(all.get_data_handle(), 0, desc.get_size());
+    return all;
+  }
+  // The same numbers, and an image of 0 where that makes their number even.
+  static dnnl::memory evened(const dnnl::memory& from, const dnnl::memory& to) {
+    if (!to) return from;
+    std::memcpy(to.get_data_handle(), from.get_data_handle(), from.get_desc().get_size());
+    return to;
   }
 
   dnnl::memory memory(const Desc& desc, const float* data) const {
@@ -113,8 +142,8 @@ struct Convolution {
     const bool biased = sinks.size() > 2 && !in[2].empty();
     if (sinks[1].grad.empty() && !(biased && !sinks[2].grad.empty())) return;
     std::unordered_map<int, dnnl::memory> args = {
-        {DNNL_ARG_SRC, engine.bfloat16 ? rounded_x : memory(x, in[0].data())},
-        {DNNL_ARG_DIFF_DST, out},
+        {DNNL_ARG_SRC, evened(engine.bfloat16 ? rounded_x : memory(x, in[0].data()), even_x)},
+        {DNNL_ARG_DIFF_DST, evened(out, even_dy)},
         {DNNL_ARG_DIFF_WEIGHTS, weights_gradient}};
     std::vector<float> bias_gradient(biased ? in[2].size() : 0);
     if (biased) args[DNNL_ARG_DIFF_BIAS] = memory(bias, bias_gradient.data());

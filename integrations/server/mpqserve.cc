@@ -358,8 +358,7 @@ int run(const Options& options) {
 }  // namespace mpq::serve
 
 int main(int argc, char** argv) {
-  CLI::App app("serve models over HTTP and gRPC: Open Inference Protocol v2, dynamic batching",
-               "mpqserve");
+  CLI::App app("serve models over HTTP and gRPC: Open Inference Protocol", "mpqserve");
   mpq::serve::Options options;
   mpq::serve::define(&app, &options);
   const std::vector<std::string> words(argv + 1, argv + argc);
