@@ -1,7 +1,7 @@
 // Convolution and matrix product on a GPU: which kernel, its weights and its epilogue.
-#include <algorithm>
 #include <vector>
 
+#include "kernels/cuda/choose.h"
 #include "kernels/cuda/weights.h"
 #include "runtime/cuda/pixels.h"
 #include "runtime/cuda/planner.h"
@@ -51,28 +51,26 @@ Geometry folded(const CudaTensor& x, Geometry g) {
   return g;
 }
 
-struct Tiling {
-  const cuda::ConvKernel* kernel = nullptr;  // null: there is none for these widths
-  uint32_t splits = 1;
-};
-
-// The largest tile that gives every processor a block; where even the smallest does not, k is cut
-// into parts of 512 and more.
-Tiling choose_tiling(uint32_t a_bits, uint32_t w_bits, bool gelu, uint64_t m, uint32_t o,
-                     uint32_t k_steps, uint32_t processors) {
-  Tiling best;
-  uint64_t blocks = 0;
-  for (const cuda::ConvKernel& k : cuda::kConvKernels) {
-    if (k.a_bits != a_bits || k.w_bits != w_bits || k.gelu != gelu) continue;
-    best.kernel = &k;
-    blocks = uint64_t{cuda::blocks_of(m, k.tile_m)} * cuda::blocks_of(o, k.tile_n);
-    if (blocks >= processors) return best;
-  }
-  if (best.kernel == nullptr) return best;
-  constexpr uint64_t kMaxSplits = 8, kStepsOfPart = 8;
-  best.splits = static_cast<uint32_t>(std::clamp<uint64_t>(
-      std::min<uint64_t>(2 * processors / blocks, k_steps / kStepsOfPart), 1, kMaxSplits));
-  return best;
+// What chooses the launch: the geometry, the steps of k.
+cuda::ConvParams params_of(const Geometry& g, const cuda::WeightsShape& packing) {
+  cuda::ConvParams p;
+  p.x_pitch = packing.x_pitch;
+  p.n = g.n;
+  p.h = g.h;
+  p.w = g.w;
+  p.oh = g.oh;
+  p.ow = g.ow;
+  p.o = g.o;
+  p.r = g.r;
+  p.s = g.s;
+  p.stride_h = g.attrs.stride_h;
+  p.stride_w = g.attrs.stride_w;
+  p.dilation_h = g.attrs.dilation_h;
+  p.dilation_w = g.attrs.dilation_w;
+  p.pad_top = static_cast<int32_t>(g.attrs.pad_top);
+  p.pad_left = static_cast<int32_t>(g.attrs.pad_left);
+  p.k_steps = cuda::k_steps(packing);
+  return p;
 }
 
 cuda::Output output_of(DType type) {
@@ -162,16 +160,17 @@ Checked plan_cuda_dense(CudaPlanner& planner, uint32_t node) {
     return cuda_unsupported(n, "sums of " + std::to_string(k) + " products");
 
   // A function that no kernel has in its epilogue runs over floats, in a launch of its own.
-  const uint64_t m = uint64_t{g.n} * g.oh * g.ow;
-  const uint32_t steps = cuda::k_steps(packing), processors = planner.options().processors;
-  const auto tiling = [&](bool gelu) {
-    return choose_tiling(packing.a_bits, packing.w_bits, gelu, m, g.o, steps, processors);
+  cuda::ConvParams params = params_of(g, packing);
+  const auto choose = [&](cuda::Activation in_epilogue) {
+    params.epilogue.activation = in_epilogue;
+    return cuda::choose_conv({planner.options().arch, planner.options().processors}, packing.a_bits,
+                             packing.w_bits, params);
   };
   const bool gelu =
       activation == cuda::Activation::kGelu || activation == cuda::Activation::kGeluTanh;
-  Tiling choice = tiling(gelu);
+  cuda::ConvChoice choice = choose(gelu ? activation : cuda::Activation::kNone);
   const bool apart = activation != cuda::Activation::kNone && (!gelu || choice.kernel == nullptr);
-  if (apart) choice = tiling(false);
+  if (apart) choice = choose(cuda::Activation::kNone);
   if (choice.kernel == nullptr)
     return cuda_unsupported(n, "no product " + widths(packing.a_bits, packing.w_bits));
   if (apart && operand(n.outputs, 1) != format::kNoTensor)
@@ -181,23 +180,8 @@ Checked plan_cuda_dense(CudaPlanner& planner, uint32_t node) {
   auto& p = planner.add_conv_launch(
       node, *choice.kernel,
       [r = planner.rows(y)](cuda::ConvParams& q, const Live& live) { q.n = live.rows(r); });
+  p = params;
   planner.read(x, &p.x);
-  p.x_pitch = packing.x_pitch;
-  p.n = g.n;
-  p.h = g.h;
-  p.w = g.w;
-  p.oh = g.oh;
-  p.ow = g.ow;
-  p.o = g.o;
-  p.r = g.r;
-  p.s = g.s;
-  p.stride_h = g.attrs.stride_h;
-  p.stride_w = g.attrs.stride_w;
-  p.dilation_h = g.attrs.dilation_h;
-  p.dilation_w = g.attrs.dilation_w;
-  p.pad_top = static_cast<int32_t>(g.attrs.pad_top);
-  p.pad_left = static_cast<int32_t>(g.attrs.pad_left);
-  p.k_steps = steps;
   add_weights(planner, n, whole, packing, &p);
   add_padding(planner, in, &p);
   add_epilogue(planner, n, requant, &p.epilogue);
@@ -213,7 +197,6 @@ Checked plan_cuda_dense(CudaPlanner& planner, uint32_t node) {
 
   cuda::Epilogue& e = p.epilogue;
   if (!apart) {
-    e.activation = activation;
     e.activation_scale = requant.activation_scale;
     e.activation_bias = requant.activation_bias;
     e.out = output_of(out.dtype);
@@ -223,6 +206,7 @@ Checked plan_cuda_dense(CudaPlanner& planner, uint32_t node) {
       planner.write(y, &e.dense);
     return Ok{};
   }
+  const uint64_t m = uint64_t{g.n} * g.oh * g.ow;
   const uint32_t floats = planner.add_buffer(m * g.o * sizeof(float));
   e.out = cuda::Output::kFloat;
   planner.access(floats, true, &e.dense);

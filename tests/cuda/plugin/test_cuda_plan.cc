@@ -3,6 +3,7 @@
 #include <set>
 #include <string>
 
+#include "kernels/cuda/choose.h"
 #include "runtime/cuda/plan.h"
 #include "tests/runtime/support.h"
 #include "tests/support/tiny_models.h"
@@ -111,21 +112,30 @@ TEST_CASE("cuda plan: every pointer of the parameters gets an address of its buf
   }
 }
 
-TEST_CASE("cuda plan: few pixels make small tiles and parts of k, many make large ones") {
+TEST_CASE("cuda plan: kernel and parts of k of a convolution are those of choose_conv") {
   ModelMaker maker(1);
   const auto x = maker.input("x", DType::kU4, {1, 512, 7, 7}, {0.1F, 0});
   maker.model.outputs = {maker.conv("c", x, 3, 3,
                                     {.pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1},
                                     {.out = 512, .weights = DType::kS4, .y = DType::kU4})};
-  const auto conv_of = [&](uint32_t batch, uint32_t processors) {
-    CudaPlan plan = plan_of(maker.model, {.batch = batch, .processors = processors});
-    const CudaLaunch& launch = plan.launches.back();
-    const auto* p = static_cast<const cuda::ConvParams*>(launch.params.get());
-    return std::pair(std::string(launch.kernel), p->splits);
-  };
-  CHECK(conv_of(1, 108) == std::pair(std::string("conv_u4s4_32x64"), 8U));
-  CHECK(conv_of(1, 16) == std::pair(std::string("conv_u4s4_32x64"), 1U));
-  CHECK(conv_of(64, 80) == std::pair(std::string("conv_u4s4_128x128"), 1U));
+  std::set<std::pair<std::string, uint32_t>> choices;
+  for (const cuda::Gpu& gpu : {cuda::Gpu{75, 40}, cuda::Gpu{80, 108}, cuda::Gpu{80, 7}})
+    for (const uint32_t batch : {1U, 4U, 64U}) {
+      CudaPlan plan =
+          plan_of(maker.model, {.batch = batch, .arch = gpu.arch, .processors = gpu.processors});
+      const CudaLaunch& launch = plan.launches.back();
+      const auto* p = static_cast<const cuda::ConvParams*>(launch.params.get());
+      cuda::ConvParams same;
+      same.n = batch;
+      same.oh = same.ow = 7;
+      same.o = 512;
+      same.k_steps = 3 * 3 * 512 / 64;
+      const cuda::ConvChoice choice = cuda::choose_conv(gpu, 4, 4, same);
+      CHECK_EQ(std::string(launch.kernel), choice.kernel->name);
+      CHECK_EQ(p->splits, choice.splits);
+      choices.emplace(launch.kernel, p->splits);
+    }
+  CHECK(choices.size() >= 4);
 }
 
 }  // namespace

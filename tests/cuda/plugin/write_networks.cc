@@ -27,7 +27,8 @@ void make_images(ModelMaker* m) { mpq::test::make_everything_in_groups(m, 1); }
 
 // Two residual blocks after a stem as ResNet-50 has them: 7 x 7 of stride 2 over an image, max
 // pool, 1 x 1, 3 x 3, 1 x 1 of 4 bits with a shortcut that is a convolution itself, so that two
-// branches may run at the same time; few pixels and many channels, so that k is cut into parts.
+// branches may run at the same time; few pixels and many channels in the last 3 x 3, so that its k
+// is cut into parts.
 void make_residual(ModelMaker* m) {
   using mpq::DType;
   const auto pixels = m->input("pixels", DType::kU8, {1, 32, 32, 3});
@@ -48,7 +49,8 @@ void make_residual(ModelMaker* m) {
     const auto shortcut =
         m->conv(name + "shortcut", x, 1, 1, {.stride_h = stride, .stride_w = stride},
                 {.out = channels, .weights = DType::kS4, .y = DType::kU8});
-    auto y = m->conv(name + "1", x, 1, 1, {}, {.out = 128, .weights = DType::kS4, .y = DType::kU4});
+    auto y = m->conv(name + "1", x, 1, 1, {},
+                     {.out = stride == 1 ? 128U : 512U, .weights = DType::kS4, .y = DType::kU4});
     y = m->conv(name + "2", y, 3, 3,
                 {.stride_h = stride,
                  .stride_w = stride,
