@@ -233,9 +233,10 @@ inline TinyModel sized_text_net(int width, int length) {
     if (columns > 1) t.model.tensors[id].shape = {rows, columns};
     return id;
   };
-  const auto floats = [&t](const std::string& name, int count, float low) {
+  const auto floats = [&t](const std::string& name, int count, float low, float range = 1.0F) {
     std::vector<float> v;
-    for (int i = 0; i < count; ++i) v.push_back(low + static_cast<float>(t.random() % 64) / 64.0F);
+    for (int i = 0; i < count; ++i)
+      v.push_back(low + range * static_cast<float>(t.random() % 64) / 64.0F);
     return t.values(name, DType::kF32, v);
   };
   // A linear layer with the sums' start -zero point * sum of the weights of each row.
@@ -279,7 +280,9 @@ inline TinyModel sized_text_net(int width, int length) {
 
   const TensorId qkv =
       linear("qkv", q0, DType::kS4, 3 * width, 0.05F, 127.0F, {}, DType::kU8, 0.03F, 128);
-  const TensorId score = floats("attention.score", kHeads, 0.001F);
+  // Small enough that every key counts: sums grow with the width, and the codes in them too.
+  const float per_sum = 0.064F / static_cast<float>(width * width);
+  const TensorId score = floats("attention.score", kHeads, per_sum, per_sum);
   const TensorId value = floats("attention.value", kHeads, 0.05F);
   const TensorId bias = table("attention.bias", kHeads, 2 * length - 1, 1.0F);
   const TensorId c = t.activation("attention.out", DType::kU4, {1, width}, 0.3F, 8);

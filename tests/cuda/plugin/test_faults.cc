@@ -124,6 +124,7 @@ constexpr Row kRows[] = {
     {"text", parameter("layer_norm", 1, MPQ_WORD(LayerNormParams, epsilon), 1 << 27)},
     {"text", parameter("attention_", 0, MPQ_WORD(AttentionParams, hi), -1)},
     {"text", parameter("attention_", 0, MPQ_WORD(AttentionParams, qkv.pitch), -16)},
+    {"text", parameter("attention_", 0, MPQ_WORD(AttentionParams, max_length), -1)},
     {"text", parameter("pool_sequences", 0, MPQ_WORD(SequencePoolParams, mean), -1)},
     {"text", parameter("pool_sequences", 0, MPQ_WORD(SequencePoolParams, normalise), -1)},
     {"text", parameter("activate_f32", 0, MPQ_WORD(ActivateParams, activation), -1)},
