@@ -108,7 +108,7 @@ cuda-networks: all ## ResNet-50 and BERT-base on the CUDA kernels without a GPU,
 	@scripts/install_deps.sh peers
 	@scripts/cuda_networks.sh $(BUILD)
 
-gpu-check: all ## all that there is to check on a machine with an NVIDIA GPU; exit 77 without one
+gpu-check: all ## all that there is to check on a machine with an NVIDIA GPU; error 77 without one
 	@scripts/gpu_check.sh $(BUILD)
 
 cuda-model: all ## how fast the CUDA kernels ought to be: a model of GPUs that are not here

@@ -27,14 +27,14 @@ failed=0
 for arch in 75 80 90; do
   for network in resnet bert; do
     case $network in
-      resnet) set -- "$resnet" 1 0 "$work/image" ;;
-      bert) set -- "$bert" 1 $tokens ;;
+      resnet) title=ResNet-50; set -- "$resnet" 1 0 "$work/image" ;;
+      bert) title=BERT-base; set -- "$bert" 1 $tokens ;;
     esac
     log=$work/$network$arch
     LD_LIBRARY_PATH=$here/$tests MPQ_PTX=$here/$build/kernels/cuda MPQ_FAKE_CUDA_ARCH=$arch MPQ_FAKE_CUDA_LOG=$log \
       nice -n 19 "$tests/check_network" "$@" >"$work/line" || failed=1
     cat "$work/line"
-    tail -1 "$work/line" >>"$work/lines"
+    tail -1 "$work/line" | sed "s/^[^ ]* /$title /" >>"$work/lines"
     awk '{ n += $6; m += $8 } END { printf "%d %.1f %.2f\n", NR, n / 1e6, m / 1e6 }' "$log" >>"$work/counts"
   done
 done
@@ -49,9 +49,8 @@ done
   printf 'included, is compared with the AVX-512 or AMX session of the same file by its bytes.\n\n'
   printf '| network | PTX of | launches | thread instructions, M | warp products, M | tensors | bytes compared | tensors that differ | s |\n'
   printf '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n'
-  # NETWORK.fb on cuda:0 (PTX machine, sm_80): 1 runs of batch 1 in 32.9 s, 57 launches, 57 tensors, N bytes, N tensors differ
+  # NETWORK on cuda:0 (PTX machine, sm_80): 1 runs of batch 1 in 32.9 s, 57 launches, 57 tensors, N bytes, N tensors differ
   paste -d' ' "$work/lines" "$work/counts" | tr -d '(),:' | awk '{
-    sub(/\.fb$/, "", $1)
     printf "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", $1, $6, $(NF - 2), $(NF - 1), $NF, $17, $19, $21, $13 }'
 } >"$page"
 echo "$page"
