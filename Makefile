@@ -43,10 +43,6 @@ deb: ## the Debian packages, into build-deb/packages; lintian must find nothing
 check-packages: deb wheel ## install packages and wheel into a bare Debian 12, and run models there (root)
 	@scripts/check_packages.sh $(BUILD)
 
-overload: server ## a minute of twice what the server can answer
-	@integrations/server/tests/run_overload.sh $(CURDIR) $(BUILD)/integrations/server/mpqserve $(BUILD)/runtime/libmpq.so \
-	  $(CURDIR)/$(BUILD)/tests/runtime/tiny.mpq - --seconds 60
-
 demo: all ## convert a sentence encoder to mixed precision, compare sentences, size, accuracy, speed
 	@scripts/demo.sh $(BUILD)
 
