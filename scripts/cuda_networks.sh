@@ -14,6 +14,13 @@ if [ ! -x "$tests/check_network" ]; then
 fi
 resnet=$(scripts/real_models.sh "$build" | sed -n 's/^--model w4a4=//p')
 bert=$(scripts/bert_models.sh "$build" | sed -n 's/^--model w4a4=//p')
+resnet101=${MPQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mpq}/resnet101-grown/w4a4.fb
+networks="resnet bert"
+if [ -f "$resnet101" ]; then
+  networks="resnet resnet101 bert"
+else
+  echo "SKIPPED: ResNet-101: no $resnet101; scripts/grown_models.sh makes it"
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -25,9 +32,10 @@ here=$(pwd)
 failed=0
 : >"$work/lines"
 for arch in 75 80 90; do
-  for network in resnet bert; do
+  for network in $networks; do
     case $network in
       resnet) title=ResNet-50; set -- "$resnet" 1 0 "$work/image" ;;
+      resnet101) title=ResNet-101; set -- "$resnet101" 1 0 "$work/image" ;;
       bert) title=BERT-base; set -- "$bert" 1 $tokens ;;
     esac
     log=$work/$network$arch
@@ -44,7 +52,7 @@ done
   printf '%s, commit %s. %s, Linux %s, %s.\n' "$(date +%F)" "$(git rev-parse --short HEAD)" \
     "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)" "$(uname -r)" "$(nvcc --version 2>/dev/null | sed -n 's/^Cuda compilation tools, //p' || true)"
   printf 'Made by `make cuda-networks`. **Executed by the PTX machine of tests/cuda/ptx, not by a GPU**: seconds say nothing about one.\n\n'
-  printf 'ResNet-50 v1.5 with trained weights of 4 bits on a photograph; BERT-base of random weights of 4 bits on a sequence of %s random\n' $tokens
+  printf 'ResNet-50 v1.5 with trained weights of 4 bits on a photograph, the same of ResNet-101 (grown from another ResNet-50, not trained); BERT-base of random weights of 4 bits on a sequence of %s random\n' $tokens
   printf 'tokens. The session is the one of `mpqrun --device cuda`: plan, upload, graph, download. Every activation tensor, second outputs\n'
   printf 'included, is compared with the AVX-512 or AMX session of the same file by its bytes.\n\n'
   printf '| network | PTX of | launches | thread instructions, M | warp products, M | tensors | bytes compared | tensors that differ | s |\n'
