@@ -408,8 +408,7 @@ static inline __m512i definition_x64(const Epilogue& e, uint32_t channel, __m512
     const __m512 factor = _mm512_mul_ps(
         _mm512_cvtepi32_ps(_mm512_loadu_si512(e.residual_factor + channel)), _mm512_set1_ps(unit));
     const __m512 half = _mm512_set1_ps(e.residual_shift > 0 ? 0.5F : 0.0F);
-    acc = _mm512_add_epi32(
-        acc, _mm512_cvttps_epi32(_mm512_fmadd_ps(_mm512_cvtepi32_ps(codes), factor, half)));
+    acc = _mm512_add_epi32(acc, scaled_residual_small_x16(codes, factor, half));
   }
   const __m512 v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(e.multiplier + channel),
                                    _mm512_loadu_ps(e.bias + channel));
