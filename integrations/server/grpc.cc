@@ -195,10 +195,7 @@ std::shared_ptr<Listener> grpc_listener(net::io_context* io, Api* api, ListenerO
       io, std::move(listener),
       [api, buffered](const std::shared_ptr<Listener>& from, tcp::socket socket) {
         const Owner owner{from, api, buffered};
-        if (from->tls() == nullptr)
-          std::make_shared<PlainConnection>(owner, std::move(socket))->start();
-        else
-          std::make_shared<TlsConnection>(owner, std::move(socket), *from->tls())->start();
+        start_connection<PlainConnection, TlsConnection>(*from, owner, std::move(socket));
       });
 }
 

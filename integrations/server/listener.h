@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mpq::serve {
@@ -64,5 +65,15 @@ class Listener : public std::enable_shared_from_this<Listener> {
   mutable std::mutex mutex_;
   std::map<AnyConnection*, std::weak_ptr<AnyConnection>> connections_;
 };
+
+/// Starts a connection that came through a listener, with TLS where that has it. `owner` is what
+/// both kinds are made of.
+template <typename Plain, typename Tls, typename Owner>
+void start_connection(const Listener& from, const Owner& owner, Listener::Socket socket) {
+  if (from.tls() == nullptr)
+    std::make_shared<Plain>(owner, std::move(socket))->start();
+  else
+    std::make_shared<Tls>(owner, std::move(socket), *from.tls())->start();
+}
 
 }  // namespace mpq::serve
