@@ -15,11 +15,7 @@ struct DistilOptions {
   uint32_t batch = 16;  // texts
   uint64_t steps = 300;
   Schedule schedule = {.rate = 0.01F};
-  OptimizerOptions optimizer = {.method = Method::kAdamW,
-                                .epsilon = 1e-12F,
-                                .weight_decay = 0.0F,
-                                .step_rate = 0.1F,
-                                .relative = true};
+  OptimizerOptions optimizer = kRelativeAdamW;
   float hidden_share = 0.5F;  // of the loss; the output has the rest
   uint64_t seed = 1;
   std::string checkpoint;  // file; empty: none

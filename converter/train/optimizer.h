@@ -26,6 +26,13 @@ struct OptimizerOptions {
   float largest_norm = 0.0F;  // of all gradients together; 0: any
 };
 
+// What a network that has its codes already is trained with, from samples without labels.
+inline constexpr OptimizerOptions kRelativeAdamW = {.method = Method::kAdamW,
+                                                    .epsilon = 1e-12F,
+                                                    .weight_decay = 0.0F,
+                                                    .step_rate = 0.1F,
+                                                    .relative = true};
+
 // LSQ's rule: less freedom, less decay. 1 from 4 bits up, 1/2 at 3, 1/4 at 2.
 float decay_share(int bits);
 

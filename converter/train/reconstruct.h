@@ -25,11 +25,7 @@ struct ReconstructOptions {
   uint32_t pixels = 6272;
   uint64_t steps = 250;  // a block
   Schedule schedule = {.rate = 0.01F};
-  OptimizerOptions optimizer = {.method = Method::kAdamW,
-                                .epsilon = 1e-12F,
-                                .weight_decay = 0.0F,
-                                .step_rate = 0.1F,
-                                .relative = true};
+  OptimizerOptions optimizer = kRelativeAdamW;
   float float_share = 0.5F;  // of the inputs' elements that come from the float network
   float drop_share = 0.5F;   // of the activations' elements in a block that are not quantised
   bool bfloat16 = false;     // TapeOptions
