@@ -10,13 +10,17 @@ template <uint32_t kWeightBits>
 struct Direct {
   static constexpr uint32_t kBits = kWeightBits;
   static constexpr size_t kHeadBytes = 0;
+  static constexpr uint32_t kFewPixels = 64;  // 16 KB of sums ...
+  static constexpr size_t kStretch = 64;      // ... and 16 KB of widened weights
 
   static void widen(const uint8_t* packed, size_t groups, int8_t* wide) {
     widen_all<kBits>(packed, groups, wide);
   }
 
   static const int32_t* start(const uint8_t*, const int32_t* start, int32_t*) { return start; }
-  static uint32_t passes(uint32_t pixels) { return kPanelChannels / pass_channels(pixels); }
+  static size_t lines(size_t groups, uint32_t pixels) {
+    return groups * (kPanelChannels / pass_channels(pixels));
+  }
 
   static void multiply(TileArgs tile, uint32_t pixels) {
     const uint32_t channels = pass_channels(pixels);

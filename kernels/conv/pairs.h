@@ -10,12 +10,19 @@
 //   u = x0 + (w1 + h)          in 0..255, a u8
 //   s = x1 + (w0 + h - 128)    in -128..127, an s8
 //
-// so 4-bit weights go with codes to 240, 2-bit weights with codes to 252. Additions of bytes run on
-// ports that multiplications do not use where a core has four vector ports and multiplies on two
-// (Zen 4, Zen 5): 1.3 times the peak of vpdpbusd. Where ports are shared this loses.
+// so 4-bit weights go with codes to 240, 2-bit weights with codes to 252. With X0 = x0 + h and
+// X1 = x1 + h - 128 a product is u s = (X0 + w1) (X1 + w0), of which X0 X1 and
+// h w0 + (h - 128) w1 + w0 w1 are taken off.
 //
-//   packed, "pairs64_s4_v1": [panel]{ int32 start[64] = -sum of (w1 + h)(w0 + h - 128); then
-//                                     k-groups as in panel64_s4; groups 2j, 2j + 1 are a pair }
+// Additions of bytes run on ports that multiplications do not use where a core has four vector
+// ports and multiplies on two (Zen 4, Zen 5). Pairs alone keep the four busy with additions, 6
+// port slots for two products: 1.33 times the peak of vpdpbusd. A direct product beside each pair
+// uses 8 for three, and fills the multipliers, too: 1.5 times. Where ports are shared this loses.
+//
+//   k-groups in walking order (panels.h): 3j, 3j + 1 are a pair, 3j + 2 is multiplied directly;
+//   of what is left at the end two are a pair, one is direct
+//   packed, "pairs64_s4_v2": [panel]{ int32 start[64] = -sum of what is taken off for a channel;
+//                                     then k-groups as in panel64_s4 }
 #pragma once
 
 #include "kernels/conv/panels.h"
@@ -23,6 +30,7 @@
 namespace mpq::kernels {
 
 constexpr size_t kPairsHeadBytes = kPanelChannels * sizeof(int32_t);
+constexpr size_t kPairStep = 3;  // k-groups: a pair and a direct one
 
 [[maybe_unused]] static constexpr int32_t pairs_half(uint32_t bits) { return 1 << (bits - 1); }
 

@@ -17,9 +17,6 @@ namespace mpq::kernels {
 static constexpr size_t kResidentBytes =
     512 * 1024;  // widened weights that may stay in L2 together
 
-static constexpr uint32_t kFewPixels = 64;  // pixels whose sums (16 KB) may wait in L1 ...
-static constexpr size_t kStretch = 64;      // ... while so many k-groups (16 KB) are used
-
 static size_t wide_panel_bytes(const ConvShape& s, uint32_t cb) {
   return panel_groups(s, cb) * kGroupBytes;
 }
@@ -32,7 +29,8 @@ static bool all_resident(const ConvShape& s, uint32_t cb) {
 //   kHeadBytes                   of a packed panel, before its k-groups
 //   widen(groups, count, wide)   the panel's k-groups to 256 bytes each
 //   start(head, start, buffer)   where accumulators of a panel start
-//   passes(pixels)               over the panel that multiply() makes
+//   kFewPixels, kStretch         pixels whose sums may wait in L1 while so many k-groups are used
+//   lines(groups, pixels)        of 64 bytes that multiply() prefetches
 //   multiply(tile, pixels)       all 64 channels of a unit
 //   correct(args, part, to)      what multiply() takes off the sums of each pixel, or nothing
 template <typename Method>
@@ -121,7 +119,7 @@ static void run_by_panel(const PanelWork& w) {
     for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
       tile.prefetch_step = next < next_end ? 64 : 0;
       tile.prefetch = tile.prefetch_step != 0 ? reinterpret_cast<const int8_t*>(next) : wide;
-      next += 64 * groups * Method::passes(unit_at(a.shape, unit).pixels);
+      next += 64 * Method::lines(groups, unit_at(a.shape, unit).pixels);
       run_unit<Method>(w, tile, unit, p, form);
     }
   }
@@ -133,8 +131,8 @@ static void run_by_panel(const PanelWork& w) {
 template <typename Method>
 static void run_few_pixels(const PanelWork& w) {
   const auto [a, part, groups, packed, packed_bytes, wide, corrections, common] = w;
-  constexpr size_t kPackedGroup = kGroupBytes / 8 * Method::kBits;
-  alignas(64) int32_t sums[kFewPixels * kPanelChannels];
+  constexpr size_t kPackedGroup = kGroupBytes / 8 * Method::kBits, kStretch = Method::kStretch;
+  alignas(64) int32_t sums[Method::kFewPixels * kPanelChannels];
   TileArgs tile = common;
   tile.w = wide;
   const uint8_t* const end = packed + part.panel_end * packed_bytes;
@@ -160,7 +158,7 @@ static void run_few_pixels(const PanelWork& w) {
         tile.correction = g == 0 ? corrections_of(w, unit) : nullptr;
         tile.prefetch_step = next < next_end ? 64 : 0;
         tile.prefetch = tile.prefetch_step != 0 ? reinterpret_cast<const int8_t*>(next) : wide;
-        next += 64 * tile.groups * Method::passes(u.pixels);
+        next += 64 * Method::lines(tile.groups, u.pixels);
         if (g + kStretch >= groups) prefetch_block(a.epilogue, a.y, block_at(a.shape, u, p));
         tile.x = input_of(a, u);
         Method::multiply(tile, u.pixels);
@@ -198,9 +196,10 @@ static void run_panels(const ConvArgs& a, const ConvPart& part, const KernelCont
                                    .sums_step = kPanelChannels,
                                    .prefetch = wide}};
   uint32_t pixels = 0;
-  for (uint32_t unit = part.unit_begin; unit < part.unit_end && pixels <= kFewPixels; ++unit)
+  for (uint32_t unit = part.unit_begin; unit < part.unit_end && pixels <= Method::kFewPixels;
+       ++unit)
     pixels += unit_at(s, unit).pixels;
-  if (Method::kBits < 8 && pixels <= kFewPixels)
+  if (Method::kBits < 8 && pixels <= Method::kFewPixels)
     run_few_pixels<Method>(work);
   else if (all_resident(s, a.x.cb))
     run_resident<Method>(work);

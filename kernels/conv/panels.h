@@ -36,6 +36,11 @@ struct PanelOrder {
   size_t group(uint32_t quad, uint32_t tap) const {
     return (size_t{quad / block} * taps + tap) * block + quad % block;
   }
+  // Its inverse.
+  uint32_t quad_of(size_t group) const {
+    return static_cast<uint32_t>(group / block / taps * block + group % block);
+  }
+  uint32_t tap_of(size_t group) const { return static_cast<uint32_t>(group / block % taps); }
 };
 // All k-groups of real channels, 256 / 8 * bits bytes each; panels panel_stride bytes apart.
 void pack_groups(const ConvShape&, const PanelOrder&, uint32_t bits, const int8_t* canonical,

@@ -192,6 +192,32 @@ TEST_CASE("conv: Strassen's rows are exact where sums of blocks are at the ends 
   });
 }
 
+TEST_CASE("conv: rows by pairs are exact where the sums of each place are at the ends of a byte") {
+  for_each_kernel(conv_rows(), [](const ConvKernel& row, Rng& rng) {
+    if (std::string(row.name).find("pairs") == std::string::npos) return;
+    CHECK(row.max_activation + highest(row.weights) - lowest(row.weights) == 255);
+    // The k-groups of one to three blocks leave one, two and none of a pair and a direct group.
+    for (const uint32_t channels : {64U, 128U, 192U})
+      for (uint32_t ends = 0; ends < 64; ++ends) {
+        // Bit 2 i: codes of groups 3 j + i are all highest instead of lowest; bit 2 i + 1: weights.
+        ConvCase c = random_conv_case({.c = channels, .ow = 2, .o = 2}, rng);
+        c.x_cb = 64;
+        c.out = Elem::s32;
+        c.residual = ConvResidual::kNone;
+        c.second = false;
+        for (uint32_t k = 0; k < channels; ++k)
+          for (uint32_t pixel = 0; pixel < 2; ++pixel)
+            c.codes.push_back((ends >> k / 4 % 3 * 2) % 2 != pixel ? row.max_activation : 0);
+        for (uint32_t o = 0; o < 2; ++o)
+          for (uint32_t k = 0; k < channels; ++k)
+            c.weights.push_back(static_cast<int8_t>((ends >> (k / 4 % 3 * 2 + 1)) % 2 != o
+                                                        ? highest(row.weights)
+                                                        : lowest(row.weights)));
+        require_conv(row, c, rng);
+      }
+  });
+}
+
 // The matrices of Winograd's algorithm, written down once more.
 struct WinogradMatrices {
   int32_t m, offset;
