@@ -24,6 +24,7 @@ std::span<const ConvKernel> conv_kernels() {
     conv_u4s2_crt_avx512vnni,
     conv_u2s4_crt_avx512vnni,
     conv_u2s2_winograd3_avx512vnni,
+    conv_u20s4_winograd2_pairs_avx512vnni,
     conv_u42s4_winograd2_avx512vnni,
     conv_u63s4_strassen_avx512vnni,
     conv_u252s2_pairs_avx512vnni,

@@ -29,7 +29,7 @@ struct Winograd2 {
     v[0] = sub8(add8(d[0], offset), d[2]);
     v[1] = add8(b, d[2]);
     v[2] = sub8(add8(d[2], offset), d[1]);
-    v[3] = sub8(b, d[3]);
+    v[3] = sub8(add8(d[3], offset), d[1]);
   }
   static inline void weights(const __m512i w[3], __m512i u[4]) {
     const __m512i ends = add8(w[0], w[2]);
@@ -40,7 +40,7 @@ struct Winograd2 {
   }
   static inline void output(const __m512i m[4], __m512i y[2]) {
     y[0] = add32(add32(m[0], m[1]), m[2]);
-    y[1] = sub32(sub32(m[1], m[2]), m[3]);
+    y[1] = add32(sub32(m[1], m[2]), m[3]);
   }
   static inline __m512i divide(__m512i y) { return _mm512_srai_epi32(y, 2); }
 };

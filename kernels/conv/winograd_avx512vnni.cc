@@ -16,56 +16,13 @@
 #include "kernels/conv/epilogue_avx512.h"
 #include "kernels/conv/rows.h"
 #include "kernels/conv/tile_avx512vnni.h"
-#include "kernels/conv/winograd_avx512.h"
+#include "kernels/conv/winograd_walk_avx512.h"
 
 namespace mpq::kernels {
 namespace {
 
-constexpr size_t kResidentBytes = 512 * 1024;  // transformed weights kept in L2
-// Transformed inputs and halves of a chunk: few where all weights are kept, else as many as L2
-// holds.
-constexpr size_t kSmallChunkBytes = 128 * 1024, kChunkBytes = 768 * 1024;
-constexpr uint32_t kTaps = 9;
-constexpr size_t kSkew = 5 * 64;  // keeps the positions out of each other's cache sets
 constexpr uint32_t kUnitTiles = 7, kFewTiles = 16;
 constexpr size_t kStretch = 16;  // k-groups
-
-uint32_t min(uint32_t a, uint32_t b) { return a < b ? a : b; }
-uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
-
-// Tiles of one row of one image.
-struct Run {
-  uint32_t image, y, x, tiles;  // of the first one, in tiles
-  uint32_t first;               // its number in the unit
-};
-
-struct TileRange {
-  uint32_t first, tiles;
-};
-
-// Tiles of all images in one order, in units of nearly equal sizes.
-struct Tiling {
-  uint32_t across, per_image, total, units;
-  Tiling(const ConvShape& s, uint32_t m)
-      : across(ceil_div(s.ow, m)),
-        per_image(across * ceil_div(s.oh, m)),
-        total(s.n * per_image),
-        units(ceil_div(total, kUnitTiles)) {}
-  bool few() const { return total <= kFewTiles; }
-
-  TileRange unit(uint32_t i) const {
-    const uint32_t size = total / units, extra = total % units;
-    return {i * size + min(i, extra), size + (i < extra ? 1 : 0)};
-  }
-  template <typename Fn>
-  void for_each_run(const TileRange& u, const Fn& fn) const {
-    for (uint32_t first = 0, tiles = 0; first < u.tiles; first += tiles) {
-      const uint32_t tile = u.first + first, in_image = tile % per_image, x = in_image % across;
-      tiles = min(u.tiles - first, across - x);
-      fn(Run{tile / per_image, in_image / across, x, tiles, first});
-    }
-  }
-};
 
 // Sizes and places in scratch: steps of V and U in bytes, of sums and halves in int32.
 struct Plan {
@@ -78,9 +35,9 @@ struct Plan {
   size_t weights_at, input_at, sums_at, halves_at, pixels_at, total;  // bytes
 
   Plan(const WinogradForm& form, const ConvShape& s, uint32_t cb) {
-    const Tiling tiling(s, form.m);
+    const Tiling tiling(s, form.m, kUnitTiles);
     groups = winograd_groups(s, cb);
-    stretch = tiling.few() && groups > kStretch ? kStretch : groups;
+    stretch = tiling.total <= kFewTiles && groups > kStretch ? kStretch : groups;
     channels = (groups * 4 + 63) / 64 * 64;
     position_input = kUnitTiles * channels + 64;
     unit_input = form.positions() * position_input;
@@ -108,88 +65,6 @@ struct Plan {
     total = pixels_at + form.m * row_halves * sizeof(int32_t);
   }
 };
-
-// The codes of neighbouring tiles to V at out[tile * plan.channels + position *
-// plan.position_input]. Columns that two tiles share are transformed once. Rows and columns that
-// only serve outputs outside the image do not exist: any existing one may stand in, since those
-// outputs are dropped.
-template <typename W>
-void transform_input(const ConvArgs& a, const Plan& plan, const Run& run, uint8_t* out) {
-  constexpr uint32_t kM = W::kM, kSide = W::kSide;
-  const uint32_t cb = a.x.cb;
-  const __mmask64 mask = ~uint64_t{0} >> (64 - cb);
-  const __m512i zero = _mm512_setzero_si512(), offset = _mm512_set1_epi8(W::kForm.offset);
-  const uint32_t last_row = a.shape.oh + 1, last_column = a.shape.ow + 1;
-  ptrdiff_t rows[kSide];
-  for (uint32_t i = 0; i < kSide; ++i)
-    rows[i] = static_cast<ptrdiff_t>(min(kM * run.y + i, last_row)) * a.x.row;
-  const uint8_t* from = a.x.data + run.image * a.x.image;
-  for (uint32_t c = 0; c < a.shape.c; c += cb, from += a.x.plane, out += cb) {
-    __m512i columns[kSide][kSide];  // [column][row]
-    const auto load_column = [&](uint32_t x, __m512i column[kSide]) {
-      const uint8_t* at = from + static_cast<ptrdiff_t>(min(x, last_column)) * cb;
-      __m512i d[kSide];
-#pragma GCC unroll 5
-      for (uint32_t i = 0; i < kSide; ++i) d[i] = _mm512_maskz_loadu_epi8(mask, at + rows[i]);
-      W::input(d, zero, column);
-    };
-#pragma GCC unroll 2
-    for (uint32_t j = 0; j < 2; ++j) load_column(kM * run.x + j, columns[kM + j]);
-    uint8_t* to = out;
-    for (uint32_t t = 0; t < run.tiles; ++t, to += plan.channels) {
-#pragma GCC unroll 5
-      for (uint32_t i = 0; i < kSide; ++i) {
-        columns[0][i] = columns[kM][i];
-        columns[1][i] = columns[kM + 1][i];
-      }
-#pragma GCC unroll 3
-      for (uint32_t j = 2; j < kSide; ++j) load_column(kM * (run.x + t) + j, columns[j]);
-      uint8_t* position = to;
-#pragma GCC unroll 5
-      for (uint32_t i = 0; i < kSide; ++i) {
-        __m512i d[kSide], v[kSide];
-#pragma GCC unroll 5
-        for (uint32_t j = 0; j < kSide; ++j) d[j] = columns[j][i];
-        W::input(d, offset, v);
-#pragma GCC unroll 5
-        for (uint32_t j = 0; j < kSide; ++j, position += plan.position_input)
-          _mm512_mask_storeu_epi8(position, mask, v[j]);
-      }
-    }
-  }
-}
-
-// The weights of a row of positions, [column][k-group][64][4].
-template <typename W, uint32_t kRow = 0>
-void transform_weights(uint32_t row, const uint8_t* packed, size_t groups, size_t position_weights,
-                       int8_t* out) {
-  constexpr uint32_t kSide = W::kSide, kBits = W::kForm.bits, kFields = 8 / kBits;
-  constexpr size_t kTap = W::kForm.tap_bytes();
-  if constexpr (kRow + 1 < kSide)
-    if (row != kRow)
-      return transform_weights<W, kRow + 1>(row, packed, groups, position_weights, out);
-  for (size_t g = 0; g < groups; ++g, packed += kTaps * kTap, out += kGroupBytes)
-#pragma GCC unroll 4
-    for (uint32_t vector = 0; vector < 4; ++vector) {
-      __m512i of_row[3];
-#pragma GCC unroll 3
-      for (int j = 0; j < 3; ++j) {
-        __m512i w[3], u[kSide];
-#pragma GCC unroll 3
-        for (int i = 0; i < 3; ++i)
-          w[i] = widen_field<kBits>(
-              _mm512_loadu_si512(packed + (i * 3 + j) * kTap + vector / kFields * 64),
-              vector % kFields);
-        W::weights(w, u);
-        of_row[j] = u[kRow];
-      }
-      __m512i u[kSide];
-      W::weights(of_row, u);
-#pragma GCC unroll 5
-      for (uint32_t j = 0; j < kSide; ++j)
-        _mm512_store_si512(out + j * position_weights + vector * 64, u[j]);
-    }
-}
 
 // The output transform in two steps, so that the first finds its sums in L1: along the columns
 // after every row of positions, along the rows at the end.
@@ -239,7 +114,7 @@ class WinogradConv {
       : a_(a),
         part_(part),
         plan_(W::kForm, a.shape, a.x.cb),
-        tiling_(a.shape, W::kM),
+        tiling_(a.shape, W::kM, kUnitTiles),
         packed_bytes_(winograd_panel_bytes(W::kForm, a.shape, a.x.cb)),
         offsets_(static_cast<ptrdiff_t*>(context.scratch)) {
     auto* scratch = static_cast<uint8_t*>(context.scratch);
@@ -256,7 +131,9 @@ class WinogradConv {
       units_ = min(part_.unit_end - chunk_, plan_.chunk_units);
       for (uint32_t i = 0; i < units_; ++i)
         tiling_.for_each_run(unit(i), [&](const Run& run) {
-          transform_input<W>(a_, plan_, run, input_of(i) + run.first * plan_.channels);
+          transform_input<W>(a_, run, _mm512_set1_epi8(W::kForm.offset),
+                             {.tile = plan_.channels, .position = plan_.position_input},
+                             input_of(i) + run.first * plan_.channels);
         });
       for (uint32_t p = part_.panel_begin; p < part_.panel_end; ++p) {
         enter_panel(p);
@@ -371,7 +248,7 @@ void pack(const ConvShape& s, uint32_t cb, const int8_t* canonical, void* packed
 }
 template <typename W>
 void units(const ConvShape& s, uint32_t* unit_count, uint32_t* panels) {
-  *unit_count = Tiling(s, W::kM).units;
+  *unit_count = Tiling(s, W::kM, kUnitTiles).units;
   *panels = panel_count(s);
 }
 template <typename W>
@@ -392,7 +269,7 @@ float cost(const ConvShape& s, uint32_t, CpuFamily) {
                   kTransforms = W::kM == 2 ? 14 : 16, kWeights = 18;
   const float pixels =
                   static_cast<float>(s.n) * static_cast<float>(s.oh) * static_cast<float>(s.ow),
-              tiles = static_cast<float>(Tiling(s, W::kM).total);
+              tiles = static_cast<float>(Tiling(s, W::kM, kUnitTiles).total);
   return tiles * kM2 / pixels * (kProducts + kTransforms / static_cast<float>(s.c)) +
          kWeights / pixels;
 }

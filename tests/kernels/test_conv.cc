@@ -226,7 +226,7 @@ struct WinogradMatrices {
 const WinogradMatrices kWinogradMatrices[] = {
     {2,
      84,
-     {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}},
+     {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, -1, 0, 1}},
      {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}}},
     {3,
      54,
@@ -248,13 +248,21 @@ std::pair<std::vector<T>, int32_t> towards(const std::vector<std::vector<int32_t
   return {operands, end};
 }
 
+template <typename T>
+std::vector<T> repeated(const std::vector<T>& values, size_t times) {
+  std::vector<T> all;
+  for (size_t i = 0; i < times; ++i) all.insert(all.end(), values.begin(), values.end());
+  return all;
+}
+
 TEST_CASE("conv: Winograd's rows are exact where each transformed operand is at its ends") {
   for_each_kernel(conv_rows(), [](const ConvKernel& row, Rng& rng) {
     for (const WinogradMatrices& w : kWinogradMatrices) {
       if (std::string(row.name).find("winograd" + std::to_string(w.m)) == std::string::npos)
         continue;
       const auto m = static_cast<uint32_t>(w.m), side = m + 2;
-      ConvCase c = random_conv_case({.c = 1, .oh = m, .ow = m, .o = 1, .r = 3, .s = 3}, rng);
+      ConvCase c =
+          widened(row, random_conv_case({.c = 1, .oh = m, .ow = m, .o = 1, .r = 3, .s = 3}, rng));
       c.out = Elem::s32;
       c.residual = ConvResidual::kNone;
       c.second = false;
@@ -267,6 +275,9 @@ TEST_CASE("conv: Winograd's rows are exact where each transformed operand is at 
                 towards<int32_t>(w.input, i, j, 0, row.max_activation, code_up);
             std::tie(c.weights, weight_end) = towards<int8_t>(w.weights, i, j, lowest(row.weights),
                                                               highest(row.weights), weight_up);
+            // All channels alike, so that the sums of a pair are at their ends, too.
+            c.codes = repeated(c.codes, c.shape.c);
+            c.weights = repeated(c.weights, c.shape.c);
             REQUIRE(code_end + w.offset >= 0);
             REQUIRE(code_end + w.offset <= 255);
             REQUIRE(weight_end >= -128);

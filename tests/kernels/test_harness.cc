@@ -290,6 +290,24 @@ TEST_CASE("harness: random cuts cover the work once, in order") {
   }
 }
 
+// doctest runs a test case again for every sub-case that it came past.
+struct SkippedOrNot {
+  const char* name;
+  kernels::IsaMask isa;
+};
+uint32_t runs_behind_a_skip = 0, runs_of_the_second = 0;
+
+TEST_CASE("harness: a row behind one that cannot run here") {
+  constexpr SkippedOrNot kRows[] = {{"no machine's row", 1U << 31}, {"any machine's", 0}};
+  ++runs_behind_a_skip;
+  for_each_kernel(std::span<const SkippedOrNot>(kRows),
+                  [](const SkippedOrNot&, Rng&) { ++runs_of_the_second; });
+}
+
+TEST_CASE("harness: is run, too") {
+  if (runs_behind_a_skip > 0) CHECK(runs_of_the_second == 1);
+}
+
 TEST_CASE("harness: a skip is a failure where the machine was promised") {
   CHECK_FALSE(skip_is_failure(kernels::kIsaAmx, nullptr));
   CHECK_FALSE(skip_is_failure(kernels::kIsaAmx, "avx512vnni"));

@@ -96,12 +96,17 @@ TEST_CASE("select: a family of cores weighs equal rows its own way") {
     MESSAGE("SKIPPED: select by family: compiler without AVX-512");
     return;
   }
-  const ConvShape linear = {.c = 768, .ow = 128, .o = 768};
-  const auto name = [&](CpuFamily family) {
-    return std::string(select_conv(linear, 64, Elem::s4, 15, isa, family).name);
+  const auto name = [&](const ConvShape& s, CpuFamily family) {
+    return std::string(select_conv(s, 64, Elem::s4, 15, isa, family).name);
   };
-  CHECK(name(CpuFamily::kZen4) == "conv_u240s4_pairs_avx512vnni");
-  CHECK(name(CpuFamily::kIntel) != name(CpuFamily::kZen4));
+  const ConvShape linear = {.c = 768, .ow = 128, .o = 768};
+  CHECK(name(linear, CpuFamily::kZen4) == "conv_u240s4_pairs_avx512vnni");
+  CHECK(name(linear, CpuFamily::kIntel) != name(linear, CpuFamily::kZen4));
+  for (const ConvShape& s : kLayers) {
+    if (s.r != 3 || s.stride_h != 1) continue;
+    CHECK(name(s, CpuFamily::kZen4) == "conv_u20s4_winograd2_pairs_avx512vnni");
+    CHECK(name(s, CpuFamily::kIntel) != "conv_u20s4_winograd2_pairs_avx512vnni");
+  }
 }
 
 TEST_CASE("select: every layer of ResNet-50 gets a kernel of the CPU's best level") {
