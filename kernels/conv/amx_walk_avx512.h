@@ -140,7 +140,6 @@ class Pending {
            PanelForm form, const int32_t* sums) {
     a_ = &a;
     form_ = form;
-    if (form.fixed && panel != panel_) fixed_.load(a.epilogue, panel * kPanelChannels);
     panel_ = panel;
     uint32_t blocks = 0;
     left_ = 0;
@@ -170,7 +169,7 @@ class Pending {
       EpilogueCursor& cursor = cursors_[next_];
       const uint32_t now = cursor.pixels < pixels ? cursor.pixels : pixels;
       if (form_.fixed)
-        write_fixed_pixels(a_->epilogue, a_->y, fixed_, &cursor, now);
+        write_fixed_pixels(a_->epilogue, a_->y, &cursor, now);
       else
         write_pixels(a_->epilogue, a_->y, form_, &cursor, now);
       pixels -= now;
@@ -181,8 +180,7 @@ class Pending {
  private:
   const ConvArgs* a_ = nullptr;
   PanelForm form_ = {};
-  FixedPanel fixed_;  // of panel_, where that form is taken
-  uint32_t panel_ = UINT32_MAX;
+  uint32_t panel_ = 0;
   uint32_t next_ = 0, left_ = 0;
   EpilogueCursor cursors_[2 * kTilePixels];
 };

@@ -46,8 +46,8 @@ enum class ResidualForm {
   real_from_zero,        // the same with zero point 0
   accumulator,           // added to the accumulator: 64-bit products
   accumulator_small,     // products and their halves below 2^24: exact in binary32
-  accumulator_unsigned,  // the same with no negative product, shift 0 or 1: sums less 2^23, see
-                         // below
+  accumulator_signed,    // the same with shift 0: sums less 1.5 * 2^23, see below
+  accumulator_unsigned,  // the same with no negative product, shift 0 or 1: sums less 2^23
 };
 
 // What the constants of a panel allow.
@@ -66,25 +66,37 @@ static inline __mmask16 not_above(const float* values, float limit) {
 // accumulator_unsigned adds the residual r while it rounds it, in one FMA on the magic number 2^23
 // (whose unit is 1): 2^23 + ceil(code * factor / 2^shift), rounded up, is exact below 2^24, and for
 // a shift of 0 or 1 ceil is half away from zero. The accumulators start 2^23 lower to take it back.
-static constexpr int32_t kMagic = 1 << 23;
+// accumulator_signed does it on 1.5 * 2^23, which has room on both sides; products are integers.
+static constexpr int32_t kMagic = 1 << 23, kSignedMagic = kMagic + kMagic / 2;
 
-static bool allows_unsigned(const Epilogue& e, uint32_t channel, int64_t max_sum) {
-  if (e.residual_zero_point != 0 || e.residual_shift > 1 || max_sum >= kMagic) return false;
-  const __m512i max_bias = _mm512_set1_epi32(kMagic - 1 - static_cast<int32_t>(max_sum));
-  const __m512i max_factor = _mm512_set1_epi32(e.residual_shift == 0 ? 32767 : 65535);
+// No factor is above max_factor, and sums with their biases stay below `room`.
+static bool allows_magic(const Epilogue& e, uint32_t channel, int64_t max_sum, int32_t max_factor,
+                         int32_t room) {
+  if (max_sum >= room) return false;
+  const __m512i max_bias = _mm512_set1_epi32(room - 1 - static_cast<int32_t>(max_sum));
   __mmask16 good = 0xffff;
   for (uint32_t i = 0; i < 64; i += 16) {
-    good &=
-        _mm512_cmple_epu32_mask(_mm512_loadu_si512(e.residual_factor + channel + i), max_factor);
+    good &= _mm512_cmple_epu32_mask(_mm512_loadu_si512(e.residual_factor + channel + i),
+                                    _mm512_set1_epi32(max_factor));
     if (e.acc_bias != nullptr)
       good &= _mm512_cmple_epu32_mask(
           _mm512_abs_epi32(_mm512_loadu_si512(e.acc_bias + channel + i)), max_bias);
   }
   return good == 0xffff;
 }
+static bool allows_unsigned(const Epilogue& e, uint32_t channel, int64_t max_sum) {
+  return e.residual_zero_point == 0 && e.residual_shift <= 1 &&
+         allows_magic(e, channel, max_sum, e.residual_shift == 0 ? 32767 : 65535, kMagic);
+}
+// 255 * 16448 and 128 * 32767 are below 2^22.
+static bool allows_signed(const Epilogue& e, uint32_t channel, int64_t max_sum) {
+  return e.residual_zero_point >= 0 && e.residual_zero_point <= 255 && e.residual_shift == 0 &&
+         allows_magic(e, channel, max_sum, e.residual_zero_point == 128 ? 32767 : 16448,
+                      kMagic / 2);
+}
 
-// max_sum: bound on the magnitude of the sum of products.
-static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum) {
+// max_sum: bound on the magnitude of the sum of products; fixed: 16-bit lanes are wanted.
+static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum, bool fixed) {
   PanelForm form = {ResidualForm::none, false};
   if (e.out == Elem::s32) return form;
   const int64_t zero = e.residual_zero_point;
@@ -101,7 +113,7 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum
   form.fast = bounded == 0xffff && e.lo == 0 && e.activation == Activation::kNone && second;
   if (e.residual.data == nullptr) {
     form.gelu = e.activation == Activation::kGelu || e.activation == Activation::kGeluTanh;
-    form.fixed = e.fixed != nullptr;
+    form.fixed = fixed;
     return form;
   }
   if (e.residual_shift < 0) {
@@ -111,9 +123,14 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum
     return form;
   }
   form.residual = ResidualForm::accumulator;
-  form.fixed = e.fixed != nullptr;
-  if (!form.fixed && allows_unsigned(e, channel, max_sum)) {
+  form.fixed = fixed;
+  if (fixed) return form;
+  if (allows_unsigned(e, channel, max_sum)) {
     form.residual = ResidualForm::accumulator_unsigned;
+    return form;
+  }
+  if (allows_signed(e, channel, max_sum)) {
+    form.residual = ResidualForm::accumulator_signed;
     return form;
   }
   if (near_zero && e.residual_shift <= 20) {
@@ -128,27 +145,42 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum
   return form;
 }
 
+// In 16-bit lanes where all vectors have that form.
+[[maybe_unused]] static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum) {
+  return panel_form(e, channel, max_sum,
+                    e.fixed != nullptr && e.fixed[channel / kPanelChannels].others == 0);
+}
+
 // What serves both panels.
 static PanelForm weaker(PanelForm a, PanelForm b) {
   return {a.residual < b.residual ? a.residual : b.residual, a.fast && b.fast, a.gelu && b.gelu,
           a.fixed && b.fixed};
 }
 
-// What serves all panels of a part; it has some.
+// What serves all panels of a part; it has some. In 16-bit lanes unless more than one vector of 16
+// has not that form.
 [[maybe_unused]] static PanelForm common_form(const Epilogue& e, const ConvPart& part,
                                               int64_t max_sum) {
-  PanelForm form = panel_form(e, part.panel_begin * kPanelChannels, max_sum);
+  bool fixed = false;
+  if (e.fixed != nullptr) {
+    uint32_t others = 0;
+    for (uint32_t p = part.panel_begin; p < part.panel_end; ++p)
+      others += static_cast<uint32_t>(__builtin_popcountll(e.fixed[p].others));
+    fixed = others * 16 <= (part.panel_end - part.panel_begin) * 4;
+  }
+  PanelForm form = panel_form(e, part.panel_begin * kPanelChannels, max_sum, fixed);
   for (uint32_t p = part.panel_begin + 1; p < part.panel_end; ++p)
-    form = weaker(form, panel_form(e, p * kPanelChannels, max_sum));
+    form = weaker(form, panel_form(e, p * kPanelChannels, max_sum, fixed));
   return form;
 }
 
 // Where the accumulators of a panel start.
 static const int32_t* form_start(PanelForm form, const int32_t* start, int32_t lowered[64]) {
-  if (form.residual != ResidualForm::accumulator_unsigned) return start;
+  if (form.residual < ResidualForm::accumulator_signed) return start;
+  const int32_t magic = form.residual == ResidualForm::accumulator_signed ? kSignedMagic : kMagic;
   for (uint32_t i = 0; i < 64; i += 16)
     _mm512_storeu_si512(lowered + i,
-                        _mm512_sub_epi32(_mm512_loadu_si512(start + i), _mm512_set1_epi32(kMagic)));
+                        _mm512_sub_epi32(_mm512_loadu_si512(start + i), _mm512_set1_epi32(magic)));
   return lowered;
 }
 
@@ -176,12 +208,12 @@ static inline __m512i scaled_residual_small_x16(__m512i code, __m512 factor, __m
   return _mm512_cvttps_epi32(_mm512_add_ps(x, _mm512_castsi512_ps(signed_half)));
 }
 
-// 2^23 + code of 16 codes: each dropped into the low byte of the magic number.
-static inline __m512 magic_code(const uint8_t* codes, int vector) {
+// 2^23 + code of 16 codes, or 1.5 * 2^23: each dropped into the low byte of the magic number.
+static inline __m512i magic_code(const uint8_t* codes, int vector, int32_t magic_bits) {
   const __m512i each = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m512i index = _mm512_add_epi32(each, _mm512_set1_epi32(16 * vector));
-  return _mm512_castsi512_ps(_mm512_mask_permutexvar_epi8(
-      _mm512_set1_epi32(0x4b000000), 0x1111111111111111, index, _mm512_loadu_si512(codes)));
+  return _mm512_mask_permutexvar_epi8(_mm512_set1_epi32(magic_bits), 0x1111111111111111, index,
+                                      _mm512_loadu_si512(codes));
 }
 
 struct CodeRange {
@@ -261,6 +293,7 @@ static void write_block(const Epilogue& e, const Planes& y, EpilogueCursor* c, u
   constexpr bool kHasResidual = kResidual != ResidualForm::none;
   constexpr bool kReal =
       kResidual == ResidualForm::real || kResidual == ResidualForm::real_from_zero;
+  constexpr bool kSigned = kResidual == ResidualForm::accumulator_signed;
   __m512 multiplier[4], bias[4], small_factor[4], unmagic[4];
   __m512i factor[4];
   const __m512 unit = _mm512_set1_ps(
@@ -273,7 +306,7 @@ static void write_block(const Epilogue& e, const Planes& y, EpilogueCursor* c, u
     if (kHasResidual && !kReal) {
       factor[i] = _mm512_loadu_si512(e.residual_factor + c->channel + 16 * i);
       small_factor[i] = _mm512_mul_ps(_mm512_cvtepi32_ps(factor[i]), unit);
-      const __m512 magic = _mm512_set1_ps(kMagic);  // 2^23 - 2^23 * factor: exact
+      const __m512 magic = _mm512_set1_ps(kSigned ? kSignedMagic : kMagic);  // all exact
       unmagic[i] = _mm512_fnmadd_ps(magic, small_factor[i], magic);
     }
   }
@@ -315,11 +348,13 @@ static void write_block(const Epilogue& e, const Planes& y, EpilogueCursor* c, u
         code = _mm512_sub_epi32(code, residual_zero);
       if (kResidual == ResidualForm::accumulator)
         acc = _mm512_add_epi32(acc, scaled_residual_x16(code, factor[i], residual_shift));
-      if (kResidual == ResidualForm::accumulator_unsigned) {
-        const __m512 sum =
-            _mm512_add_ps(_mm512_cvtepi32_ps(acc),
-                          _mm512_fmadd_round_ps(magic_code(codes, i), small_factor[i], unmagic[i],
-                                                _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
+      if (kSigned || kResidual == ResidualForm::accumulator_unsigned) {
+        __m512i magic = magic_code(codes, i, kSigned ? 0x4b400000 : 0x4b000000);
+        if (kSigned) magic = _mm512_sub_epi32(magic, residual_zero);
+        const __m512 sum = _mm512_add_ps(
+            _mm512_cvtepi32_ps(acc),
+            _mm512_fmadd_round_ps(_mm512_castsi512_ps(magic), small_factor[i], unmagic[i],
+                                  _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
         v[i] = _mm512_fmadd_ps(sum, multiplier[i], bias[i]);
         continue;
       }
@@ -365,45 +400,18 @@ static inline Lanes16 pack_lanes(const __m512i v[4]) {
   return {_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3])};
 }
 
-// The constants of 64 channels in 16-bit lanes. A vector with a channel that has no such form is
-// requantised by the definition and enters as 64 times its codes, of which (4096, 8192) makes them.
-struct FixedPanel {
-  Lanes16 multiplier, rounding, factor;
-  uint32_t others;  // such vectors: a bit for each of 4
+static inline Lanes16 load_lanes(const int16_t* lanes) {
+  return {_mm512_load_si512(lanes), _mm512_load_si512(lanes + 32)};
+}
 
-  void load(const Epilogue& e, uint32_t channel) {
-    const bool has_residual = e.residual.data != nullptr;
-    const __m128i up = _mm_cvtsi32_si128(e.residual_bits - e.residual_shift);
-    __m512i m[4], r[4], f[4];
-    others = 0;
-#pragma GCC unroll 4
-    for (uint32_t i = 0; i < 4; ++i) {
-      const __m512i both = _mm512_loadu_si512(e.fixed + channel + 16 * i);
-      m[i] = _mm512_srai_epi32(_mm512_slli_epi32(both, 16), 16);
-      r[i] = _mm512_srai_epi32(both, 16);
-      f[i] = has_residual
-                 ? _mm512_sll_epi32(_mm512_loadu_si512(e.residual_factor + channel + 16 * i), up)
-                 : _mm512_setzero_si512();
-      if (_mm512_testn_epi32_mask(r[i], r[i]) == 0) continue;
-      others |= 1U << i;
-      m[i] = _mm512_set1_epi32(4096);
-      r[i] = _mm512_set1_epi32(8192);
-      f[i] = _mm512_setzero_si512();
-    }
-    multiplier = pack_lanes(m);
-    rounding = pack_lanes(r);
-    factor = pack_lanes(f);
-  }
-};
-
-// 64 times the codes of 16 channels, by the definition. The residual is exact in binary32: codes of
-// at most 8 bits times factors of at most 16.
-template <bool kHasResidual>
+// 64 times the codes of 16 channels less the offset, by the definition. The residual is exact in
+// binary32: codes of at most 8 bits times factors of at most 16.
 static inline __m512i definition_x64(const Epilogue& e, uint32_t channel, __m512i acc,
                                      const uint8_t* residual) {
-  if (kHasResidual) {
-    const __m512i codes =
-        _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(residual)));
+  if (residual != nullptr) {
+    const __m512i codes = _mm512_sub_epi32(
+        _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(residual))),
+        _mm512_set1_epi32(e.residual_zero_point));
     const auto unit = 1.0F / static_cast<float>(1 << e.residual_shift);
     const __m512 factor = _mm512_mul_ps(
         _mm512_cvtepi32_ps(_mm512_loadu_si512(e.residual_factor + channel)), _mm512_set1_ps(unit));
@@ -412,19 +420,42 @@ static inline __m512i definition_x64(const Epilogue& e, uint32_t channel, __m512
   }
   const __m512 v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(e.multiplier + channel),
                                    _mm512_loadu_ps(e.bias + channel));
-  const __m512 high = _mm512_set1_ps(static_cast<float>(e.hi));  // minimum: its second for NaN
-  const __m512 within = _mm512_max_ps(_mm512_min_ps(high, v), _mm512_setzero_ps());
-  return _mm512_slli_epi32(_mm512_cvtps_epi32(within), 6);
+  const __m512 high = _mm512_set1_ps(static_cast<float>(e.hi));  // limits: the second for NaN
+  const __m512 low = _mm512_set1_ps(static_cast<float>(e.lo));
+  const __m512i codes = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, low), high));
+  return _mm512_slli_epi32(_mm512_sub_epi32(codes, _mm512_set1_epi32(e.fixed_offset)), 6);
 }
 
-// write_block() in 16-bit lanes (requant/fixed.h): a third of its instructions. In line, for slices
-// of a few pixels.
-template <bool kHasResidual>
+enum class FixedForm {
+  plain,     // all vectors in this form, codes from 0 on, and no residual
+  moved,     // codes with an offset or from above 0 on
+  residual,  // as plain, with a residual of fewer than 8 bits
+  any,
+};
+
+static FixedForm fixed_form(const Epilogue& e, const FixedPanel& panel) {
+  const bool moved = e.fixed_offset != 0 || e.lo != 0;
+  if (panel.others != 0) return FixedForm::any;
+  if (e.residual.data == nullptr) return moved ? FixedForm::moved : FixedForm::plain;
+  return moved || magnitude_bits(fixed_residual(e)) > 7 ? FixedForm::any : FixedForm::residual;
+}
+
+// write_block() in 16-bit lanes (requant/fixed.h): a third of its instructions.
+template <FixedForm kForm>
 __attribute__((always_inline)) static inline void write_fixed(const Epilogue& e, const Planes& y,
                                                               const FixedPanel& panel,
                                                               EpilogueCursor* c, uint32_t pixels) {
-  const __m512i hi = _mm512_set1_epi8(static_cast<char>(e.hi)), zero = _mm512_setzero_si512();
-  const __m128i up = _mm_cvtsi32_si128(15 - e.residual_bits);
+  constexpr bool kAny = kForm == FixedForm::any, kMoved = kAny || kForm == FixedForm::moved;
+  const bool has_residual = kForm == FixedForm::residual || (kAny && e.residual.data != nullptr);
+  const int32_t residual_bits = magnitude_bits(fixed_residual(e));
+  const Lanes16 multiplier = load_lanes(panel.multiplier), rounding = load_lanes(panel.rounding),
+                factor = load_lanes(panel.factor);
+  const CodeRange range = code_range(e.lo, e.hi);
+  const __m512i offset = _mm512_set1_epi16(static_cast<int16_t>(e.fixed_offset));
+  // Residual codes fill their lanes from above; a sign comes from the zero point.
+  const __m512i zero = _mm512_setzero_si512(),
+                sign = _mm512_set1_epi8(static_cast<char>(e.residual_zero_point));
+  const __m128i up = _mm_cvtsi32_si128(residual_bits > 7 ? 0 : 7 - residual_bits);
   const int32_t* sums = c->sums;
   const uint8_t* residual = c->residual;
   uint8_t* out = c->out;
@@ -432,51 +463,69 @@ __attribute__((always_inline)) static inline void write_fixed(const Epilogue& e,
 #pragma GCC unroll 1
   for (uint32_t p = 0; p < pixels; ++p, sums += kPanelChannels, out += y.cb) {
     const uint8_t* codes = nullptr;
-    if (kHasResidual) {
+    if (has_residual) {
       codes = gather_codes(residual, e.residual, c->channels, gathered);
       residual += e.residual.cb;
     }
     __m512i acc[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) acc[i] = _mm512_loadu_si512(sums + 16 * i);
-    if (panel.others != 0) {
+    if (kAny && panel.others != 0) {
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i)
         if ((panel.others >> i & 1) != 0)
-          acc[i] = definition_x64<kHasResidual>(e, c->channel + 16 * i, acc[i],
-                                                kHasResidual ? codes + 16 * i : nullptr);
+          acc[i] = definition_x64(e, c->channel + 16 * i, acc[i],
+                                  codes == nullptr ? nullptr : codes + 16 * i);
     }
     Lanes16 s = pack_lanes(acc);
-    if (kHasResidual) {
-      const __m512i r = Avx512Lanes::packed_order(_mm512_loadu_si512(codes));
-      s.low = _mm512_adds_epi16(
-          s.low, _mm512_mulhrs_epi16(_mm512_sll_epi16(_mm512_unpacklo_epi8(r, zero), up),
-                                     panel.factor.low));
-      s.high = _mm512_adds_epi16(
-          s.high, _mm512_mulhrs_epi16(_mm512_sll_epi16(_mm512_unpackhi_epi8(r, zero), up),
-                                      panel.factor.high));
+    if (has_residual) {
+      __m512i r = Avx512Lanes::packed_order(_mm512_loadu_si512(codes));
+      r = _mm512_sll_epi16(_mm512_xor_si512(r, sign), up);
+      Lanes16 lanes = {_mm512_unpacklo_epi8(zero, r), _mm512_unpackhi_epi8(zero, r)};
+      if (kAny && residual_bits > 7)
+        lanes = {_mm512_srli_epi16(lanes.low, 1), _mm512_srli_epi16(lanes.high, 1)};
+      s.low = _mm512_adds_epi16(s.low, _mm512_mulhrs_epi16(lanes.low, factor.low));
+      s.high = _mm512_adds_epi16(s.high, _mm512_mulhrs_epi16(lanes.high, factor.high));
     }
-    s.low =
-        _mm512_mulhrs_epi16(_mm512_mulhi_epi16(s.low, panel.multiplier.low), panel.rounding.low);
-    s.high =
-        _mm512_mulhrs_epi16(_mm512_mulhi_epi16(s.high, panel.multiplier.high), panel.rounding.high);
-    const __m512i packed = _mm512_min_epu8(_mm512_packus_epi16(s.low, s.high), hi);
+    s.low = _mm512_mulhrs_epi16(_mm512_mulhi_epi16(s.low, multiplier.low), rounding.low);
+    s.high = _mm512_mulhrs_epi16(_mm512_mulhi_epi16(s.high, multiplier.high), rounding.high);
+    if (kMoved) {
+      s.low = _mm512_add_epi16(s.low, offset);
+      s.high = _mm512_add_epi16(s.high, offset);
+    }
+    __m512i packed = _mm512_min_epu8(_mm512_packus_epi16(s.low, s.high), range.hi);
+    if (kMoved) packed = _mm512_max_epu8(packed, range.lo);
     store_codes(out, y, c->channels, Avx512Lanes::packed_order(packed));
   }
   c->sums = sums;
   c->residual = residual;
   c->out = out;
 }
+__attribute__((noinline)) static void write_fixed_any(const Epilogue& e, const Planes& y,
+                                                      const FixedPanel& panel, EpilogueCursor* c,
+                                                      uint32_t pixels) {
+  write_fixed<FixedForm::any>(e, y, panel, c, pixels);
+}
 
 using WriteFn = void (*)(const Epilogue&, const Planes&, EpilogueCursor*, uint32_t pixels);
 
-static void write_fixed_pixels(const Epilogue& e, const Planes& y, const FixedPanel& panel,
-                               EpilogueCursor* c, uint32_t pixels) {
+// In line, as are its callers: a call, with a cursor in memory, takes as long as three pixels.
+__attribute__((always_inline)) static inline void write_fixed_pixels(const Epilogue& e,
+                                                                     const Planes& y,
+                                                                     EpilogueCursor* c,
+                                                                     uint32_t pixels) {
+  const FixedPanel& panel = e.fixed[c->channel / kPanelChannels];
   c->pixels -= pixels;
-  if (e.residual.data == nullptr)
-    write_fixed<false>(e, y, panel, c, pixels);
-  else
-    write_fixed<true>(e, y, panel, c, pixels);
+  switch (fixed_form(e, panel)) {
+    case FixedForm::plain:
+      return write_fixed<FixedForm::plain>(e, y, panel, c, pixels);
+    case FixedForm::moved:
+      return write_fixed<FixedForm::moved>(e, y, panel, c, pixels);
+    case FixedForm::residual:
+      return write_fixed<FixedForm::residual>(e, y, panel, c, pixels);
+    default:
+      return write_fixed_any(e, y, panel, c, pixels);
+  }
 }
 
 // In any form but the fixed-point one.
@@ -490,6 +539,7 @@ static void write_pixels(const Epilogue& e, const Planes& y, PanelForm form, Epi
       {write_block<R::real_from_zero, false>, write_block<R::real_from_zero, true>},
       {write_block<R::accumulator, false>, write_block<R::accumulator, true>},
       {write_block<R::accumulator_small, false>, write_block<R::accumulator_small, true>},
+      {write_block<R::accumulator_signed, false>, write_block<R::accumulator_signed, true>},
       {write_block<R::accumulator_unsigned, false>, write_block<R::accumulator_unsigned, true>},
   };
   c->pixels -= pixels;
@@ -501,13 +551,12 @@ static void write_pixels(const Epilogue& e, const Planes& y, PanelForm form, Epi
     kWrite[static_cast<int>(form.residual)][form.fast](e, y, c, pixels);
 }
 
-[[maybe_unused]] static void run_epilogue(const int32_t* sums, const Epilogue& e, const Planes& y,
-                                          void* dense, const EpilogueBlock& at, PanelForm form) {
+__attribute__((always_inline)) [[maybe_unused]] static inline void run_epilogue(
+    const int32_t* sums, const Epilogue& e, const Planes& y, void* dense, const EpilogueBlock& at,
+    PanelForm form) {
   EpilogueCursor cursor = cursor_at(sums, e, y, dense, at);
   if (!form.fixed) return write_pixels(e, y, form, &cursor, at.pixels);
-  FixedPanel panel;
-  panel.load(e, at.channel);
-  write_fixed_pixels(e, y, panel, &cursor, at.pixels);
+  write_fixed_pixels(e, y, &cursor, at.pixels);
 }
 
 }  // namespace mpq::kernels

@@ -16,12 +16,15 @@ namespace mpq::kernels {
 
 static constexpr size_t kResidentBytes =
     512 * 1024;  // widened weights that may stay in L2 together
+// Panels whose forms of epilogue lie side by side.
+static constexpr uint32_t kResidentPanels = 64;
 
 static size_t wide_panel_bytes(const ConvShape& s, uint32_t cb) {
   return panel_groups(s, cb) * kGroupBytes;
 }
 static bool all_resident(const ConvShape& s, uint32_t cb) {
-  return panel_count(s) * wide_panel_bytes(s, cb) <= kResidentBytes;
+  return panel_count(s) <= kResidentPanels &&
+         panel_count(s) * wide_panel_bytes(s, cb) <= kResidentBytes;
 }
 
 // A Method multiplies units by panels widened to int8:
@@ -63,10 +66,10 @@ static const int32_t* corrections_of(const PanelWork& w, uint32_t unit) {
 }
 
 template <typename Method>
-static void run_unit(const PanelWork& w, TileArgs tile, uint32_t unit, uint32_t panel,
-                     PanelForm form) {
+__attribute__((always_inline)) static inline void run_unit(const PanelWork& w, TileArgs tile,
+                                                           uint32_t unit, const Unit& u,
+                                                           uint32_t panel, PanelForm form) {
   const ConvArgs& a = w.a;
-  const Unit u = unit_at(a.shape, unit);
   const EpilogueBlock at = block_at(a.shape, u, panel);
   prefetch_block(a.epilogue, a.y, at);
   alignas(64) int32_t sums[kMaxPixels * kPanelChannels];
@@ -86,17 +89,19 @@ static void run_resident(const PanelWork& w) {
   const auto [a, part, groups, packed, packed_bytes, wide, corrections, common] = w;
   const size_t wide_bytes = groups * kGroupBytes;
   TileArgs tile = common;
-  const PanelForm form = common_form(a.epilogue, part, panel_max_sum(groups, Method::kBits));
+  PanelForm forms[kResidentPanels];
   for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
+    forms[p] = panel_form(a.epilogue, p * kPanelChannels, panel_max_sum(groups, Method::kBits));
     if constexpr (Method::kBits < 8)
       Method::widen(packed + p * packed_bytes + Method::kHeadBytes, groups,
                     wide + (p - part.panel_begin) * wide_bytes);
   }
   for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
+    const Unit u = unit_at(a.shape, unit);
     for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
       tile.w = Method::kBits == 8 ? reinterpret_cast<const int8_t*>(packed + p * packed_bytes)
                                   : wide + (p - part.panel_begin) * wide_bytes;
-      run_unit<Method>(w, tile, unit, p, form);
+      run_unit<Method>(w, tile, unit, u, p, forms[p]);
     }
   }
 }
@@ -119,8 +124,9 @@ static void run_by_panel(const PanelWork& w) {
     for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
       tile.prefetch_step = next < next_end ? 64 : 0;
       tile.prefetch = tile.prefetch_step != 0 ? reinterpret_cast<const int8_t*>(next) : wide;
-      next += 64 * Method::lines(groups, unit_at(a.shape, unit).pixels);
-      run_unit<Method>(w, tile, unit, p, form);
+      const Unit u = unit_at(a.shape, unit);
+      next += 64 * Method::lines(groups, u.pixels);
+      run_unit<Method>(w, tile, unit, u, p, form);
     }
   }
 }

@@ -31,10 +31,11 @@ struct Epilogue {
   int32_t residual_shift = -1;  // >= 0: in the accumulator domain, with residual_factor
   const int32_t* residual_factor = nullptr;
 
-  // An equal form in 16-bit lanes that a kernel may take for the channels that have one; null: it
-  // is not worth trying. See fixed.h; lo = 0, no activation, no second output, and a residual only
-  // in the accumulator domain with zero point 0.
-  const FixedPoint* fixed = nullptr;
+  // An equal form in 16-bit lanes that a kernel may take, [channel / 64]; null: it is not worth
+  // trying. See fixed.h; no activation, no second output, and a residual only in the accumulator
+  // domain.
+  const FixedPanel* fixed = nullptr;
+  int32_t fixed_offset = 0;
 
   // Second output of the same v; second.data == nullptr when there is none.
   Planes second;
@@ -45,6 +46,13 @@ struct Epilogue {
   Activation activation = Activation::kNone;
   float activation_scale = 1.0F, activation_bias = 0.0F;
 };
+
+[[maybe_unused]] static FixedCodes fixed_codes(const Epilogue& e) {
+  return {e.fixed_offset, e.lo, e.hi};
+}
+[[maybe_unused]] static FixedResidual fixed_residual(const Epilogue& e) {
+  return {e.residual_shift, e.residual_bits, e.residual_zero_point};
+}
 
 namespace {
 

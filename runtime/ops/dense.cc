@@ -1,6 +1,7 @@
 #include "runtime/ops/dense.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 
@@ -70,14 +71,14 @@ void flatten(const Planner& planner, const format::Node& node, ConvShape* shape)
 // 0.
 struct Arrays {
   static constexpr size_t kCount = 4;
-  TensorId tensors[kCount];  // multiplier, bias, acc_bias, residual_factor; then fixed points
+  TensorId tensors[kCount];  // multiplier, bias, acc_bias, residual_factor; then FixedPanels
   size_t stride = 0;         // bytes from one to the next
   explicit Arrays(const format::Node& node, uint32_t channels)
       : tensors{operand(node.inputs, format::kMultiplier), operand(node.inputs, format::kBias),
                 operand(node.inputs, format::kAccBias),
                 operand(node.inputs, format::kResidualFactor)},
         stride((size_t{channels} + 63) / 64 * 64 * sizeof(float)) {}
-  size_t bytes() const { return (kCount + 1) * stride; }
+  size_t bytes() const { return kCount * stride + stride / 256 * sizeof(kernels::FixedPanel); }
   template <typename T>
   T* at(std::byte* memory, size_t i) const {
     return reinterpret_cast<T*>(memory + i * stride);
@@ -107,50 +108,64 @@ std::span<const std::byte> prepacked(const format::Model& model, uint32_t node, 
 
 // Whether the fixed-point form of requant/fixed.h can be tried.
 bool may_be_fixed(const kernels::Epilogue& e, bool has_residual, bool has_second) {
-  return e.out == Elem::u8 && e.lo == 0 && e.hi > 0 && !has_second &&
+  return e.out == Elem::u8 && e.lo >= 0 && e.lo < e.hi && e.hi <= 255 && !has_second &&
          e.activation == kernels::Activation::kNone &&
-         (!has_residual || (e.residual_shift >= 0 && e.residual_shift <= e.residual_bits &&
-                            e.residual_zero_point == 0));
+         (!has_residual ||
+          (e.residual_shift >= 0 && e.residual_shift <= magnitude_bits(fixed_residual(e))));
 }
 
-// Finds it channel by channel; nothing for those that have none.
+// Finds it channel by channel; nothing for those that have none. max_sum: of products.
 void prove_fixed(const kernels::Epilogue& e, const Arrays& arrays, uint32_t channels,
-                 std::byte* memory) {
+                 int64_t max_sum, std::byte* memory) {
   const auto* multiplier = arrays.at<float>(memory, 0);
   const auto* bias = arrays.at<float>(memory, 1);
+  const auto* acc_bias = arrays.at<int32_t>(memory, 2);
   const auto* factor = arrays.at<int32_t>(memory, 3);
-  auto* fixed = arrays.at<kernels::FixedPoint>(memory, Arrays::kCount);
-  const size_t padded = arrays.stride / sizeof(float);
-  for (size_t c = 0; c < padded; ++c)
-    fixed[c] = c < channels && e.residual_shift >= 0 &&
-                       !kernels::is_fixed_residual(factor[c], e.residual_shift, e.residual_bits)
-                   ? kernels::FixedPoint{}
-                   : kernels::fixed_point(multiplier[c], bias[c], e.hi);
+  auto* panels = arrays.at<kernels::FixedPanel>(memory, Arrays::kCount);
+  const kernels::FixedCodes codes = fixed_codes(e);
+  const kernels::FixedResidual residual = fixed_residual(e);
+  const bool has_residual = e.residual_shift >= 0;
+  const auto find = [&](uint32_t c) -> kernels::FixedPoint {
+    if (has_residual && multiplier[c] != 0.0F &&
+        !(is_fixed_residual(factor[c], residual) &&
+          may_add_residual(max_sum + std::abs(int64_t{acc_bias[c]}), residual, codes)))
+      return {};
+    return kernels::fixed_point(multiplier[c], bias[c], codes);
+  };
+  for (uint32_t begin = 0; begin < channels; begin += 64) {
+    kernels::FixedPoint points[64];
+    int32_t factors[64] = {};
+    for (uint32_t i = 0; i < 64; ++i) {
+      const uint32_t c = begin + i;
+      points[i] = c < channels ? find(c) : kernels::FixedPoint{0, 1};
+      if (has_residual && points[i].multiplier != 0)
+        factors[i] = kernels::lane_factor(factor[c], residual);
+    }
+    kernels::fill_fixed_panel(points, factors, &panels[begin / 64]);
+  }
 }
 
-// A vector of 16 channels of which one has no such form takes the other: worth it when few do.
-bool is_mostly_fixed(const kernels::Epilogue& e, const kernels::FixedPoint* fixed,
-                     size_t channels) {
-  if (e.residual_shift >= 0 &&
-      std::any_of(e.residual_factor, e.residual_factor + channels,
-                  [](int32_t factor) { return factor < 0 || factor > 65535; }))
-    return false;
-  size_t others = 0;
-  for (size_t c = 0; c < channels; c += 16)
-    others += std::any_of(fixed + c, fixed + c + 16,
-                          [](const kernels::FixedPoint& f) { return f.rounding == 0; });
-  return others * 16 * 16 <= channels;
+// Vectors without that form want residuals that are exact in binary32: codes of at most 8 bits
+// times factors of at most 16.
+bool may_take_fixed(const kernels::Epilogue& e, size_t channels) {
+  return e.residual_shift < 0 ||
+         std::all_of(e.residual_factor, e.residual_factor + channels,
+                     [](int32_t factor) { return factor >= 0 && factor <= 65535; });
 }
 
 WeightsRequest weights_request(uint32_t node, const format::Node& n, const format::Tensor& weights,
-                               const ConvShape& shape, uint32_t cb, DenseStep* step) {
+                               const ConvShape& shape, uint32_t cb, int32_t max_activation,
+                               DenseStep* step) {
   const ConvKernel* const kernel = step->kernel;
   const bool fixed =
       may_be_fixed(step->args.epilogue, operand(n.inputs, format::kResidual) != format::kNoTensor,
                    operand(n.outputs, 1) != format::kNoTensor);
   const Arrays arrays(n, shape.o);
   const size_t packed = kernel->packed_bytes(shape, cb), arrays_at = align_up(packed);
-  const size_t count = size_t{shape.o} * (shape.c / shape.groups) * shape.r * shape.s;
+  const size_t products = size_t{shape.c / shape.groups} * shape.r * shape.s;
+  const size_t count = shape.o * products;
+  const int64_t max_sum = static_cast<int64_t>(products) * max_activation
+                          << (bits_of(weights.dtype) - 1);
   WeightsRequest request;
   request.node = node;
   request.layout = kernel->layout;
@@ -168,7 +183,7 @@ WeightsRequest weights_request(uint32_t node, const format::Node& n, const forma
       kernel->pack(shape, cb, codes, destination);
     }
     copy_arrays(model, arrays, destination + arrays_at);
-    if (fixed) prove_fixed(epilogue, arrays, shape.o, destination + arrays_at);
+    if (fixed) prove_fixed(epilogue, arrays, shape.o, max_sum, destination + arrays_at);
   };
   request.bind = [=](const std::byte* memory) {
     kernels::Epilogue& e = step->args.epilogue;
@@ -178,8 +193,8 @@ WeightsRequest weights_request(uint32_t node, const format::Node& n, const forma
     e.bias = arrays.at<float>(array, 1);
     e.acc_bias = arrays.at<int32_t>(array, 2);
     e.residual_factor = arrays.at<int32_t>(array, 3);
-    const auto* points = arrays.at<kernels::FixedPoint>(array, Arrays::kCount);
-    e.fixed = fixed && is_mostly_fixed(e, points, shape.o) ? points : nullptr;
+    const auto* panels = arrays.at<kernels::FixedPanel>(array, Arrays::kCount);
+    e.fixed = fixed && may_take_fixed(e, shape.o) ? panels : nullptr;
   };
   return request;
 }
@@ -220,6 +235,7 @@ Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const forma
     planner.write(y, Form::kDense, &step.args.dense);
   e.lo = requant.lo;
   e.hi = requant.hi;
+  e.fixed_offset = planner.tensor(y).quant.zero_point;
   e.activation = activation_of(requant);
   e.activation_scale = requant.activation_scale;
   e.activation_bias = requant.activation_bias;
@@ -233,7 +249,8 @@ Checked plan_dense(Planner& planner, uint32_t node, ConvShape shape, const forma
   if (residual != format::kNoTensor && residual != x && e.out == Elem::u8)
     planner.may_overwrite(y, residual);
   write_second(planner, n, requant, &e);
-  planner.add_weights(weights_request(node, n, weights, shape, cb, &step));
+  planner.add_weights(
+      weights_request(node, n, weights, shape, cb, max_code(planner.tensor(x).dtype), &step));
 
   Step& s = planner.step();
   s.scratch_bytes = kernel.scratch_bytes(shape, cb);

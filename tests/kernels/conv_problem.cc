@@ -104,12 +104,13 @@ EpilogueArrays fill_epilogue(const ConvCase& c, const DenseCodes& sums, Rng& rng
       // b is exact, so a product rounded before the addition lands on code + 1/2.
       m = rng.uniform(1000.0F, 4000.0F) / acc;
       b = static_cast<float>(rng.between(c.lo, c.hi)) + 0.5F - acc * m;
-    } else if (c.fixed) {  // as an importer of integer rules has them: 0 at sums below 0
+    } else if (c.fixed) {  // as an importer of integer rules has them
       const auto quarter = static_cast<int32_t>((highest_sum - lowest_sum) / 4);
-      if (c.acc_bias)
-        e.acc_bias[o] = rng.between(-quarter, quarter) - static_cast<int32_t>(lowest_sum);
+      const auto zero =  // of the offset's code: below all sums, or in their middle
+          static_cast<int32_t>(c.fixed_offset == 0 ? lowest_sum : (lowest_sum + highest_sum) / 2);
+      if (c.acc_bias) e.acc_bias[o] = rng.between(-quarter, quarter) - zero;
       m = std::clamp(std::nearbyint(m * 65536.0F), 1.0F, 65535.0F) / 65536.0F;
-      b = 0x1p-17F;
+      b = c.fixed_offset == 0 ? 0x1p-17F : static_cast<float>(c.fixed_offset);
     } else if (c.data == ConvData::kHuge) {
       m = rng.pick({1e38F, -1e38F, 3e38F, 1e30F});
       b = rng.pick({0.0F, 1e38F, -3e38F});
@@ -121,17 +122,40 @@ EpilogueArrays fill_epilogue(const ConvCase& c, const DenseCodes& sums, Rng& rng
 }
 
 // What is proved of each channel, but for some that shall take the definition.
-std::vector<kernels::FixedPoint> fixed_points(const ConvCase& c, const kernels::Epilogue& e,
-                                              const EpilogueArrays& a, Rng& rng) {
-  std::vector<kernels::FixedPoint> fixed(a.multiplier.size());
-  for (size_t o = 0; o < fixed.size(); ++o)
-    if ((e.residual_shift < 0 ||
-         kernels::is_fixed_residual(a.residual_factor[o], e.residual_shift, e.residual_bits)) &&
-        !rng.chance(100)) {
-      fixed[o] = kernels::fixed_point(a.multiplier[o], a.bias[o], e.hi);
-      if (c.spoil_fixed) fixed[o].multiplier /= 2;
+std::vector<kernels::FixedPanel> fixed_panels(const ConvCase& c, const kernels::Epilogue& e,
+                                              const EpilogueArrays& a, const DenseCodes& sums,
+                                              Rng& rng) {
+  std::vector<kernels::FixedPanel> panels(a.multiplier.size() / 64);
+  const kernels::FixedResidual residual = kernels::fixed_residual(e);
+  const bool has_residual = c.residual != ConvResidual::kNone;
+  const auto find = [&](uint32_t o) -> kernels::FixedPoint {
+    int64_t max_sum = 0;
+    for (uint32_t n = 0; n < sums.n; ++n)
+      for (uint32_t y = 0; y < sums.h; ++y)
+        for (uint32_t x = 0; x < sums.w; ++x)
+          max_sum = std::max(
+              max_sum, std::abs(int64_t{sums.at(n, o, y, x)} + (c.acc_bias ? a.acc_bias[o] : 0)));
+    if (rng.chance(100) ||
+        (has_residual && !(is_fixed_residual(a.residual_factor[o], residual) &&
+                           may_add_residual(max_sum, residual, kernels::fixed_codes(e)))))
+      return {};
+    kernels::FixedPoint point =
+        kernels::fixed_point(a.multiplier[o], a.bias[o], kernels::fixed_codes(e));
+    if (c.spoil_fixed) point.multiplier /= 2;
+    return point;
+  };
+  for (uint32_t begin = 0; begin < a.multiplier.size(); begin += 64) {
+    kernels::FixedPoint points[64];
+    int32_t factors[64] = {};
+    for (uint32_t i = 0; i < 64; ++i) {
+      const uint32_t o = begin + i;
+      points[i] = o < c.shape.o ? find(o) : kernels::FixedPoint{0, 1};
+      if (has_residual && points[i].rounding != 0 && o < c.shape.o)
+        factors[i] = kernels::lane_factor(a.residual_factor[o], residual);
     }
-  return fixed;
+    kernels::fill_fixed_panel(points, factors, &panels[begin / 64]);
+  }
+  return panels;
 }
 
 // Rectangles that cover all the work.
@@ -200,6 +224,7 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
   PlanesOperand y, second, residual;
   const bool in_place = c.in_place && c.out == Elem::u8 && c.residual != ConvResidual::kNone;
   if (c.fixed) e.residual_bits = rng.pick({2, 4, 8});
+  e.fixed_offset = c.fixed_offset;
   const int32_t max_residual = (1 << e.residual_bits) - 1;
   const auto any_code = [&](uint32_t, uint32_t, uint32_t, uint32_t) {
     return rng.between(0, max_residual);
@@ -225,7 +250,8 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
       spec.halo = rng.below(2);
       residual = add_planes(&p, "residual", spec, Role::kInput, any_code);
     }
-    e.residual_zero_point = c.fixed ? 0 : rng.pick({0, 1, 8, 128, 255});
+    e.residual_zero_point = rng.pick({0, 1, 8, 128, 255});
+    if (c.fixed) e.residual_zero_point = rng.chance(2) ? 0 : 1 << (e.residual_bits - 1);
     if (c.residual == ConvResidual::kFloat) {
       e.residual_scale = c.data == ConvData::kTies ? 0.5F : rng.uniform(-1.0F, 2.0F);
     } else {
@@ -233,16 +259,25 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
       const int32_t bound = 1 << std::min(e.residual_shift + 3, 30);
       for (uint32_t o = 0; o < s.o; ++o) arrays.residual_factor[o] = rng.between(-bound, bound);
       if (c.fixed) {
-        e.residual_shift = rng.between(0, e.residual_bits);
-        const int32_t room = INT16_MAX >> (e.residual_bits - e.residual_shift);
+        const int32_t bits = magnitude_bits(kernels::fixed_residual(e));
+        e.residual_shift = rng.chance(2) ? 0 : rng.between(0, bits);
+        const int32_t room = INT16_MAX >> (bits - e.residual_shift);
         for (uint32_t o = 0; o < s.o; ++o)
-          arrays.residual_factor[o] = rng.chance(20) ? 65535 : rng.between(0, room);
+          arrays.residual_factor[o] = rng.chance(100) ? 65535 : rng.between(0, room);
+      } else if (rng.chance(2)) {  // products that binary32 adds on a magic number
+        e.residual_shift = rng.between(0, 1);
+        e.residual_zero_point = rng.pick({0, 128, 255});
+        const int32_t most = rng.pick({16448, 32767});
+        for (uint32_t o = 0; o < s.o; ++o)
+          arrays.residual_factor[o] = rng.chance(8) ? most : rng.between(0, most);
       }
       factor_at = p.add("residual_factor", arrays.residual_factor, Role::kInput);
     }
   }
   size_t fixed_at = 0;
-  if (c.fixed) fixed_at = p.add("fixed points", fixed_points(c, e, arrays, rng), Role::kInput);
+  if (c.fixed)
+    fixed_at =
+        p.add("fixed panels", fixed_panels(c, e, arrays, result.sums, rng), Role::kInput, 64);
   if (c.second) {
     PlanesSpec spec = with_random_gaps(y_spec, rng);
     spec.halo = rng.below(2);
@@ -277,7 +312,7 @@ ConvProblem conv_problem(const ConvKernel& row, const ConvCase& c, Rng& rng) {
     if (c.residual != ConvResidual::kNone) a.epilogue.residual = residual.at(at);
     if (c.residual == ConvResidual::kInteger)
       a.epilogue.residual_factor = reinterpret_cast<const int32_t*>(at[factor_at]);
-    if (c.fixed) a.epilogue.fixed = reinterpret_cast<const kernels::FixedPoint*>(at[fixed_at]);
+    if (c.fixed) a.epilogue.fixed = reinterpret_cast<const kernels::FixedPanel*>(at[fixed_at]);
     if (c.second) a.epilogue.second = second.at(at);
     return a;
   };
@@ -354,9 +389,10 @@ ConvCase random_conv_case(const ConvShape& shape, Rng& rng) {
       c.activation = rng.pick(
           {kernels::Activation::kGelu, kernels::Activation::kGeluTanh, kernels::Activation::kTanh});
   }
-  c.fixed = c.out == Elem::u8 && c.lo == 0 && !c.second && c.residual != ConvResidual::kFloat &&
+  c.fixed = c.out == Elem::u8 && !c.second && c.residual != ConvResidual::kFloat &&
             c.activation == kernels::Activation::kNone && c.data != ConvData::kHuge &&
             rng.chance(2);
+  if (c.fixed && c.hi > 64) c.fixed_offset = rng.pick({0, 0, 64, (c.hi + 1) / 2});
   return c;
 }
 

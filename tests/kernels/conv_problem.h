@@ -28,9 +28,10 @@ struct ConvCase {
   bool acc_bias = true, second = false;
   ConvResidual residual = ConvResidual::kNone;
   bool in_place = false;  // codes are written over the residual's
-  // Channels in the form of requant/fixed.h, but some; out is u8, lo 0, no second, no activation,
-  // and the residual none or integer.
+  // Channels in the form of requant/fixed.h, but some; out is u8, no second, no activation, and the
+  // residual none or integer.
   bool fixed = false;
+  int32_t fixed_offset = 0;
   bool spoil_fixed = false;  // wrong ones, which a kernel that takes them must show
   ConvData data = ConvData::kRandom;
   kernels::Activation activation = kernels::Activation::kNone;

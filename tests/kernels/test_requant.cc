@@ -79,28 +79,32 @@ uint32_t inputs_of(const ConvKernel& row) {
 }
 
 // The definition, of a 64-bit sum.
-int32_t defined_code(int64_t sum, float multiplier, float bias, int32_t hi) {
-  return kernels::round_clamp(std::fmaf(static_cast<float>(sum), multiplier, bias), 0, hi);
+int32_t defined_code(int64_t sum, float multiplier, float bias, const kernels::FixedCodes& c) {
+  return kernels::round_clamp(std::fmaf(static_cast<float>(sum), multiplier, bias), c.lo, c.hi);
 }
 
 TEST_CASE("requant: a fixed-point form equals the definition for every sum, where it exists") {
   Rng rng(test_seed());
-  int found = 0;
-  for (int i = 0; i < 400; ++i) {
-    const int32_t hi = rng.pick({1, 3, 15, 127, 255});
+  int found = 0, moved = 0;
+  for (int i = 0; i < 800; ++i) {
+    const int32_t hi = rng.pick({1, 3, 15, 127, 255}), offset = rng.pick({0, 0, 128, 7, 255});
+    const kernels::FixedCodes codes = {offset, rng.chance(2) ? 0 : rng.below(3) % hi, hi};
     const float m = rng.chance(2) ? static_cast<float>(rng.between(0, 40000)) / 65536.0F
                                   : rng.uniform(0.0F, 0.3F);
-    const float b = rng.pick({0.0F, 0x1p-17F, 0.001F, -0.3F, 1.0F});
-    const kernels::FixedPoint fixed = kernels::fixed_point(m, b, hi);
+    const float b = static_cast<float>(offset) + rng.pick({0.0F, 0x1p-16F, 0.001F, -0.3F, 1.0F});
+    const kernels::FixedPoint fixed = kernels::fixed_point(m, b, codes);
     if (fixed.rounding == 0) continue;
     ++found;
-    for (int64_t sum = -40000; sum <= 70000; ++sum)
-      REQUIRE_MESSAGE(kernels::fixed_code(sum, fixed, hi) == defined_code(sum, m, b, hi), "m ", m,
-                      " b ", b, " hi ", hi, " sum ", sum);
+    moved += offset != 0 ? 1 : 0;
+    for (int64_t sum = -70000; sum <= 70000; ++sum)
+      REQUIRE_MESSAGE(kernels::fixed_code(sum, fixed, codes) == defined_code(sum, m, b, codes),
+                      "m ", m, " b ", b, " codes ", codes.offset, " ", codes.lo, " ", hi, " sum ",
+                      sum);
     for (const int64_t sum : {int64_t{INT32_MIN}, int64_t{INT32_MAX}})
-      REQUIRE(kernels::fixed_code(sum, fixed, hi) == defined_code(sum, m, b, hi));
+      REQUIRE(kernels::fixed_code(sum, fixed, codes) == defined_code(sum, m, b, codes));
   }
-  CHECK(found > 50);
+  CHECK(found > 100);
+  CHECK(moved > 50);
 }
 
 TEST_CASE(
@@ -109,37 +113,108 @@ TEST_CASE(
   for (int factor = 1; factor <= 16383; ++factor) {
     const float m = static_cast<float>(factor) / 65536.0F;
     const bool fits = 14.5F / m <= 32767.0F;
-    REQUIRE_MESSAGE((kernels::fixed_point(m, 0x1p-17F, 15).rounding != 0) == fits, "factor ",
-                    factor);
+    REQUIRE_MESSAGE((kernels::fixed_point(m, 0x1p-17F, {0, 0, 15}).rounding != 0) == fits,
+                    "factor ", factor);
+    // An odd number of halves would be rounded to even.
+    const bool moved_fits =
+        126.5F / m <= 32767.0F && factor >> std::countr_zero(static_cast<unsigned>(factor)) > 253;
+    REQUIRE_MESSAGE((kernels::fixed_point(m, 128.0F, {128, 1, 255}).rounding != 0) == moved_fits,
+                    "factor ", factor);
   }
 }
 
 TEST_CASE("requant: where no fixed-point form is equal, none is given") {
-  CHECK(kernels::fixed_point(-0.1F, 0.0F, 15).rounding == 0);
-  CHECK(kernels::fixed_point(NAN, 0.0F, 15).rounding == 0);
-  CHECK(kernels::fixed_point(INFINITY, 0.0F, 15).rounding == 0);
-  CHECK(kernels::fixed_point(0.1F, NAN, 15).rounding == 0);
-  CHECK(kernels::fixed_point(0.1F, 3.0F, 15).rounding == 0);   // 3 at a sum of 0
-  CHECK(kernels::fixed_point(0.4F, 0.0F, 15).rounding == 0);   // no 16-bit multiplier
-  CHECK(kernels::fixed_point(1e-5F, 0.0F, 15).rounding == 0);  // 15 needs a sum above 16 bits
-  CHECK(kernels::fixed_point(0.0F, 2.0F, 15).rounding == 0);
-  CHECK(kernels::fixed_point(0.0F, 0.4F, 15).rounding == 1);
-  CHECK(kernels::fixed_point(0.25F, 0.0F, 15).rounding == 0);  // 2.5 rounds to even, lanes up
+  const auto rounding = [](float m, float b, kernels::FixedCodes codes = {0, 0, 15}) {
+    return kernels::fixed_point(m, b, codes).rounding;
+  };
+  CHECK(rounding(-0.1F, 0.0F) == 0);
+  CHECK(rounding(NAN, 0.0F) == 0);
+  CHECK(rounding(INFINITY, 0.0F) == 0);
+  CHECK(rounding(0.1F, NAN) == 0);
+  CHECK(rounding(0.1F, 3.0F) == 0);   // 3 at a sum of 0
+  CHECK(rounding(0.4F, 0.0F) == 0);   // no 16-bit multiplier
+  CHECK(rounding(1e-5F, 0.0F) == 0);  // 15 needs a sum above 16 bits
+  CHECK(rounding(0.0F, 2.0F) == 0);
+  CHECK(rounding(0.0F, 0.4F) == 1);
+  CHECK(rounding(0.25F, 0.0F) == 0);  // 2.5 rounds to even, lanes up
+  CHECK(rounding(0x3e9p-16F, 128.0F, {128, 0, 255}) != 0);
+  CHECK(rounding(0x3e9p-16F, 127.0F, {128, 0, 255}) == 0);  // another offset
+  CHECK(rounding(0.003F, 128.0F, {128, 0, 255}) == 0);      // 0 needs a sum below 16 bits
+  CHECK(rounding(0.0F, 128.0F, {128, 0, 255}) == 1);
+  CHECK(rounding(0.0F, 0.0F, {128, 0, 255}) == 0);
+}
+
+int32_t residual_lane(int32_t code, int32_t factor, const kernels::FixedResidual& r) {
+  const int32_t bits = magnitude_bits(r);
+  return ((code - r.zero) * (1 << (15 - bits)) * lane_factor(factor, r) + (1 << 14)) >> 15;
 }
 
 TEST_CASE("requant: a fixed residual is the definition's") {
   for (const int32_t bits : {2, 4, 8})
-    for (int32_t shift = 0; shift <= 9; ++shift)
-      for (int32_t factor = -3; factor <= 70000; factor += factor < 600 ? 1 : 397) {
-        const bool fits = shift <= bits && factor >= 0 && factor << (bits - shift) <= INT16_MAX;
-        REQUIRE(kernels::is_fixed_residual(factor, shift, bits) == fits);
-        if (!fits) continue;
-        for (int32_t code = 0; code < 1 << bits; ++code) {
-          const int32_t lanes =
-              ((code << (15 - bits)) * (factor << (bits - shift)) + (1 << 14)) >> 15;
-          REQUIRE(lanes == kernels::scaled_residual(code, factor, shift));
+    for (const int32_t zero : {0, 1 << (bits - 1)})
+      for (int32_t shift = 0; shift <= 9; ++shift)
+        for (int32_t factor = -3; factor <= 70000; factor += factor < 600 ? 1 : 397) {
+          const kernels::FixedResidual r = {shift, bits, zero};
+          const int32_t b = magnitude_bits(r);
+          const bool fits = shift <= b && factor >= 0 && factor << (b - shift) <= INT16_MAX &&
+                            (zero == 0 || factor % (1 << shift) == 0);
+          REQUIRE(is_fixed_residual(factor, r) == fits);
+          if (!fits) continue;
+          for (int32_t code = 0; code < 1 << bits; ++code)
+            REQUIRE(residual_lane(code, factor, r) ==
+                    kernels::scaled_residual(code - zero, factor, shift));
         }
-      }
+  CHECK_FALSE(kernels::is_fixed_residual(1, {0, 8, 127}));
+}
+
+TEST_CASE("requant: a residual may be added to saturated sums where that is said") {
+  const auto saturated = [](int64_t x) {
+    return x < INT16_MIN ? int64_t{INT16_MIN} : x > INT16_MAX ? int64_t{INT16_MAX} : x;
+  };
+  const float m = 100.0F / 65536.0F;
+  for (const int32_t zero : {0, 128})
+    for (const kernels::FixedCodes codes :
+         {kernels::FixedCodes{0, 0, 15}, {0, 1, 15}, {16, 0, 31}, {16, 16, 31}}) {
+      const kernels::FixedResidual r = {0, 8, zero};
+      const float b = static_cast<float>(codes.offset) + 0x1p-17F;
+      const kernels::FixedPoint fixed = kernels::fixed_point(m, b, codes);
+      REQUIRE(fixed.rounding != 0);
+      const int32_t factor = zero == 0 ? 127 : 255;
+      const auto all_equal = [&](int64_t max_sum) {
+        for (int64_t sum = -max_sum; sum <= max_sum; sum += 7)
+          for (const int32_t code : {0, 1, 127, 128, 200, 255}) {
+            const int64_t lane = saturated(saturated(sum) + residual_lane(code, factor, r));
+            const int64_t whole = sum + kernels::scaled_residual(code - zero, factor, 0);
+            if (kernels::fixed_code(lane, fixed, codes) != defined_code(whole, m, b, codes))
+              return false;
+          }
+        return true;
+      };
+      CHECK(may_add_residual(INT16_MAX, r, codes));
+      CHECK(all_equal(INT16_MAX));
+      CHECK(may_add_residual(70000, r, codes) == all_equal(70000));
+    }
+}
+
+TEST_CASE("requant: constants lie as vectors pack their lanes") {
+  kernels::FixedPoint points[64];
+  int32_t factors[64];
+  for (int16_t i = 0; i < 64; ++i) {
+    points[i] = {static_cast<int16_t>(100 + i), static_cast<int16_t>(1 + i)};
+    factors[i] = 1000 + i;
+  }
+  points[37].rounding = 0;
+  kernels::FixedPanel panel;
+  kernels::fill_fixed_panel(points, factors, &panel);
+  CHECK(panel.others == 4);  // 32..47
+  for (int at = 0; at < 64; ++at) {
+    // 8 lanes are 4 of one vector and 4 of the next, from the same 4 of their 16.
+    const int channel = at / 32 * 32 + at % 8 / 4 * 16 + at % 32 / 8 * 4 + at % 4;
+    const bool other = channel / 16 == 2;
+    CHECK(panel.multiplier[at] == (other ? 4096 : 100 + channel));
+    CHECK(panel.rounding[at] == (other ? 8192 : 1 + channel));
+    CHECK(panel.factor[at] == (other ? 0 : 1000 + channel));
+  }
 }
 
 TEST_CASE("requant: every row whose epilogue has 16-bit lanes takes them") {
