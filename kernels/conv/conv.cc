@@ -29,6 +29,7 @@ std::span<const ConvKernel> conv_kernels() {
     conv_u63s4_strassen_avx512vnni,
     conv_u252s2_pairs_avx512vnni,
     conv_u240s4_pairs_avx512vnni,
+    conv_u8s8_thin_avx512vnni,
     conv_u8s2_14x64_avx512vnni,
     conv_u8s4_14x64_avx512vnni,
     conv_u8s8_14x64_avx512vnni,

@@ -108,11 +108,13 @@ static void multiply_tile_at(const TileArgs& t) {
 [[maybe_unused]] static constexpr uint32_t pass_channels(uint32_t pixels) {
   return pixels <= 7 ? 64 : 32;
 }
-// Every other pixel of an image (4 channels), neighbours in blocks of 64 channels, every other one
-// of them, and inputs of 256 or 512 channels side by side; then any.
+// Every other pixel of an image (3 channels, or 4), neighbours in blocks of 64 channels, every
+// other one of them, and inputs of 256 or 512 channels side by side; then any.
 template <int kPixels, int kVectors>
 static void multiply_tile(const TileArgs& t) {
   switch (t.pixel) {
+    case 6:
+      return multiply_tile_at<kPixels, kVectors, 6>(t);
     case 8:
       return multiply_tile_at<kPixels, kVectors, 8>(t);
     case 64:

@@ -57,11 +57,13 @@ Block block_of(const ConvKernel& row) {
 
 bool accepts(const ConvKernel& row, const ConvCase& c) { return row.fits(c.shape, c.x_cb); }
 
-// A whole block of input channels, or two of them, for a row that takes no other.
+// A whole block of input channels, two of them, or an image's, for a row that takes no other.
 ConvCase widened(const ConvKernel& row, ConvCase c) {
-  for (uint32_t channels = 64; !accepts(row, c) && channels <= 128; channels *= 2) {
+  constexpr std::pair<uint32_t, uint32_t> kOthers[] = {{64, 64}, {128, 64}, {1, 4}};
+  for (const auto [channels, block] : kOthers) {
+    if (accepts(row, c)) break;
     c.shape.c = channels;
-    c.x_cb = 64;
+    c.x_cb = block;
   }
   return c;
 }
