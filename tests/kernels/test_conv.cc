@@ -60,7 +60,7 @@ bool accepts(const ConvKernel& row, const ConvCase& c) { return row.fits(c.shape
 // A whole block of input channels, two of them, or an image's, for a row that takes no other.
 ConvCase widened(const ConvKernel& row, ConvCase c) {
   constexpr std::pair<uint32_t, uint32_t> kOthers[] = {{64, 64}, {128, 64}, {1, 4}};
-  for (const auto [channels, block] : kOthers) {
+  for (const auto& [channels, block] : kOthers) {
     if (accepts(row, c)) break;
     c.shape.c = channels;
     c.x_cb = block;
