@@ -236,8 +236,9 @@ MaybeFailure read_policy(const Facts& facts, const Json& parameters, Job* job) {
     return failure;
   job->priority = priority == 0 ? config.default_priority_level : static_cast<uint32_t>(priority);
   if (MaybeFailure failure = number(parameters, "timeout", UINT32_MAX, &timeout)) return failure;
-  uint64_t allowed = config.default_timeout_us;
-  if (timeout != 0 && config.allow_timeout_override)
+  const QueuePolicy& policy = config.policy(job->priority);
+  uint64_t allowed = policy.default_timeout_us;
+  if (timeout != 0 && policy.allow_timeout_override)
     allowed = allowed == 0 ? timeout : std::min(allowed, timeout);
   if (allowed != 0) job->deadline = job->arrived + std::chrono::microseconds(allowed);
   return std::nullopt;
