@@ -3,13 +3,14 @@
 
     throughput.py MODEL MPQRUN [--batch 8] [--clients 24] [--seconds 6] [--rounds 2] [--tokens 128] [--no-latency]
 
-MPQSERVE names the server. Rounds alternate between bench, HTTP and gRPC; the best of each is compared, as all share the
-machine with the client. Then latency at half of that rate, on schedule. Prints samples per second and quotients.
+MPQSERVE names the server. Rounds alternate between bench, HTTP and gRPC; the best and the median of each are compared, as
+all share the machine with the client. Then latency at half of the best rate, on schedule. Prints samples per second and quotients.
 """
 
 import argparse
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -110,11 +111,10 @@ def main():
                     # A status of gRPC is not one of HTTP: the server must have answered as many.
                     if answered(server) - before < 0.9 * served[load.name][-1] * arguments.seconds:
                         raise RuntimeError(f"{load.name}: not all answers were right")
-            print(f"mpqrun --bench {max(plain):8.1f} samples/s          of {[round(x, 1) for x in plain]}")
-            for load in loads:
-                best = max(served[load.name])
-                print(f"{load.name:14} {best:8.1f} samples/s  {best / max(plain):5.3f}   "
-                      f"of {[round(x, 1) for x in served[load.name]]}")
+            for what, rates in {"mpqrun --bench": plain, **served}.items():
+                told = [f"{name} {of(rates):7.1f} ({of(rates) / of(plain):5.3f})"
+                        for name, of in (("most", max), ("median", statistics.median))]
+                print(f"{what:14} samples/s: {', '.join(told)} of {[round(x, 1) for x in rates]}")
             for load in [] if arguments.no_latency else loads:
                 rate = max(served[load.name]) / 2
                 times = load.latencies(rate, arguments.seconds)
