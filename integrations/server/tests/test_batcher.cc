@@ -57,7 +57,7 @@ class Queue {
     job->arrived = Clock::now();
     job->deadline = deadline;
     job->cancelled = std::make_shared<std::atomic<bool>>(false);
-    auto refused = std::make_shared<bool>(false);
+    auto refused = std::make_shared<std::atomic<bool>>(false);
     job->done = [this, name, refused](JobPtr, MaybeFailure failure) {
       std::unique_lock lock(mutex_);
       *refused = failure && failure->status == 503;
