@@ -175,6 +175,14 @@ int run(int argc, char** argv) {
   try {
     std::vector<std::string> reversed(words.rbegin(), words.rend());
     app.parse(reversed);
+  } catch (const CLI::RequiredError& error) {
+    // What is unknown says more than what is missing.
+    const std::vector<std::string> unknown = app.remaining(true);
+    if (unknown.empty())
+      app.exit(error);
+    else
+      app.exit(CLI::ExtrasError(unknown));
+    return finish(Exit::kUsage);
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     return finish(code == 0 ? Exit::kSuccess : Exit::kUsage);

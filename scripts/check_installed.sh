@@ -81,6 +81,11 @@ kill $server
 wait $server
 say mpq-server "the expected bytes over HTTP; drained and ended with 0"
 
+apt_install ./mpq-triton_*.deb
+ldd /usr/lib/*/mpq/triton/mpq/libtriton_mpq.so >log
+! grep 'not found' log || exit 1
+say mpq-triton "all the libraries that it needs are there (no tritonserver in Debian to run it)"
+
 # The whole guide, as a newcomer would type it, installation included.
 if [ -d all-MiniLM-L6-v2 ]; then
   apt_install curl

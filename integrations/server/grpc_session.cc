@@ -106,8 +106,8 @@ struct GrpcSession::Stream {
   // Answers.
   std::deque<Slot> answers;
   size_t first_answer = 0;  // the number of answers[0]
-  std::string out;
-  size_t out_sent = 0;
+  std::deque<std::string> out;
+  size_t out_sent = 0;  // of out[0]
   bool head_sent = false, ended = false;
   GrpcStatus status;  // when ended
 };
@@ -226,12 +226,18 @@ struct GrpcSession::Callbacks {
   static ssize_t read(nghttp2_session* session, int32_t id, uint8_t* buffer, size_t size,
                       uint32_t* flags, nghttp2_data_source* source, void*) {
     auto* const stream = static_cast<Stream*>(source->ptr);
-    const size_t count = std::min(size, stream->out.size() - stream->out_sent);
-    std::memcpy(buffer, stream->out.data() + stream->out_sent, count);
-    stream->out_sent += count;
-    if (stream->out_sent == stream->out.size()) {
-      stream->out.clear();
+    size_t count = 0;
+    while (!stream->out.empty() && count < size) {
+      const std::string& first = stream->out.front();
+      const size_t part = std::min(size - count, first.size() - stream->out_sent);
+      std::memcpy(buffer + count, first.data() + stream->out_sent, part);
+      count += part;
+      stream->out_sent += part;
+      if (stream->out_sent < first.size()) break;
+      stream->out.pop_front();
       stream->out_sent = 0;
+    }
+    if (stream->out.empty()) {
       if (stream->ended) {
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
         const std::string code = std::to_string(static_cast<unsigned>(stream->status.code));
@@ -414,8 +420,9 @@ void GrpcSession::serve(Stream* stream, std::string message) {
   stream->how->serve(
       api_, std::move(call),
       [weak, post = post_, id = stream->id, number](GrpcStatus status, std::string answer) {
-        post([weak, id, number, status = std::move(status), answer = std::move(answer)] {
-          if (const auto self = weak.lock()) self->answered(id, number, status, answer);
+        post([weak, id, number, status = std::move(status), answer = std::move(answer)]() mutable {
+          if (const auto self = weak.lock())
+            self->answered(id, number, std::move(status), std::move(answer));
         });
       });
 }
@@ -428,14 +435,13 @@ void GrpcSession::give_window(Stream* stream) {
 
 // ---- What goes ----
 
-void GrpcSession::answered(int32_t id, size_t number, GrpcStatus status,
-                           const std::string& message) {
+void GrpcSession::answered(int32_t id, size_t number, GrpcStatus status, std::string message) {
   Stream* const stream = find(id);
   if (stream == nullptr || stream->ended) return;  // reset, or too late
   Slot& answer = stream->answers[number - stream->first_answer];
   answer.is_ready = true;
   answer.status = std::move(status);
-  answer.message = message;
+  answer.message = std::move(message);
   flush(stream);
 }
 
@@ -449,9 +455,10 @@ void GrpcSession::flush(Stream* stream) {
       answer.status = {GrpcCode::kDeadlineExceeded, "the answer is later than the deadline"};
     if (answer.status.code != GrpcCode::kOk) return end(stream, std::move(answer.status));
     const size_t size = answer.message.size();
+    std::string& prefix = stream->out.emplace_back();
     for (const size_t byte : {size_t{0}, size >> 24, size >> 16, size >> 8, size})
-      stream->out += static_cast<char>(byte & 0xff);
-    stream->out += answer.message;
+      prefix += static_cast<char>(byte & 0xff);
+    stream->out.push_back(std::move(answer.message));
     if (!stream->how->streams) return end(stream, {});
   }
   if (stream->ended) return;

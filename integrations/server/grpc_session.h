@@ -46,7 +46,7 @@ class GrpcSession : public std::enable_shared_from_this<GrpcSession> {
   void serve_waiting(Stream* stream);
   void serve(Stream* stream, std::string message);
   void release(Stream* stream, size_t bytes);
-  void answered(int32_t id, size_t number, GrpcStatus status, const std::string& message);
+  void answered(int32_t id, size_t number, GrpcStatus status, std::string message);
   void flush(Stream* stream);
   void start_answer(Stream* stream);
   void end(Stream* stream, GrpcStatus status);

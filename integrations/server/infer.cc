@@ -236,8 +236,9 @@ MaybeFailure read_policy(const Facts& facts, const Json& parameters, Job* job) {
     return failure;
   job->priority = priority == 0 ? config.default_priority_level : static_cast<uint32_t>(priority);
   if (MaybeFailure failure = number(parameters, "timeout", UINT32_MAX, &timeout)) return failure;
-  uint64_t allowed = config.default_timeout_us;
-  if (timeout != 0 && config.allow_timeout_override)
+  const QueuePolicy& policy = config.policy(job->priority);
+  uint64_t allowed = policy.default_timeout_us;
+  if (timeout != 0 && policy.allow_timeout_override)
     allowed = allowed == 0 ? timeout : std::min(allowed, timeout);
   if (allowed != 0) job->deadline = job->arrived + std::chrono::microseconds(allowed);
   return std::nullopt;
@@ -373,6 +374,12 @@ MaybeFailure read_body(const Facts& facts, std::string_view body, size_t json_by
   return read_inputs(facts, tensors, job, wanted);
 }
 
+size_t Result::raw_bytes() const {
+  size_t size = bytes.size();
+  for (const std::string& text : texts) size += sizeof(uint32_t) + text.size();
+  return size;
+}
+
 void Result::append_to(std::string* raw) const {
   raw->append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   for (const std::string& text : texts) {
@@ -404,8 +411,11 @@ std::vector<Result> results_of(const Facts& facts, const Wanted& wanted, const J
     }
     result.bytes = job.outputs[want.index];
     if (output.per_token) {
-      result.filled = padded(job, job.outputs[want.index], output.sample_bytes, sequence_rows);
-      result.bytes = result.filled;
+      const auto is_full = [=](uint32_t length) { return length == sequence_rows; };
+      if (!std::all_of(job.lengths.begin(), job.lengths.end(), is_full)) {
+        result.filled = padded(job, job.outputs[want.index], output.sample_bytes, sequence_rows);
+        result.bytes = result.filled;
+      }
       result.shape.push_back(static_cast<int64_t>(sequence_rows));
     }
     result.shape.insert(result.shape.end(), output.shape.begin(), output.shape.end());
@@ -415,8 +425,8 @@ std::vector<Result> results_of(const Facts& facts, const Wanted& wanted, const J
 
 Answer write_body(const Facts& facts, const Wanted& wanted, const Job& job) {
   Answer answer;
+  const std::vector<Result> results = results_of(facts, wanted, job);
   std::string& json = answer.body;
-  std::string binary;
   json = R"({"model_name":)";
   append_quoted(facts.name, &json);
   json += R"(,"model_version":)";
@@ -426,17 +436,17 @@ Answer write_body(const Facts& facts, const Wanted& wanted, const Job& job) {
     append_quoted(wanted.id, &json);
   }
   json += R"(,"outputs":[)";
+  size_t binary_bytes = 0;
   bool has_binary = false, first = true;
-  for (const Result& result : results_of(facts, wanted, job)) {
+  for (const Result& result : results) {
     json += first ? R"({"name":)" : R"(,{"name":)";
     first = false;
     append_quoted(result.name, &json);
     json += R"(,"datatype":")" + result.datatype + R"(","shape":)" + text_of(result.shape);
     if (result.binary) {
-      const size_t before = binary.size();
-      result.append_to(&binary);
-      json +=
-          R"(,"parameters":{"binary_data_size":)" + std::to_string(binary.size() - before) + "}";
+      const size_t bytes = result.raw_bytes();
+      json += R"(,"parameters":{"binary_data_size":)" + std::to_string(bytes) + "}";
+      binary_bytes += bytes;
       has_binary = true;
     } else {
       json += R"(,"data":)";
@@ -451,7 +461,9 @@ Answer write_body(const Facts& facts, const Wanted& wanted, const Job& job) {
   json += "]}";
   if (has_binary) {
     answer.json_bytes = json.size();
-    json += binary;
+    json.reserve(json.size() + binary_bytes);
+    for (const Result& result : results)
+      if (result.binary) result.append_to(&json);
   }
   return answer;
 }

@@ -48,8 +48,9 @@ struct Result {
   std::span<const std::byte> bytes;  // of the job, or `filled`
   std::vector<std::byte> filled;
   std::vector<std::string> texts;  // of BYTES
-  /// Appends the elements as the protocol's binary form has them.
+  /// Appends the elements as the protocol's binary form has them: raw_bytes() of them.
   void append_to(std::string* raw) const;
+  size_t raw_bytes() const;
 };
 std::vector<Result> results_of(const Facts& facts, const Wanted& wanted, const Job& job);
 

@@ -85,10 +85,12 @@ size_t connection_limit(size_t asked, size_t listeners) {
   return std::max<size_t>(1, std::min<size_t>(asked, most / listeners));
 }
 
-// The first line of a file that only its owner may read.
-bool read_token(const std::string& path, std::string* token) {
+// The first line of a file that only its owner may read. Returns what is wrong, or "".
+std::string read_token(const std::string& path, std::string* token) {
   std::ifstream file(path);
-  return std::getline(file, *token) && token->size() >= 16;
+  if (!file) return path + ": " + std::strerror(errno);
+  if (std::getline(file, *token) && token->size() >= 16) return "";
+  return path + ": the first line has fewer than 16 characters";
 }
 
 // ALPN: the one protocol that is spoken here, as its name with the length before it.
@@ -107,17 +109,18 @@ int choose_protocol(SSL*, const unsigned char** chosen, unsigned char* size,
 bool set_up_tls(const Options& options, const char* protocol, net::ssl::context* tls) {
   SSL_CTX_set_alpn_select_cb(tls->native_handle(), choose_protocol, const_cast<char*>(protocol));
   boost::system::error_code error;
+  std::string what = "TLS";
   tls->set_options(net::ssl::context::default_workarounds | net::ssl::context::no_tlsv1 |
                        net::ssl::context::no_tlsv1_1,
                    error);
-  if (!error) tls->use_certificate_chain_file(options.certificate, error);
-  if (!error) tls->use_private_key_file(options.key, net::ssl::context::pem, error);
+  if (!error) tls->use_certificate_chain_file(what = options.certificate, error);
+  if (!error) tls->use_private_key_file(what = options.key, net::ssl::context::pem, error);
   if (!error && !options.client_ca.empty()) {
-    tls->load_verify_file(options.client_ca, error);
+    tls->load_verify_file(what = options.client_ca, error);
     if (!error)
       tls->set_verify_mode(net::ssl::verify_peer | net::ssl::verify_fail_if_no_peer_cert, error);
   }
-  if (error) log(Level::kError, "tls_failed", {{"why", error.message()}});
+  if (error) log(Level::kError, "tls_failed", {{"why", what + ": " + error.message()}});
   return !error;
 }
 
@@ -280,10 +283,11 @@ int run(const Options& options) {
   ApiOptions api_options{.model_control = options.control == "explicit",
                          .log_requests = options.log_requests,
                          .token = ""};
-  if (!options.token_file.empty() && !read_token(options.token_file, &api_options.token)) {
-    log(Level::kError, "token_failed", {{"why", "no line of at least 16 characters"}});
-    return kCannotRead;
-  }
+  if (!options.token_file.empty())
+    if (const std::string why = read_token(options.token_file, &api_options.token); !why.empty()) {
+      log(Level::kError, "token_failed", {{"why", why}});
+      return kCannotRead;
+    }
   net::ssl::context http_tls(net::ssl::context::tls_server),
       grpc_tls(net::ssl::context::tls_server);
   const bool with_tls = !options.certificate.empty();
@@ -301,12 +305,16 @@ int run(const Options& options) {
           {{"address", address}, {"why", "neither TLS nor a token"}});
 
   std::error_code error;
-  if (!std::filesystem::exists(options.repository, error)) {
-    log(Level::kError, "repository_failed", {{"why", "not found"}});
+  const std::filesystem::path place(options.repository);
+  const auto no_repository = [&place](const std::string& why) {
+    log(Level::kError, "repository_failed", {{"why", place.string() + ": " + why}});
     return kCannotRead;
-  }
+  };
+  if (!std::filesystem::exists(place, error)) return no_repository("not found");
+  if (!std::filesystem::is_directory(place, error) && !is_model_name(place.stem().string()))
+    return no_repository("a model is called by letters, digits, _, . and -, and so is its file");
   net::io_context io(static_cast<int>(options.io_threads) + 1);
-  Repository repository(options.repository);
+  Repository repository(place);
   Api api(&repository, api_options);
   const size_t most = connection_limit(options.max_connections, 1 + options.grpc_port.has_value());
   const auto at = [&](uint16_t port, net::ssl::context* tls) {
@@ -337,7 +345,7 @@ int run(const Options& options) {
   net::io_context own(1);
   Life life(&own, &io, &options, &repository, &api, &servers);
   life.start();
-  Json facts = {{"all_loaded", all}};
+  Json facts = {{"all_loaded", all}, {"models", repository.all().size()}};
   for (size_t i = 0; i < servers.size(); ++i) facts[port_names[i]] = servers[i]->port();
   log(Level::kInfo, "serving", facts);
   notify("READY=1");
@@ -368,6 +376,14 @@ int main(int argc, char** argv) {
   }
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    // What is unknown says more than what is missing.
+    const std::vector<std::string> unknown = app.remaining();
+    if (unknown.empty())
+      app.exit(error);
+    else
+      app.exit(CLI::ExtrasError(unknown));
+    return mpq::serve::kUsage;
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     return code == 0 ? 0 : mpq::serve::kUsage;

@@ -150,10 +150,8 @@ bool is_model_name(std::string_view name) {
                      [&](char c) { return letter(c) || c == '.' || c == '-'; });
 }
 
-bool Repository::is_file() const { return is_model_file(place_) && !fs::is_directory(place_); }
-
 std::vector<std::string> Repository::names_on_disk() const {
-  if (is_file()) return {place_.stem().string()};
+  if (is_file_) return {place_.stem().string()};
   std::vector<std::string> names;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(place_, error)) {
@@ -189,7 +187,7 @@ bool Repository::load_locked(const std::string& name) {
     if (served != nullptr) loaded[version] = std::move(served);
   };
 
-  if (is_file()) {
+  if (is_file_) {
     const fs::path folder = place_.has_parent_path() ? place_.parent_path() : ".";
     add(folder, 1, place_.filename(), ModelConfig(), "");
   } else {
@@ -222,7 +220,10 @@ bool Repository::load_locked(const std::string& name) {
     }
   }
   const bool ok = failed.empty() && !loaded.empty();
-  if (loaded.empty() && failed.empty()) failed[0] = "no version with a model file";
+  if (loaded.empty() && failed.empty()) {
+    failed[0] = "no version: the file is looked for at " + name + "/1/model.fb";
+    log(Level::kError, "model_failed", {{"model", name}, {"why", failed[0]}});
+  }
   {
     const std::lock_guard lock(mutex_);
     if (failed.empty())

@@ -34,7 +34,8 @@ struct IndexRow {
 class Repository {
  public:
   /// A folder of models, or one file (served under its stem as version 1).
-  explicit Repository(std::filesystem::path place) : place_(std::move(place)) {}
+  explicit Repository(std::filesystem::path place)
+      : place_(std::move(place)), is_file_(!std::filesystem::is_directory(place_)) {}
 
   /// Loads what is new or changed, retires what is gone. Returns whether all models loaded.
   bool scan();
@@ -56,9 +57,9 @@ class Repository {
   bool load_locked(const std::string& name);
   void replace(const std::string& name, Versions versions);
   std::vector<std::string> names_on_disk() const;
-  bool is_file() const;
 
   std::filesystem::path place_;
+  bool is_file_;
   std::mutex loading_;
   mutable std::mutex mutex_;  // of what follows
   std::map<std::string, Versions> models_;

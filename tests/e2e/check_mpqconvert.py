@@ -165,6 +165,8 @@ def main():
     check("no argument is a usage error", run()[0] == 2)
     code, _, err = run("convert", "x.onnx", "-o", "y.fb", "--clib", "z")
     check("an unknown option is a usage error that names it", code == 2 and "--clib" in err, code, err)
+    code, _, err = run("convert", "--bogus")
+    check("an unknown option is named before what is missing", code == 2 and "--bogus" in err, code, err)
 
     rng = random.Random(1)
     onnx = write("small.onnx", small_network())

@@ -10,6 +10,8 @@ PATH=$(dirname "$python"):$PATH
 export PATH
 rm -rf "$build/wheel/dist"
 "$python" -m pip wheel -q "$root" --no-build-isolation --no-deps -w "$build/wheel/dist" -Cbuild-dir="$build/wheel/build"
+# One wheel for every Python: nothing in it belongs to one of them.
+ls "$build"/wheel/dist/mpq-*-py3-none-*.whl >/dev/null
 "$python" -m venv "$build/wheel/empty" >/dev/null
 "$build/wheel/empty/bin/python" -m pip install -q --disable-pip-version-check --force-reinstall numpy pytest "$build"/wheel/dist/mpq-*.whl
 cd "$build/wheel"  # not where the sources are

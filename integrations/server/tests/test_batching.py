@@ -5,10 +5,11 @@ import http.client
 import json
 import time
 
+import google.protobuf.json_format
 import numpy as np
 import pytest
 import serving
-from conftest import TEXT, TINY
+from conftest import HAS_GRPC, TEXT, TINY
 from serving import metric
 
 SAMPLES = 16
@@ -142,9 +143,57 @@ def test_the_first_level_runs_first(tmp_path, names):
         assert max(i for i, p in enumerate(ends) if p == 1) < len(ends) - 3, ends
 
 
+def test_a_level_that_is_full_leaves_room_for_the_others(tmp_path, names):
+    body = [serving.infer_body(names, {names["input"]: np.zeros((SAMPLES, 17, 15, 3), np.uint8)},
+                               parameters={"priority": level}) for level in (1, 2)]
+    levels = {"priority_levels": 2, "priority_queue_policy": {
+        "2": {"max_queue_size": 1, "default_timeout_microseconds": 0}}}
+    with slow_server(tmp_path, **levels) as server, concurrent.futures.ThreadPoolExecutor(24) as pool:
+        low = [pool.submit(ask, server, *body[1]) for _ in range(16)]
+        high = [pool.submit(ask, server, *body[0]) for _ in range(8)]
+        assert all(f.result()[0] == 200 for f in high)
+        ended = [f.result()[0] for f in low]
+        assert set(ended) == {200, 503}, ended
+
+
+# All that Triton's ModelDynamicBatching has.
+VOCABULARY = {
+    "preferred_batch_size": [2, 4], "max_queue_delay_microseconds": 100, "preserve_ordering": False,
+    "priority_levels": 3, "default_priority_level": 2,
+    "default_queue_policy": {"timeout_action": "DELAY", "default_timeout_microseconds": 5000000,
+                             "allow_timeout_override": False, "max_queue_size": 9},
+    "priority_queue_policy": {
+        "1": {"timeout_action": "REJECT", "default_timeout_microseconds": 0, "allow_timeout_override": True,
+              "max_queue_size": 0}}}
+
+
+def test_a_configuration_is_told_as_it_was_given(tmp_path):
+    import tritonclient.grpc
+    import tritonclient.http
+    serving.put_model(tmp_path, "tiny", TINY, config={"dynamic_batching": VOCABULARY})
+    with serving.Server(tmp_path, *(["--grpc-port", "0"] if HAS_GRPC else [])) as server:
+        with tritonclient.http.InferenceServerClient(server.address) as client:
+            assert client.get_model_config("tiny")["dynamic_batching"] == VOCABULARY
+        if HAS_GRPC:
+            with tritonclient.grpc.InferenceServerClient(server.grpc_address) as client:
+                told = client.get_model_config("tiny").config.dynamic_batching
+            expected = tritonclient.grpc.model_config_pb2.ModelDynamicBatching()
+            assert told == google.protobuf.json_format.ParseDict(VOCABULARY, expected)
+            assert set(VOCABULARY) == {f.name for f in expected.DESCRIPTOR.fields}
+
+
 @pytest.mark.parametrize("config, why", [
     ({"max_batch_size": 0}, "max_batch_size"), ({"preferred": 1}, "unknown key preferred"),
-    ({"dynamic_batching": {"preferred_batch_size": [4]}}, "preferred_batch_size"),
+    ({"dynamic_batching": {"preferred_batch_size": [4, 9]}}, "preferred_batch_size 9, max_batch_size is 8"),
+    ({"dynamic_batching": {"preferred_batch_size": 4}}, "not a list"),
+    ({"dynamic_batching": {"preserve_ordering": 1}}, "preserve_ordering: true or false"),
+    ({"dynamic_batching": {"preserve_ordering": True, "priority_levels": 2}}, "preserve_ordering with priority_levels 2"),
+    ({"dynamic_batching": {"preserve_ordering": True, "default_queue_policy": {"timeout_action": "DELAY"}}},
+     "preserve_ordering with timeout_action DELAY"),
+    ({"dynamic_batching": {"priority_queue_policy": {"2": {}}}}, "priority_queue_policy for level 2 of 1"),
+    ({"dynamic_batching": {"priority_queue_policy": {"high": {}}}}, ".high: not a whole number"),
+    ({"dynamic_batching": {"priority_queue_policy": {"1": {}, "01": {}}}}, "that level stands twice"),
+    ({"dynamic_batching": {"priority_queue_policy": {"1": {"max_size": 1}}}}, "unknown key max_size"),
     ({"dynamic_batching": {"default_queue_policy": {"timeout_action": "WAIT"}}}, "REJECT or DELAY"),
     ({"instance_group": [{"kind": "KIND_GPU"}]}, "KIND_CPU"), ({"parameters": {"isa": "sse9"}}, "sse9"),
     ({"dynamic_batching": {"default_priority_level": 3}}, "default_priority_level"), ([], "not an object")])

@@ -3,13 +3,15 @@
 
     throughput.py MODEL MPQRUN [--batch 8] [--clients 24] [--seconds 6] [--rounds 2] [--tokens 128] [--no-latency]
 
-MPQSERVE names the server. Rounds alternate between bench, HTTP and gRPC; the best of each is compared, as all share the
-machine with the client. Then latency at half of that rate, on schedule. Prints samples per second and quotients.
+MPQSERVE names the server. Rounds alternate between bench, HTTP and gRPC; the best and the median of each are compared, as
+all share the machine with the client. Then latency at half of the best rate, on schedule. Prints samples per second and
+quotients; and the CPU time of a request outside the threads that compute, which other work on the machine hardly changes.
 """
 
 import argparse
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -54,6 +56,12 @@ def bench(arguments):
         capture_output=True, text=True, check=True).stdout
     row = json.loads(said)["results"][0]
     return row.get("images_per_second") or row.get("sequences_per_second")
+
+
+def cpu_ms(server):
+    """CPU time of each of the server's threads so far."""
+    tasks = Path(f"/proc/{server.process.pid}/task").glob("*/schedstat")
+    return {task.parent.name: int(task.read_text().split()[0]) / 1e6 for task in tasks}
 
 
 def answered(server):
@@ -101,20 +109,23 @@ def main():
                           arguments.clients)]
             for load in loads:
                 load.run("-n", str(2 * arguments.clients))
-            plain, served = [], {load.name: [] for load in loads}
+            plain, served, around = [], {load.name: [] for load in loads}, {load.name: [] for load in loads}
             for _ in range(arguments.rounds):
                 plain.append(bench(arguments))
                 for load in loads:
-                    before = answered(server)
+                    before, spent = answered(server), cpu_ms(server)
                     served[load.name].append(load.run("-D", str(int(arguments.seconds))))
                     # A status of gRPC is not one of HTTP: the server must have answered as many.
                     if answered(server) - before < 0.9 * served[load.name][-1] * arguments.seconds:
                         raise RuntimeError(f"{load.name}: not all answers were right")
-            print(f"mpqrun --bench {max(plain):8.1f} samples/s          of {[round(x, 1) for x in plain]}")
-            for load in loads:
-                best = max(served[load.name])
-                print(f"{load.name:14} {best:8.1f} samples/s  {best / max(plain):5.3f}   "
-                      f"of {[round(x, 1) for x in served[load.name]]}")
+                    spent = sorted(ms - spent.get(thread, 0) for thread, ms in cpu_ms(server).items())
+                    around[load.name].append(sum(spent[:-arguments.threads]) / (answered(server) - before))
+            for what, rates in {"mpqrun --bench": plain, **served}.items():
+                told = [f"{name} {of(rates):7.1f} ({of(rates) / of(plain):5.3f})"
+                        for name, of in (("most", max), ("median", statistics.median))]
+                print(f"{what:14} samples/s: {', '.join(told)} of {[round(x, 1) for x in rates]}")
+            for name, ms in around.items():
+                print(f"{name}: {statistics.median(ms):.2f} ms of CPU a request outside the {arguments.threads} busiest threads")
             for load in [] if arguments.no_latency else loads:
                 rate = max(served[load.name]) / 2
                 times = load.latencies(rate, arguments.seconds)
