@@ -26,10 +26,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATA = os.environ.get("MPQ_DATA", os.path.join(os.path.dirname(ROOT), "shared", "data"))
 FASHION = "/usr/share/datasets/fashion-mnist"
 
-# limit 0: all images; short_limit: of runs that count steps. steps 0: of whole epochs. taught: mixes learn from the float network, too.
-FULL = dict(limit=0, short_limit=0, test_limit=0, float_epochs=20, w4_epochs=8, alps_steps=0, mix_steps=0, mix_epochs=3,
-            bfloat16=False, taught=False, budgets=[95, 90, 85, 80, 75, 70, 65, 60, 55], seeds=[1, 2, 3], samples=256, probes=16, randoms=10,
-            maps=50)
+# limit 0: all images; short_limit: of ALPS's runs and of mixes. steps 0: of whole epochs. taught: mixes learn from the float
+# network, too.
+FULL = dict(limit=0, short_limit=0, test_limit=0, float_epochs=20, w4_steps=0, w4_epochs=8, alps_steps=0, alps_epochs=1,
+            mix_steps=0, mix_epochs=3, bfloat16=False, taught=False, budgets=[95, 90, 85, 80, 75, 70, 65, 60, 55],
+            seeds=[1, 2, 3], samples=256, probes=16, randoms=10, maps=50)
 MEDIUM = dict(FULL, short_limit=10000, float_epochs=3, w4_epochs=1, alps_steps=40, mix_steps=60, bfloat16=True,
               taught=True, budgets=[75, 60, 90], probes=4, randoms=1)
 QUICK = dict(FULL, limit=20000, short_limit=20000, test_limit=2000, float_epochs=3, w4_epochs=1, alps_steps=24, mix_steps=40,
@@ -42,8 +43,10 @@ NETWORKS = {
                     train=f"{FASHION}/train-images-idx3-ubyte.gz", test=f"{FASHION}/t10k-images-idx3-ubyte.gz",
                     augment=["--crop", "2", "--flip"]),
     "cifar": dict(title="CIFAR-10 as JPEG", full=dict(network="resnet20", width=16),
-                  medium=dict(network="resnet20", width=16, float_epochs=2, alps_steps=24, budgets=[75, 60], seeds=[1]),
-                  quick=dict(network="resnet20", width=16), side=32, archive="cifar10_jpeg.tar.gz", init="resnet20", augment=["--crop", "4", "--flip"]),
+                  medium=dict(network="resnet20", width=16, float_epochs=2, w4_steps=390, alps_steps=24, mix_steps=50,
+                              budgets=[75, 60], seeds=[1]),
+                  quick=dict(network="resnet20", width=16), side=32, archive="cifar10_jpeg.tar.gz", init="resnet20",
+                  augment=["--crop", "4", "--flip"]),
 }
 NETWORK_OF = {"additivity": "fashion", "times": "cifar"}  # of the studies that take another's networks
 RECIPE = ["--batch", "64", "--nesterov"]
@@ -147,21 +150,25 @@ class Study:
             words += ["--test", test_set]
         return words
 
+    def length(self, of):
+        steps = self.sizes[of + "_steps"]
+        return ["--steps", str(steps)] if steps else ["--epochs", str(self.sizes[of + "_epochs"])]
+
     def float_network(self):
         net = self.net
         start = ["--init", self.initial_weights(net["init"]), "--rate", "0.02"] if "init" in net else []
-        return self.train("float", self.sizes["float_epochs"], start)
+        return self.train("float", ["--epochs", str(self.sizes["float_epochs"]), *start])
 
     def longer(self):
         """The float network trained on as long as the 4-bit one is: what that is measured against."""
-        return self.train("longer", self.sizes["w4_epochs"], ["--init", self.at("float.onnx"), "--rate", "0.01"])
+        return self.train("longer", [*self.length("w4"), "--init", self.at("float.onnx"), "--rate", "0.01"])
 
-    def train(self, name, epochs, start):
+    def train(self, name, own):
         size = self.sizes
         return self.step(name, ["train", size["network"], "--width", str(size["width"]), "--side",
-                                str(self.net["side"]), "--epochs", str(epochs), "--weight-decay", "0.0005",
+                                str(self.net["side"]), "--weight-decay", "0.0005",
                                 *self.training(test=True), "--checkpoint", self.at(name + ".ckpt"), "-o",
-                                self.at(name + ".onnx"), *start])
+                                self.at(name + ".onnx"), *own])
 
     def initial_weights(self, name):
         with tarfile.open(os.path.join(DATA, "resnet_cifar10_akamaster.tar")) as archive:
@@ -172,9 +179,9 @@ class Study:
         return path
 
     def w4a4(self):
-        return self.step("w4a4", ["finetune", self.at("float.onnx"), "--map", "uniform:4", "--epochs",
-                                  str(self.sizes["w4_epochs"]), *self.training(), "--checkpoint", self.at("w4a4.ckpt"),
-                                  "--onnx", self.at("w4a4.onnx"), "-o", self.at("w4a4.fb")])
+        return self.step("w4a4", ["finetune", self.at("float.onnx"), "--map", "uniform:4", *self.length("w4"),
+                                  *self.training(), "--checkpoint", self.at("w4a4.ckpt"), "--onnx",
+                                  self.at("w4a4.onnx"), "-o", self.at("w4a4.fb")])
 
     def score(self, name, limit=0):
         """The accuracy of a model file in the runtime."""
@@ -183,8 +190,7 @@ class Study:
         return done and done["result"]["top1"]
 
     def alps(self):
-        steps = ["--steps", str(self.sizes["alps_steps"])] if self.sizes["alps_steps"] else ["--epochs", "1"]
-        return self.step("alps", ["alps", self.at("w4a4.onnx"), *steps, *self.training(short=True), "--checkpoint",
+        return self.step("alps", ["alps", self.at("w4a4.onnx"), *self.length("alps"), *self.training(short=True), "--checkpoint",
                                   self.at("alps.runs"), "-o", self.at("gains.json")])
 
     # ---- selection
@@ -205,10 +211,8 @@ class Study:
     def mix(self, path, seed):
         """Test accuracy and training loss of a map's network, trained once for all who chose it."""
         name = self.mix_name(path, seed)
-        steps = (["--steps", str(self.sizes["mix_steps"])] if self.sizes["mix_steps"]
-                 else ["--epochs", str(self.sizes["mix_epochs"])])
         teacher = ["--teacher", self.at("float.onnx")] if self.sizes["taught"] else []
-        done = self.step(name, ["finetune", self.at("w4a4.onnx"), "--map", path, *steps, "--rate", "0.01", *teacher,
+        done = self.step(name, ["finetune", self.at("w4a4.onnx"), "--map", path, *self.length("mix"), "--rate", "0.01", *teacher,
                                 *self.training(short=True), "--seed", str(seed), "--checkpoint", self.at(name + ".ckpt"),
                                 "-o", self.at(name + ".fb")])
         accuracy = done and self.score(name, self.sizes["test_limit"])
@@ -265,7 +269,6 @@ def additivity(study):
         template = json.load(file)
     rng = random.Random(1)
     points = []
-    steps = ["--steps", str(study.sizes["alps_steps"])] if study.sizes["alps_steps"] else ["--epochs", "1"]
     for i in range(study.sizes["maps"]):
         lowered = [g for g in gains["groups"] if rng.random() < (i + 1) / (study.sizes["maps"] + 1)]
         names = {layer for g in lowered for layer in g["layers"]}
@@ -278,7 +281,7 @@ def additivity(study):
         with open(study.at(f"maps/drawn-{i}.map"), "w") as file:
             json.dump(chosen, file)
         done = study.step(f"drawn/{i}", ["finetune", study.at("w4a4.onnx"), "--map", study.at(f"maps/drawn-{i}.map"),
-                                         *steps, "--rate", "0.001", "--decay", "constant", *study.training(short=True),
+                                         *study.length("alps"), "--rate", "0.001", "--decay", "constant", *study.training(short=True),
                                          "--checkpoint", study.at(f"drawn/{i}.ckpt"), "--onnx", study.at(f"drawn/{i}.onnx")])
         if done:
             points.append((gains["reference_loss"] + sum(g["gain"] for g in lowered), done["result"]["second_half_loss"]))
@@ -349,4 +352,5 @@ def main():
     say(os.path.join(options.out, stem + ".md"))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -61,12 +61,11 @@ def heading(study, title):
 def sizes_line(study):
     s, full = study.sizes, study.full
     some = lambda n, what: f"{n} {what}" if n else f"all {what}"
-    mix = f"{s['mix_steps']} steps" if s["mix_steps"] else f"{s['mix_epochs']} epochs"
-    alps = f"{s['alps_steps']} steps" if s["alps_steps"] else "one epoch"
+    long = lambda of: f"{s[of + '_steps']} steps" if s[of + "_steps"] else f"{s[of + '_epochs']} epochs"
     start = "from the BSD weights of the data folder" if "init" in study.net else "from nothing"
     text = (f"{s['network']}, {s['width']} channels in the first stage, {study.net['title']}: {some(s['limit'], 'training images')}; "
-            f"float {s['float_epochs']} epochs {start}, all-4-bit {s['w4_epochs']} more from it (half of the loss from it, too), "
-            f"mixes {mix} of 64 images from the 4-bit network{' (taught as it was)' if s['taught'] else ''}, ALPS {alps} a group"
+            f"float {s['float_epochs']} epochs {start}, all-4-bit {long('w4')} more from it (half of the loss from it, too), "
+            f"mixes {long('mix')} of 64 images from the 4-bit network{' (taught as it was)' if s['taught'] else ''}, ALPS {long('alps')} a group"
             f"{', both on ' + str(s['short_limit']) + ' images' if s['short_limit'] else ''}; "
             f"mixes are tested on {some(s['test_limit'], 'test images')} in the runtime; seeds {', '.join(map(str, s['seeds']))}. "
             f"{'Convolutions multiply in bfloat16 while training. ' if s['bfloat16'] else ''}"
@@ -111,10 +110,14 @@ def verdict(study, networks, points):
         beside = [f"{100 * (whole[selector] - whole[own]):+.2f}" if selector in whole and own in whole else ""
                   for own in ("eagl", "alps")]
         text += f"| {selector} | {at75} | {beside[0]} | {beside[1]} |\n"
-    runs = [(b, s) for b in study.sizes["budgets"] for s in points if len(points[s].get(b, [])) <
-            len(study.sizes["seeds"]) * (study.sizes["randoms"] if s == "random" else 1)]
-    if runs:
-        text += f"\n**Not there yet**: {', '.join(f'{s} at {b} %' for b, s in runs)} (some or all seeds).\n"
+    missing = []
+    for selector in study.needs:
+        want = len(study.sizes["seeds"]) * (study.sizes["randoms"] if selector == "random" else 1)
+        lacking = [b for b in study.sizes["budgets"] if len(points.get(selector, {}).get(b, [])) < want]
+        if lacking:
+            missing.append(f"{selector} at {', '.join(map(str, lacking))} %")
+    if missing:
+        text += f"\n**Not there yet** (all seeds or some): {'; '.join(missing)}.\n"
     return text
 
 

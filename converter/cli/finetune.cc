@@ -52,7 +52,8 @@ Checked run_finetune(Request request, const Global& global) {
   MPQ_TRY(train::Tape start, observed(real, t.recipe, images.set));
   MPQ_TRY(Graph quantised, train::add_quantizers(real, bits_of_map(search.map), &start, options));
   if (network.is_quantised) train::inherit_steps(network.graph, &quantised);
-  MPQ_TRY(train::Tape tape, train::Tape::create(std::move(quantised), train::tape_options(t.recipe)));
+  MPQ_TRY(train::Tape tape,
+          train::Tape::create(std::move(quantised), train::tape_options(t.recipe)));
 
   // The teacher: another network, or what is trained before it was quantised.
   train::Tape* teacher = request.no_teacher || network.is_quantised ? nullptr : &start;

@@ -112,7 +112,9 @@ Run add_train(CLI::App* app, const Global* global) {
   app->add_option("--side", r.side, "pixels of the images' sides")
       ->capture_default_str()
       ->check(CLI::Range(4, 1024));
-  app->add_option("--init", r.init, "first weights: what this verb wrote, or a checkpoint of PyTorch's, ResNet names");
+  app->add_option(
+      "--init", r.init,
+      "first weights: what this verb wrote, or a checkpoint of PyTorch's, ResNet names");
   add_training_options(app, &r.training);
   return [request, global] { return run_train(*request, *global); };
 }
