@@ -204,7 +204,7 @@ class Study:
         name = f"maps/{selector}{seed or ''}-{budget}"
         command = ["search", self.at("w4a4.onnx"), "--map", self.words(selector, budget, seed),
                    "-o", self.at(name + ".map")]
-        if NEEDS[selector].endswith("images") or "training" in NEEDS[selector]:
+        if "images" in NEEDS[selector] and selector != "alps":  # whose gains are in a file
             command += ["--dataset", self.data()[0]]
         return self.at(name + ".map"), self.step(name, command, needs_json=False)
 
@@ -322,13 +322,15 @@ def main():
     parser.add_argument("--build", default=os.path.join(ROOT, "build"))
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--seeds", help="of the fine-tuning of mixes: 1,2,3")
+    parser.add_argument("--budgets", help="these first, or only: 75,60")
     parser.add_argument("--selectors", help="some of them only: eagl,alps,random; another process may do the others")
     parser.add_argument("--out", default=os.path.join(ROOT, "docs", "results"))
     parser.add_argument("--only-report", action="store_true", help="a page of what is there; nothing is computed")
     options = parser.parse_args()
     sizes = {**SIZES[options.size], **NETWORKS[NETWORK_OF.get(options.study, options.study)][options.size]}
-    if options.seeds:
-        sizes["seeds"] = [int(word) for word in options.seeds.split(",")]
+    for name in ("seeds", "budgets"):
+        if getattr(options, name):
+            sizes[name] = [int(word) for word in getattr(options, name).split(",")]
     study = Study(options.study, sizes, options)
     study.float_network()
     if not study.w4a4():
