@@ -4,7 +4,7 @@ CC_CLANG ?= clang
 CXX_CLANG ?= clang++
 export MPQ_DATA ?= $(abspath $(CURDIR)/../shared/data)
 
-.PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint study-fashion study-cifar study-additivity study-resnet50 study-texts bench bench-peers bench-peers-bert bench-peers-resnet101 roofline fuzz install clean deps cuda-networks gpu-check cuda-model scale-out deb check-packages
+.PHONY: help all server wheel overload demo demo-resnet test check check-tokenizer check-encoders text-accuracy clang asan tsan lint study-fashion study-cifar study-additivity study-times study-resnet50 study-texts bench bench-peers bench-peers-bert bench-peers-resnet101 roofline fuzz install clean deps cuda-networks gpu-check cuda-model scale-out deb check-packages
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -119,9 +119,9 @@ check-encoders: all ## encoders exported to ONNX beside ONNX Runtime, float, by 
 text-accuracy: all ## what precision costs MiniLM and MPNet: STS-B and a probe on SST-2
 	@scripts/text_accuracy.sh $(BUILD)
 
-# QUICK=1: fewer images, steps and budgets. SEEDS=1,2,3. All resume where they were stopped.
-STUDY_FLAGS = --build $(BUILD) $(if $(QUICK),--quick) $(if $(SEEDS),--seeds $(SEEDS))
-study-fashion: all ## selectors compared on Fashion-MNIST: float, all 4 bit, mixes at every budget (hours; QUICK=1)
+# SIZE=medium or quick: fewer images, steps and budgets. SEEDS=1,2,3. All resume where they were stopped.
+STUDY_FLAGS = --build $(BUILD) $(if $(SIZE),--size $(SIZE)) $(if $(SEEDS),--seeds $(SEEDS))
+study-fashion: all ## selectors compared on Fashion-MNIST: float, all 4 bit, mixes at every budget (hours; SIZE=medium)
 	@scripts/study.py fashion $(STUDY_FLAGS)
 
 study-cifar: all ## the same for ResNet-20 on CIFAR-10
@@ -129,6 +129,9 @@ study-cifar: all ## the same for ResNet-20 on CIFAR-10
 
 study-additivity: all ## do the losses of lowered groups add up?
 	@scripts/study.py additivity $(STUDY_FLAGS)
+
+study-times: all ## how fast the mixes of study-cifar run, and budgets in measured time
+	@scripts/study.py times $(STUDY_FLAGS)
 
 fuzz: | deps-lint ## a minute of fuzzing of each target; longer with SECONDS=3600
 	@[ -f build-fuzz/build.ninja ] || CC=$(CC_CLANG) CXX=$(CXX_CLANG) meson setup build-fuzz -Dfuzz=true \

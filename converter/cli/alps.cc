@@ -47,7 +47,7 @@ Checked run_alps(Request request, const Global& global) {
   MPQ_TRY(const format::ImagePreprocess image,
           preset(t.preset, real.values[real.inputs[0]].shape, false));
   MPQ_TRY(const LabelledImages images, load_images(t.dataset, t.limit, image, global.quiet));
-  MPQ_TRY(train::Tape start, observed(real, t.recipe.batch, images.set, t.recipe.seed));
+  MPQ_TRY(train::Tape start, observed(real, t.recipe, images.set));
   std::optional<Network> teacher;
   if (!request.teacher.empty()) {
     MPQ_TRY(teacher, load_network(request.teacher));

@@ -49,17 +49,18 @@ Checked run_finetune(Request request, const Global& global) {
   MPQ_TRY(precision::SearchResult search,
           resolve_map(network.graph, request.map, request.cost_table, &images.set));
   const uint32_t batch = t.recipe.batch;
-  MPQ_TRY(train::Tape start, observed(real, batch, images.set, t.recipe.seed));
+  MPQ_TRY(train::Tape start, observed(real, t.recipe, images.set));
   MPQ_TRY(Graph quantised, train::add_quantizers(real, bits_of_map(search.map), &start, options));
   if (network.is_quantised) train::inherit_steps(network.graph, &quantised);
-  MPQ_TRY(train::Tape tape, train::Tape::create(std::move(quantised), {.batch = batch}));
+  MPQ_TRY(train::Tape tape,
+          train::Tape::create(std::move(quantised), train::tape_options(t.recipe)));
 
   // The teacher: another network, or what is trained before it was quantised.
   train::Tape* teacher = request.no_teacher || network.is_quantised ? nullptr : &start;
   std::unique_ptr<train::Tape> other;
   if (!request.teacher.empty()) {
     MPQ_TRY(const Network loaded, load_network(request.teacher));
-    MPQ_TRY(train::Tape created, train::Tape::create(loaded.graph, {.batch = batch}));
+    MPQ_TRY(train::Tape created, train::Tape::create(loaded.graph, train::tape_options(t.recipe)));
     teacher = (other = std::make_unique<train::Tape>(std::move(created))).get();
   }
   MPQ_TRY(const train::Fitted fitted,
@@ -75,14 +76,13 @@ Checked run_finetune(Request request, const Global& global) {
                                  fitted.steps, images.set.count(), fitted.loss);
   if (!t.test.empty()) {
     MPQ_TRY(const LabelledImages test, load_images(t.test, t.test_limit, image, global.quiet));
-    MPQ_TRY(const double score, train::accuracy(&tape, batch, test.set));
-    MPQ_TRY(const double before,
-            train::accuracy(teacher != nullptr ? teacher : &start, batch, test.set));
+    MPQ_TRY(const double after, score(tape, batch, test.set));
+    MPQ_TRY(const double before, score(teacher != nullptr ? *teacher : start, batch, test.set));
     json["test_images"] = test.set.count();
-    json["test_accuracy"] = score;
+    json["test_accuracy"] = after;
     json["reference_accuracy"] = before;
     text += fmt::format("{} test images: {:.2f} %, before {:.2f} %\n", test.set.count(),
-                        100.0 * score, 100.0 * before);
+                        100.0 * after, 100.0 * before);
   }
   const Graph graph = tape.graph();
   search.map.checkpoint = "trained";

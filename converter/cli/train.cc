@@ -8,6 +8,7 @@
 
 #include "converter/cli/command.h"
 #include "converter/cli/images.h"
+#include "converter/cli/network.h"
 #include "converter/cli/output.h"
 #include "converter/cli/training.h"
 #include "converter/data/read_file.h"
@@ -25,6 +26,39 @@ struct Request {
   TrainingRequest training;
 };
 
+// First weights: of a network that this verb wrote, node by node, or of PyTorch's, by name.
+Checked start_from(const std::string& path, Graph* graph) {
+  if (!path.ends_with(".onnx")) {
+    MPQ_TRY(const auto bytes, data::read_file(path));
+    MPQ_TRY(const Checkpoint checkpoint, read_checkpoint(bytes));
+    return train::load_weights(checkpoint, graph);
+  }
+  NetworkOptions options;
+  options.keep_batch_norm = true;
+  MPQ_TRY(const Network network, load_network(path, options));
+  if (network.graph.nodes.size() != graph->nodes.size())
+    return Error{Status::kInvalidArgument,
+                 path + ": has " + std::to_string(network.graph.nodes.size()) +
+                     " operators, the network " + std::to_string(graph->nodes.size())};
+  for (const Node& node : graph->nodes) {
+    const auto& from = network.graph.nodes;
+    const auto same = std::find_if(from.begin(), from.end(),
+                                   [&](const Node& other) { return other.name == node.name; });
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      Value& value = graph->values[node.inputs[i]];
+      if (!value.is_constant) continue;
+      const bool there = same != from.end() && i < same->inputs.size() &&
+                         network.graph.values[same->inputs[i]].is_constant &&
+                         network.graph.values[same->inputs[i]].shape == value.shape;
+      if (!there)
+        return Error{Status::kInvalidArgument,
+                     path + ": has no '" + value.name + "' of shape " + to_string(value.shape)};
+      value.data = network.graph.values[same->inputs[i]].data;
+    }
+  }
+  return Ok{};
+}
+
 Checked run_train(Request request, const Global& global) {
   MPQ_CHECK(finish_request(&request.training));
   const TrainingRequest& t = request.training;
@@ -38,12 +72,8 @@ Checked run_train(Request request, const Global& global) {
   if (labels.empty()) return Error{Status::kInvalidArgument, t.dataset + ": has no classes"};
   spec.classes = static_cast<uint32_t>(*std::max_element(labels.begin(), labels.end()) + 1);
   Graph graph = train::make_resnet(spec, t.recipe.seed);
-  if (!request.init.empty()) {
-    MPQ_TRY(const auto bytes, data::read_file(request.init));
-    MPQ_TRY(const Checkpoint checkpoint, read_checkpoint(bytes));
-    MPQ_CHECK(train::load_weights(checkpoint, &graph));
-  }
-  MPQ_TRY(train::Tape tape, train::Tape::create(std::move(graph), {.batch = t.recipe.batch}));
+  if (!request.init.empty()) MPQ_CHECK(start_from(request.init, &graph));
+  MPQ_TRY(train::Tape tape, train::Tape::create(std::move(graph), train::tape_options(t.recipe)));
   MPQ_TRY(const train::Fitted fitted,
           run_fit("training", &tape, nullptr, images.set, t.recipe, global.quiet));
   MPQ_TRY(const std::vector<std::byte> onnx, export_onnx(tape.graph()));
@@ -57,10 +87,10 @@ Checked run_train(Request request, const Global& global) {
                                  fitted.loss, 100.0 * fitted.accuracy);
   if (!t.test.empty()) {
     MPQ_TRY(const LabelledImages test, load_images(t.test, t.test_limit, image, global.quiet));
-    MPQ_TRY(const double score, train::accuracy(&tape, t.recipe.batch, test.set));
+    MPQ_TRY(const double right, score(tape, t.recipe.batch, test.set));
     json["test_images"] = test.set.count();
-    json["test_accuracy"] = score;
-    line += fmt::format("; {:.2f} % of {} test images", 100.0 * score, test.set.count());
+    json["test_accuracy"] = right;
+    line += fmt::format("; {:.2f} % of {} test images", 100.0 * right, test.set.count());
   }
   if (global.json) return write_text("-", json.dump(2) + "\n");
   if (!global.quiet) fmt::print("{}\n", line);
@@ -82,7 +112,9 @@ Run add_train(CLI::App* app, const Global* global) {
   app->add_option("--side", r.side, "pixels of the images' sides")
       ->capture_default_str()
       ->check(CLI::Range(4, 1024));
-  app->add_option("--init", r.init, "first weights: a checkpoint of PyTorch's, ResNet names");
+  app->add_option(
+      "--init", r.init,
+      "first weights: what this verb wrote, or a checkpoint of PyTorch's, ResNet names");
   add_training_options(app, &r.training);
   return [request, global] { return run_train(*request, *global); };
 }

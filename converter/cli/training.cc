@@ -72,6 +72,8 @@ void add_training_options(CLI::App* app, TrainingRequest* r) {
   app->add_flag("--flip", recipe.augmentation.flip, "mirror every other image");
   number("--frozen-norms", &recipe.frozen_norms,
          "last share of the steps with batch norm's moments fixed");
+  app->add_flag("--bfloat16", recipe.bfloat16,
+                "convolutions multiply in bfloat16 while training; scores are binary32's");
   number("--seed", &recipe.seed, "of order, augmentation and first weights");
   app->add_option("--checkpoint", recipe.checkpoint,
                   "file to resume from, written every minute: a run that was killed goes on to "
@@ -116,17 +118,18 @@ Result<LabelledImages> load_images(const std::string& path, uint32_t limit,
   return images;
 }
 
-Result<train::Tape> observed(const Graph& graph, uint32_t batch, const train::ImageSet& images,
-                             uint64_t seed) {
-  MPQ_TRY(train::Tape tape, train::Tape::create(graph, {.batch = batch}));
-  std::vector<size_t> first = train::shuffled(images.count(), seed, 0);
+Result<train::Tape> observed(const Graph& graph, const train::Recipe& recipe,
+                             const train::ImageSet& images) {
+  const uint32_t batch = recipe.batch;
+  MPQ_TRY(train::Tape tape, train::Tape::create(graph, train::tape_options(recipe)));
+  std::vector<size_t> first = train::shuffled(images.count(), recipe.seed, 0);
   first.resize(std::min<size_t>(batch, first.size()));
   if (first.size() < batch)
     return Error{Status::kInvalidArgument, std::to_string(images.count()) +
                                                " images are fewer than a batch of " +
                                                std::to_string(batch)};
   std::vector<float> pixels(batch * images.image_bytes());
-  train::take_images(images, first, {}, seed, pixels);
+  train::take_images(images, first, {}, recipe.seed, pixels);
   MPQ_CHECK(tape.forward(pixels, false));
   return tape;
 }
@@ -141,6 +144,11 @@ Result<train::Fitted> run_fit(const std::string& what, train::Tape* tape, train:
                                 100.0 * now.accuracy, now.rate));
     return true;
   });
+}
+
+Result<double> score(const train::Tape& tape, uint32_t batch, const train::ImageSet& images) {
+  MPQ_TRY(train::Tape exact, train::Tape::create(tape.graph(), {.batch = batch}));
+  return train::accuracy(&exact, batch, images);
 }
 
 Checked write_model(Graph graph, format::PrecisionMap map, const format::ImagePreprocess& image,

@@ -30,13 +30,16 @@ Result<LabelledImages> load_images(const std::string& path, uint32_t limit,
                                    const format::ImagePreprocess& image, bool quiet);
 
 // A tape that has run on the first images of a run: what first steps are chosen from.
-Result<train::Tape> observed(const Graph& graph, uint32_t batch, const train::ImageSet& images,
-                             uint64_t seed);
+Result<train::Tape> observed(const Graph& graph, const train::Recipe& recipe,
+                             const train::ImageSet& images);
 
 // Trains, with progress on stderr.
 Result<train::Fitted> run_fit(const std::string& what, train::Tape* tape, train::Tape* teacher,
                               const train::ImageSet& images, const train::Recipe& recipe,
                               bool quiet);
+
+// The share of right answers of what a tape has become, in binary32 also after a run in bfloat16.
+Result<double> score(const train::Tape& tape, uint32_t batch, const train::ImageSet& images);
 
 // A trained graph as a model file: batch norm folded, lowered. map: of its layers.
 Checked write_model(Graph graph, format::PrecisionMap map, const format::ImagePreprocess& image,

@@ -138,10 +138,10 @@ class Driver {
     }
     train::Recipe recipe = options_.recipe;
     recipe.checkpoint.clear();
-    MPQ_TRY(train::Tape tape, train::Tape::create(std::move(graph), {.batch = recipe.batch}));
+    MPQ_TRY(train::Tape tape, train::Tape::create(std::move(graph), train::tape_options(recipe)));
     std::optional<train::Tape> teacher;
     if (teacher_ != nullptr) {
-      MPQ_TRY(teacher, train::Tape::create(*teacher_, {.batch = recipe.batch}));
+      MPQ_TRY(teacher, train::Tape::create(*teacher_, train::tape_options(recipe)));
     }
     train::Tape* const taught_by = teacher ? &*teacher : nullptr;
 

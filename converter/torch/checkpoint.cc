@@ -106,7 +106,9 @@ Result<bool> Reader::read_tensor(const std::string& name, const PickleValue& val
     if (is(inner, Kind::kCall, 2) && item(inner, 0).text != function)
       return read_tensor(name, inner);
   }
-  if (function != "torch._utils _rebuild_tensor_v2") return false;
+  // Before PyTorch 0.4 without the two arguments that say how gradients flow.
+  if (function != "torch._utils _rebuild_tensor_v2" && function != "torch._utils _rebuild_tensor")
+    return false;
   if (!is(arguments, Kind::kTuple, 4) || !is(item(arguments, 1), Kind::kInt) ||
       item(arguments, 1).number < 0)
     return corrupt("tensor '" + name + "' is not described as expected");

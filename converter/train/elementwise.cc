@@ -25,10 +25,21 @@ Step map(Value value, Slope slope) {
 
 }  // namespace
 
-// What is not a number stays so: it must be found.
+// What is not a number stays so: it must be found. Both loops select, so that they
+// become vector instructions.
 Step make_relu(const StepContext&) {
-  return map([](float x) { return x < 0.0F ? 0.0F : x; },
-             [](float x, float) { return x > 0.0F ? 1.0F : 0.0F; });
+  Step step;
+  step.forward = [](Inputs in, std::span<float> y, const Run&) {
+    fill(y, [x = in[0].data()](size_t i) { return x[i] < 0.0F ? 0.0F : x[i]; });
+  };
+  step.backward = [](Inputs, std::span<const float> y, std::span<const float> dy,
+                     std::span<const Sink> sinks, const Run&) {
+    give(sinks[0], [dy = dy.data(), y = y.data()](size_t i) {
+      const float slope = dy[i];
+      return y[i] > 0.0F ? slope : 0.0F;
+    });
+  };
+  return step;
 }
 
 Step make_clip(const StepContext& context) {

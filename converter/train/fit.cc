@@ -226,6 +226,7 @@ format::Digest fingerprint(Tape* tape, Tape* teacher, const ImageSet& images,
                               double(recipe.augmentation.pad),
                               double(recipe.augmentation.flip),
                               double(recipe.seed),
+                              double(recipe.bfloat16),
                               double(recipe.teacher_share),
                               double(recipe.temperature),
                               recipe.frozen_norms})

@@ -20,6 +20,7 @@ struct Recipe {
   OptimizerOptions optimizer;
   Augmentation augmentation;
   uint64_t seed = 1;
+  bool bfloat16 = false;  // what the run's tapes multiply in: tape_options()
   // With a teacher: its share of the loss, the labels have the rest (none without labels).
   float teacher_share = 0.5F;
   float temperature = 1.0F;
@@ -34,6 +35,11 @@ struct Progress {
   double loss = 0.0, accuracy = 0.0;  // means since the epoch began
   float rate = 0.0F;
 };
+
+// Of the tapes of a run: what is trained, and its teacher.
+inline TapeOptions tape_options(const Recipe& recipe) {
+  return {.batch = recipe.batch, .bfloat16 = recipe.bfloat16};
+}
 
 // The last epoch's means; and batch by batch over the second half of the steps, loss and number of
 // right answers.

@@ -26,26 +26,27 @@ MPQ_CLONES void quantise(const float* x, float* y, size_t count, float step, flo
 struct Lanes {
   float steps[kLanes] = {}, offset[kLanes] = {};
 };
-MPQ_CLONES void differentiate(const float* x, const float* dy, float* dx, size_t count, float step,
-                              float lo, float hi, Lanes* sums) {
+MPQ_CLONES void add_to_lanes(const float* __restrict x, size_t count, float* __restrict lanes) {
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes)
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      const float v = x[i + lane] / step, g = dy[i + lane];
-      const bool inside = v > lo && v < hi;
-      const float nearest = (std::min(std::max(v, lo), hi) + kMagic) - kMagic;
-      sums->steps[lane] += g * (inside ? nearest - v : nearest);
-      sums->offset[lane] += inside ? 0.0F : g;
-      dx[i + lane] = inside ? g : 0.0F;
-    }
-  for (size_t lane = 0; i < count; ++i, ++lane) {
+    for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += x[i + lane];
+  for (size_t lane = 0; i < count; ++i, ++lane) lanes[lane] += x[i];
+}
+// Element by element first, which becomes vector instructions, then the sums.
+MPQ_CLONES void differentiate(const float* __restrict x, const float* __restrict dy,
+                              float* __restrict dx, size_t count, float step, float lo, float hi,
+                              Lanes* sums) {
+  float steps[kBlock], offset[kBlock];
+  for (size_t i = 0; i < count; ++i) {
     const float v = x[i] / step, g = dy[i];
-    const bool inside = v > lo && v < hi;
     const float nearest = (std::min(std::max(v, lo), hi) + kMagic) - kMagic;
-    sums->steps[lane] += g * (inside ? nearest - v : nearest);
-    sums->offset[lane] += inside ? 0.0F : g;
-    dx[i] = inside ? g : 0.0F;
+    const bool inside = v > lo && v < hi;
+    steps[i] = g * (nearest - (inside ? v : 0.0F));
+    offset[i] = inside ? 0.0F : g;
+    dx[i] = g - offset[i];
   }
+  add_to_lanes(steps, count, sums->steps);
+  add_to_lanes(offset, count, sums->offset);
 }
 
 // to[i] = from[i] where element first + i of the tensor is dropped (lowbias32 of C. Wellons).
@@ -117,16 +118,21 @@ LsqGradients lsq_backward(const LsqGrid& grid, std::span<const float> x, std::sp
   std::vector<Partial> partial(block_count(grid, x.size()));
   for_part_blocks(grid, x.size(), [&](size_t begin, size_t end, size_t s, size_t block) {
     // What was dropped gives its gradient to x alone.
-    float quantised[kBlock], own[kBlock];
-    constexpr float kNone[kBlock] = {};
+    float quantised[kBlock], beside[kBlock];
+    static constexpr float kNone[kBlock] = {};
     const size_t count = end - begin;
-    std::copy_n(dy.data() + begin, count, quantised);
-    coins.take(kNone, quantised, begin, end);
+    const float* from = dy.data() + begin;
+    if (coins.below != 0) {
+      std::copy_n(from, count, quantised);
+      coins.take(kNone, quantised, begin, end);
+      from = quantised;
+    }
+    const bool straight = !add && !dx.empty();
+    float* const own = straight ? dx.data() + begin : beside;
     Lanes lanes;
-    differentiate(x.data() + begin, quantised, own, count, grid.steps[s], grid.lo, grid.hi, &lanes);
+    differentiate(x.data() + begin, from, own, count, grid.steps[s], grid.lo, grid.hi, &lanes);
     coins.take(dy.data() + begin, own, begin, end);
-    for (size_t i = 0; i < count && !dx.empty(); ++i)
-      dx[begin + i] = add ? dx[begin + i] + own[i] : own[i];
+    for (size_t i = 0; i < count && add && !dx.empty(); ++i) dx[begin + i] += own[i];
     Partial& sum = partial[block];
     sum.step = s;
     for (size_t lane = 0; lane < kLanes; ++lane) {

@@ -70,6 +70,13 @@ TEST_CASE("checkpoint: shapes, strides and types") {
     REQUIRE(checkpoint.ok());
     CHECK(checkpoint->at("w").data == std::vector<float>{1, 4, 2, 5, 3, 6});
   }
+  SUBCASE("of PyTorch before 0.4") {
+    replace(&s.dict, "_rebuild_tensor_v2", "_rebuild_tensor");
+    replace(&s.dict, "\x89}tR", "tR");
+    checkpoint = s.read();
+    REQUIRE(checkpoint.ok());
+    CHECK(checkpoint->at("w").data == std::vector<float>{1, 2, 3, 4, 5, 6});
+  }
   SUBCASE("half") {
     replace(&s.dict, "FloatStorage", "HalfStorage");
     const uint16_t halves[] = {0x3C00, 0xC000, 0x0001, 0x7BFF, 0x8000, 0x3555};

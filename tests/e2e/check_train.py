@@ -134,6 +134,23 @@ with tempfile.TemporaryDirectory() as folder:
     check("alps: two groups at a time, the same bytes",
           code == 0 and read(at("gains.json")) == read(at("parallel.json")), err)
 
+    # Bfloat16 is another run, as good, and scored by what is written.
+    code, out, err = run(*second, "--bfloat16", "-o", at("half.fb"), "--onnx", at("half.onnx"))
+    half = json.loads(out) if code == 0 else {"test_accuracy": 0}
+    check("finetune: in bfloat16 as good", code == 0 and half["test_accuracy"] > trained["test_accuracy"] - 0.03 and
+          read(at("half.fb")) != read(at("net.fb")), out, err)
+    code, _, err = run(*second, "--bfloat16", "--checkpoint", at("b.ckpt"), "-o", at("x.fb"))
+    check("finetune: a checkpoint in binary32 is none of bfloat16", code == 2 and "other options" in err, code, err)
+
+    # A float network goes on from one that train wrote; at a rate of 0 it stays as it is.
+    on = ["train", "resnet8", "--init", at("float.onnx"), "--width", "4", "--side", str(SIDE), "--steps", "1", "--rate", "0",
+          "--frozen-norms", "1", *common]
+    code, out, err = run(*on, "-o", at("longer.onnx"))
+    check("train: goes on from a network", code == 0 and
+          json.loads(out)["test_accuracy"] == trained["test_accuracy"], out, err)
+    code, _, err = run(*[{"resnet8": "resnet14"}.get(word, word) for word in on], "-o", at("x.onnx"))
+    check("train: does not go on from another network", code == 2 and "operators" in err, code, err)
+
     # Odd numbers of images: oneDNN 2.6 alone writes past its buffers.
     code, _, err = run("finetune", at("float.onnx"), "--map", "uniform:4", "--epochs", "1", "--dataset", train, "--batch",
                        "3", "-q", "-o", at("odd.fb"))
@@ -170,6 +187,10 @@ with tempfile.TemporaryDirectory() as folder:
         top1 = json.loads(scored.stdout)["top1"] if scored.returncode == 0 else -1
         if planted:
             top1 -= 0.02
+        rounded = subprocess.run([mpqrun, "eval", at("half.fb"), "--dataset", test, "--json"], capture_output=True,
+                                 text=True, timeout=600)
+        check("runtime: the accuracy of a run in bfloat16", rounded.returncode == 0 and
+              abs(json.loads(rounded.stdout)["top1"] - half["test_accuracy"]) < 0.009, rounded.stdout, half)
         check("runtime: the accuracy that training computed", abs(top1 - tuned["test_accuracy"]) < 0.009,
               scored.stdout, scored.stderr, tuned)
     else:
