@@ -11,7 +11,6 @@ namespace mpq::convert::train {
 namespace {
 
 constexpr size_t kBlock = 4096, kLanes = 16;
-#define MPQ_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 
 // Round to nearest, ties to even, for |v| <= 2^22. kMagic leaves no bits for the fraction.
 constexpr float kMagic = 12582912.0F;  // 1.5 * 2^23
@@ -118,7 +117,7 @@ LsqGradients lsq_backward(const LsqGrid& grid, std::span<const float> x, std::sp
   for_part_blocks(grid, x.size(), [&](size_t begin, size_t end, size_t s, size_t block) {
     // What was dropped gives its gradient to x alone.
     float quantised[kBlock], own[kBlock];
-    constexpr float kNone[kBlock] = {};
+    static constexpr float kNone[kBlock] = {};
     const size_t count = end - begin;
     std::copy_n(dy.data() + begin, count, quantised);
     coins.take(kNone, quantised, begin, end);
