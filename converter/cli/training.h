@@ -15,6 +15,7 @@ struct TrainingRequest {
   uint32_t limit = 0, test_limit = 0;  // images; 0: all
   train::Recipe recipe;
   std::string optimizer = "sgd", decay = "cosine";
+  bool bfloat16 = false;  // of train
 };
 
 // --dataset, --epochs, --rate, ...: one table.
@@ -42,5 +43,9 @@ Result<train::Fitted> run_fit(const std::string& what, train::Tape* tape, train:
 Checked write_model(Graph graph, format::PrecisionMap map, const format::ImagePreprocess& image,
                     const std::string& preset, std::vector<std::string> labels,
                     const std::string& path);
+
+// The verb train, of a folder of an encoder of texts: a classifier as such a folder.
+Checked train_texts(const std::string& encoder, uint32_t max_tokens, const TrainingRequest& request,
+                    const std::string& output, const Global& global);
 
 }  // namespace mpq::convert::cli
