@@ -141,7 +141,9 @@ Result<Network> load_encoder(const std::string& folder, const NetworkOptions& op
   if (!options.input_shape.empty())
     return Error{Status::kInvalidArgument, folder + ": --input-shape is for ONNX files"};
   MPQ_TRY(transformer::ImportedEncoder imported,
-          transformer::import_encoder(folder, {.max_tokens = options.max_tokens}));
+          transformer::import_encoder(folder, {.max_tokens = options.max_tokens,
+                                               .classes = options.classes,
+                                               .seed = options.seed}));
   Network network;
   network.graph = std::move(imported.graph);
   network.notes = std::move(imported.notes);

@@ -24,7 +24,9 @@ struct Network {
 struct NetworkOptions {
   std::string input_shape;  // "1,3,224,224"; empty: as the model says
   uint32_t max_tokens = 0;  // of a network of texts; 0: as the model says
-  std::string tokenizer;    // folder; empty: the model's, or the one that the ONNX file lies in
+  uint32_t classes = 0;   // of an encoder that becomes a classifier by training; 0: it is as it is
+  uint64_t seed = 1;      // of that classifier's first weights
+  std::string tokenizer;  // folder; empty: the model's, or the one that the ONNX file lies in
   bool keep_batch_norm = false;  // leave it unfolded: for training
   std::string dump_after;        // name of a pass, "import", or "all": prints the graph to stdout
 };

@@ -32,6 +32,7 @@ train::DistilOptions distil_options(const ReconstructRequest& request) {
   options.seed = given.seed;
   options.checkpoint = given.checkpoint;
   options.hidden_share = request.hidden_share;
+  options.bfloat16 = given.bfloat16;
   return options;
 }
 

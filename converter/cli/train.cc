@@ -1,8 +1,10 @@
-// mpqconvert train: a float network for small images, from nothing or from given weights.
+// mpqconvert train: a float network for small images, from nothing or from given weights; or a
+// classifier on an encoder of texts.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -22,7 +24,7 @@ namespace {
 
 struct Request {
   std::string net, init, output;
-  uint32_t width = 16, side = 32;
+  uint32_t width = 16, side = 32, max_tokens = 0;
   TrainingRequest training;
 };
 
@@ -59,9 +61,29 @@ Checked start_from(const std::string& path, Graph* graph) {
   return Ok{};
 }
 
-Checked run_train(Request request, const Global& global) {
+// What is not given, for a trained encoder: a few passes at a rate that does not undo it.
+void set_text_recipe(const CLI::App& app, TrainingRequest* request) {
+  const auto set = [&](const char* option, auto* value, const auto& own) {
+    if (app.count(option) == 0) *value = own;
+  };
+  train::Recipe& recipe = request->recipe;
+  set("--optimizer", &request->optimizer, "adamw");
+  set("--decay", &request->decay, "linear");
+  set("--epochs", &recipe.epochs, 3);
+  set("--batch", &recipe.batch, 32);
+  set("--rate", &recipe.schedule.rate, 1e-4F);
+  set("--warm-up", &recipe.schedule.warm_up, 0.1);
+  set("--weight-decay", &recipe.optimizer.weight_decay, 0.01F);
+  set("--largest-norm", &recipe.optimizer.largest_norm, 1.0F);
+}
+
+Checked run_train(Request request, const CLI::App& app, const Global& global) {
+  std::error_code ignored;
+  const bool of_texts = std::filesystem::is_directory(request.net, ignored);
+  if (of_texts) set_text_recipe(app, &request.training);
   MPQ_CHECK(finish_request(&request.training));
   const TrainingRequest& t = request.training;
+  if (of_texts) return train_texts(request.net, request.max_tokens, t, request.output, global);
   MPQ_TRY(train::ResnetSpec spec, train::resnet_by_name(request.net));
   spec.width = request.width;
   spec.side = request.side;
@@ -103,9 +125,12 @@ Run add_train(CLI::App* app, const Global* global) {
   auto request = std::make_shared<Request>();
   Request& r = *request;
   r.training.recipe.schedule.rate = 0.1F;
-  app->add_option("network", r.net, "resnet8, resnet14, resnet20, ... (6 n + 2 layers)")
+  app->add_option(
+         "network", r.net,
+         "resnet8, resnet14, resnet20, ... (6 n + 2 layers); or the folder of an encoder of "
+         "texts, which becomes a classifier")
       ->required();
-  app->add_option("-o,--output", r.output, "ONNX file to write")->required();
+  app->add_option("-o,--output", r.output, "ONNX file to write; of texts: folder")->required();
   app->add_option("--width", r.width, "channels of the first stage")
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));
@@ -115,8 +140,12 @@ Run add_train(CLI::App* app, const Global* global) {
   app->add_option(
       "--init", r.init,
       "first weights: what this verb wrote, or a checkpoint of PyTorch's, ResNet names");
+  app->add_option("--max-tokens", r.max_tokens, "of texts: longest one in tokens");
   add_training_options(app, &r.training);
-  return [request, global] { return run_train(*request, *global); };
+  app->footer(
+      "Of texts, what is not given is: --optimizer adamw --rate 1e-4 --decay linear --warm-up 0.1 "
+      "--epochs 3 --batch 32 --weight-decay 0.01 --largest-norm 1.");
+  return [request, app, global] { return run_train(*request, *app, *global); };
 }
 
 }  // namespace mpq::convert::cli

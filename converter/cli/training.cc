@@ -45,20 +45,23 @@ Checked find_word(const char* option, const std::string& word, const Word<Enum> 
 }  // namespace
 
 void add_training_options(CLI::App* app, TrainingRequest* r) {
-  app->add_option("--dataset", r->dataset,
-                  "images with classes: a folder, a tar, or MNIST's ...images-idx3-ubyte[.gz]")
+  app->add_option(
+         "--dataset", r->dataset,
+         "images with classes: a folder, a tar, or MNIST's ...images-idx3-ubyte[.gz]; texts: "
+         "glue-tsv:FILE, tsv:FILE, ...")
       ->required();
-  app->add_option("--test", r->test, "images to score: the same kinds");
-  app->add_option("--limit", r->limit, "first N images only")->type_name("N");
-  app->add_option("--test-limit", r->test_limit, "first N images of the test only")->type_name("N");
+  app->add_option("--test", r->test, "images or texts to score: the same kinds");
+  app->add_option("--limit", r->limit, "first N samples only")->type_name("N");
+  app->add_option("--test-limit", r->test_limit, "first N samples of the test only")
+      ->type_name("N");
   app->add_option("--preset", r->preset, "preprocessing (help: convert)")->capture_default_str();
   const auto number = [&](const char* name, auto* value, const char* what) {
     app->add_option(name, *value, what)->capture_default_str()->type_name("X");
   };
   train::Recipe& recipe = r->recipe;
-  number("--epochs", &recipe.epochs, "passes over the images");
+  number("--epochs", &recipe.epochs, "passes over the set");
   number("--steps", &recipe.steps, "batches in all, instead of epochs");
-  number("--batch", &recipe.batch, "images a step");
+  number("--batch", &recipe.batch, "samples a step");
   number("--rate", &recipe.schedule.rate, "learning rate");
   number("--decay", &r->decay, "of the rate: cosine, linear, constant");
   number("--warm-up", &recipe.schedule.warm_up, "share of the steps over which the rate rises");
@@ -73,7 +76,7 @@ void add_training_options(CLI::App* app, TrainingRequest* r) {
   number("--frozen-norms", &recipe.frozen_norms,
          "last share of the steps with batch norm's moments fixed");
   app->add_flag("--bfloat16", recipe.bfloat16,
-                "convolutions multiply in bfloat16 while training; scores are binary32's");
+                "convolutions and linear layers multiply in bfloat16 while training; scores are binary32's");
   number("--seed", &recipe.seed, "of order, augmentation and first weights");
   app->add_option("--checkpoint", recipe.checkpoint,
                   "file to resume from, written every minute: a run that was killed goes on to "

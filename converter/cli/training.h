@@ -46,4 +46,8 @@ Checked write_model(Graph graph, format::PrecisionMap map, const format::ImagePr
                     const std::string& preset, std::vector<std::string> labels,
                     const std::string& path);
 
+// The verb train, of a folder of an encoder of texts: a classifier as such a folder.
+Checked train_texts(const std::string& encoder, uint32_t max_tokens, const TrainingRequest& request,
+                    const std::string& output, const Global& global);
+
 }  // namespace mpq::convert::cli

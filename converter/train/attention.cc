@@ -3,6 +3,7 @@
 #include <cmath>
 #include <memory>
 
+#include "converter/train/exponential.h"
 #include "converter/train/loops.h"
 #include "converter/train/product.h"
 
@@ -93,7 +94,7 @@ class Heads {
             row[j] += head.bias[static_cast<ptrdiff_t>(j) - static_cast<ptrdiff_t>(i)];
         const float top = *std::max_element(row, row + n);
         float total = 0.0F;
-        for (size_t j = 0; j < n; ++j) total += row[j] = std::exp(row[j] - top);
+        for (size_t j = 0; j < n; ++j) total += row[j] = exp_of(row[j] - top);
         for (size_t j = 0; j < n; ++j) row[j] /= total;
       }
     });

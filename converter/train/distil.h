@@ -3,25 +3,13 @@
 // arXiv 2101.05938, who use them with LSQ).
 #pragma once
 
-#include <functional>
-#include <string>
-
-#include "converter/train/optimizer.h"
-#include "converter/train/schedule.h"
+#include "converter/train/fit_texts.h"
 
 namespace mpq::convert::train {
 
-struct DistilOptions {
-  uint32_t batch = 16;  // texts
-  uint64_t steps = 300;
-  Schedule schedule = {.rate = 0.01F};
-  OptimizerOptions optimizer = kRelativeAdamW;
+struct DistilOptions : TextRecipe {
   float hidden_share = 0.5F;  // of the loss; the output has the rest
-  uint64_t seed = 1;
-  std::string checkpoint;  // file; empty: none
-  uint32_t checkpoint_steps = 50;
-  // Called after every step with its loss. Returning false stops.
-  std::function<bool(uint64_t step, double loss)> progress;
+  bool bfloat16 = false;      // TapeOptions, of both networks
 };
 
 // Mean losses of the first and of the last tenth of the steps.

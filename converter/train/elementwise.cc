@@ -6,9 +6,6 @@
 namespace mpq::convert::train {
 namespace {
 
-constexpr float kRootHalf = 0.70710678F, kDensity = 0.39894228F;    // 1/sqrt(2), 1/sqrt(2 pi)
-constexpr float kTanhFactor = 0.79788456F, kTanhCubic = 0.044715F;  // sqrt(2 / pi)
-
 // y = value(x), dy/dx = slope(x, y).
 template <typename Value, typename Slope>
 Step map(Value value, Slope slope) {
@@ -50,24 +47,6 @@ Step make_clip(const StepContext& context) {
 
 Step make_tanh(const StepContext&) {
   return map([](float x) { return std::tanh(x); }, [](float, float y) { return 1.0F - y * y; });
-}
-
-Step make_gelu(const StepContext& context) {
-  if (std::get<Gelu>(context.node.op).tanh)
-    return map(
-        [](float x) {
-          return 0.5F * x * (1.0F + std::tanh(kTanhFactor * (x + kTanhCubic * x * x * x)));
-        },
-        [](float x, float) {
-          const float t = std::tanh(kTanhFactor * (x + kTanhCubic * x * x * x));
-          return 0.5F * (1.0F + t) +
-                 0.5F * x * (1.0F - t * t) * kTanhFactor * (1.0F + 3.0F * kTanhCubic * x * x);
-        });
-  return map([](float x) { return 0.5F * x * (1.0F + std::erf(x * kRootHalf)); },
-             [](float x, float) {
-               return 0.5F * (1.0F + std::erf(x * kRootHalf)) +
-                      x * kDensity * std::exp(-0.5F * x * x);
-             });
 }
 
 Step make_add(const StepContext&) {

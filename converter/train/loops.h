@@ -11,6 +11,9 @@
 
 namespace mpq::convert::train {
 
+// For loops that are worth more than what every processor has.
+#define MPQ_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+
 inline constexpr size_t kGrain = size_t{1} << 15;  // elements worth a thread
 
 // value(i) for each element of a gradient.
@@ -28,6 +31,15 @@ void give(const Sink& sink, const Value& value) {
 template <typename Value>
 void fill(std::span<float> to, const Value& value) {
   give({to, false}, value);
+}
+
+// body(r, c) for each row and column.
+template <typename Body>
+void for_rows(size_t rows, size_t width, const Body& body) {
+  parallel_for(rows, kGrain / std::max<size_t>(width, 1) + 1, [&](size_t begin, size_t end) {
+    for (size_t r = begin; r < end; ++r)
+      for (size_t c = 0; c < width; ++c) body(r, c);
+  });
 }
 
 // Where a computation that overwrites may put a gradient: straight into the sink, or beside it.
@@ -63,7 +75,8 @@ std::vector<double> sum_rows(size_t rows, size_t width, const Row& row) {
     for (size_t r = begin; r < end; ++r) row(r, partial.data() + b * width);
   });
   std::vector<double> total(width);
-  for (size_t i = 0; i < partial.size(); ++i) total[i % width] += partial[i];
+  for (size_t first = 0; first < partial.size(); first += width)
+    for (size_t c = 0; c < width; ++c) total[c] += partial[first + c];
   return total;
 }
 

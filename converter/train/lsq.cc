@@ -11,7 +11,6 @@ namespace mpq::convert::train {
 namespace {
 
 constexpr size_t kBlock = 4096, kLanes = 16;
-#define MPQ_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 
 // Round to nearest, ties to even, for |v| <= 2^22. kMagic leaves no bits for the fraction.
 constexpr float kMagic = 12582912.0F;  // 1.5 * 2^23

@@ -8,6 +8,29 @@
 
 namespace mpq::convert::train {
 
+namespace {
+
+// What AdamW does to equal elements of a parameter.
+struct Moments {
+  float b1, b2, correction1, correction2, epsilon;
+};
+struct Move {
+  float shrink, rate, decay, lowest;  // of gradients; of moves; of the value; its bound
+};
+
+MPQ_CLONES void move(const Moments& a, const Move& by, const float* g, float* m, float* v, float* x,
+                     size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    const float d = g[i] * by.shrink;
+    m[i] = a.b1 * m[i] + (1.0F - a.b1) * d;
+    v[i] = a.b2 * v[i] + (1.0F - a.b2) * d * d;
+    const float step = m[i] / a.correction1 / (std::sqrt(v[i] / a.correction2) + a.epsilon);
+    x[i] = std::max(x[i] - (by.rate * step + by.decay * x[i]), by.lowest);
+  }
+}
+
+}  // namespace
+
 float decay_share(int bits) { return bits <= 2 ? 0.25F : bits == 3 ? 0.5F : 1.0F; }
 
 Optimizer::Optimizer(Tape* tape, const OptimizerOptions& options) : tape_(tape), options_(options) {
@@ -77,19 +100,15 @@ Checked Optimizer::step(float learning_rate) {
       });
     } else {
       float* const v = (state++)->data();
-      const float b1 = options_.beta1, b2 = options_.beta2, epsilon = options_.epsilon;
+      const Moments moments{options_.beta1, options_.beta2, correction1, correction2,
+                            options_.epsilon};
       const std::vector<float> unit = units(parameter, own_size);
       const size_t part = x.size() / unit.size();
       parallel_for(x.size(), kGrain, [&](size_t begin, size_t end) {
-        for (size_t i = begin; i < end;) {
-          const float move_rate = rate * unit[i / part];
-          for (const size_t stop = std::min(end, (i / part + 1) * part); i < stop; ++i) {
-            const float d = g[i] * shrink;
-            m[i] = b1 * m[i] + (1.0F - b1) * d;
-            v[i] = b2 * v[i] + (1.0F - b2) * d * d;
-            const float move = m[i] / correction1 / (std::sqrt(v[i] / correction2) + epsilon);
-            x[i] = std::max(x[i] - (move_rate * move + rate * decay * x[i]), lowest);
-          }
+        for (size_t stop = begin; begin < end; begin = stop) {
+          stop = std::min(end, (begin / part + 1) * part);
+          move(moments, {shrink, rate * unit[begin / part], rate * decay, lowest}, g.data() + begin,
+               m + begin, v + begin, x.data() + begin, stop - begin);
         }
       });
     }

@@ -49,7 +49,8 @@ struct Step {
 struct Engine {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
-  bool bfloat16 = false;  // what convolutions multiply
+  bool bfloat16 = false;       // what convolutions and linear layers multiply
+  std::vector<float> product;  // RoundedProduct's
 };
 struct StepContext {
   const Graph& graph;
@@ -70,10 +71,10 @@ Step make_linear(const StepContext& context);      // linear.cc
 Step make_batch_norm(const StepContext& context);  // batch_norm.cc
 Step make_relu(const StepContext& context);        // elementwise.cc
 Step make_clip(const StepContext& context);
-Step make_gelu(const StepContext& context);
 Step make_tanh(const StepContext& context);
 Step make_add(const StepContext& context);
 Step make_flatten(const StepContext& context);
+Step make_gelu(const StepContext& context);      // gelu.cc
 Step make_max_pool(const StepContext& context);  // pool.cc
 Step make_avg_pool(const StepContext& context);
 Step make_fake_quant(const StepContext& context);  // fake_quant.cc; x, steps, offset?

@@ -215,7 +215,7 @@ Checked Tape::Impl::build() {
     MPQ_CHECK(check_node(node));
     Quantisers& own = quantisers[i];
     int bits = 32;
-    bool trained = true;
+    bool trained = !options.fixed_words || !std::holds_alternative<Embedding>(node.op);
     if (const auto* quant = std::get_if<FakeQuant>(&node.op)) {
       const QuantSpec& spec = quant->spec;
       bits = spec.bits;

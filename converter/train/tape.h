@@ -37,7 +37,9 @@ struct TapeOptions {
   uint32_t batch = 1;                        // of images; sequence graphs take what a run has
   bool input_gradient = false;               // of image graphs
   std::vector<ValueId> kept_gradients = {};  // activations: gradient() has theirs after backward()
-  bool bfloat16 = false;  // convolutions multiply numbers rounded to it; sums are binary32
+  bool fixed_words = false;                  // tables of an Embedding are not trained
+  // Convolutions and linear layers multiply numbers rounded to it; sums are binary32.
+  bool bfloat16 = false;
 };
 
 // One tape computes one run at a time, on all cores. The same calls give the same bits with the

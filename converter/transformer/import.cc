@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "converter/normal_numbers.h"
 #include "converter/safetensors/reader.h"
 #include "converter/transformer/sentence.h"
 
@@ -45,10 +46,13 @@ size_t bucket_of(int64_t distance, size_t buckets) {
 
 class Builder {
  public:
-  Builder(const Safetensors& file, const EncoderConfig& config, const SentenceConfig& sentence)
+  Builder(const Safetensors& file, const EncoderConfig& config, const SentenceConfig& sentence,
+          const ImportOptions& options)
       : file_(file),
         config_(config),
         sentence_(sentence),
+        classes_(static_cast<int64_t>(options.classes)),
+        state_(options.seed),
         names_(config.architecture == Architecture::kBert ? kBertNames : kMpnetNames),
         hidden_(static_cast<int64_t>(config.hidden)) {
     const auto has_prefix = [&](const auto& entry) {
@@ -102,6 +106,21 @@ class Builder {
     MPQ_TRY(const ValueId gamma, constant(name + ".weight", {hidden_}));
     MPQ_TRY(const ValueId beta, constant(name + ".bias", {hidden_}));
     return node(name, LayerNorm{config_.layer_norm_eps}, {x, gamma, beta}, hidden_);
+  }
+
+  // A layer that is trained next: from the file if it has one of this shape, else new.
+  Result<ValueId> trained_linear(const std::string& name, ValueId x, int64_t outputs) {
+    constexpr double kDeviation = 0.02;  // as BERT's weights start
+    const Shape shape{outputs, graph_.values[x].shape[1]};
+    const auto entry = file_.entries().find(prefix_ + name + ".weight");
+    if (entry != file_.entries().end() && entry->second.shape == shape)
+      return linear(name, x, outputs);
+    const auto count = static_cast<size_t>(shape[0] * shape[1]);
+    const ValueId weight = graph_.add_value(
+        {name + ".weight", shape, normal_numbers(count, kDeviation, &state_), true});
+    const ValueId bias = graph_.add_value(
+        {name + ".bias", {outputs}, std::vector<float>(static_cast<size_t>(outputs)), true});
+    return node(name, Linear{}, {x, weight, bias}, outputs);
   }
 
   // Positions that no sequence reaches are left out.
@@ -165,6 +184,12 @@ class Builder {
   }
 
   Result<ValueId> head(ValueId x) {
+    if (classes_ != 0) {
+      const ValueId first = node("pooling", SequencePool{}, {x}, hidden_);
+      MPQ_TRY(const ValueId dense, trained_linear("pooler.dense", first, hidden_));
+      prefix_.clear();
+      return trained_linear("classifier", node("pooler.tanh", Tanh{}, {dense}, hidden_), classes_);
+    }
     if (sentence_.pooling != Pooling::kNone)
       return node("pooling", SequencePool{sentence_.pooling == Pooling::kMean, sentence_.normalise},
                   {x}, hidden_);
@@ -188,6 +213,8 @@ class Builder {
   const Safetensors& file_;
   const EncoderConfig& config_;
   const SentenceConfig& sentence_;
+  const int64_t classes_;  // of a classifier to be trained; 0: as the folder says
+  uint64_t state_;         // of random numbers
   const Names& names_;
   const int64_t hidden_;
   std::string prefix_;
@@ -209,6 +236,8 @@ Result<ImportedEncoder> import_encoder(const std::string& folder, const ImportOp
   MPQ_TRY(imported.config, read_config(folder));
   const EncoderConfig& config = imported.config;
   MPQ_TRY(const SentenceConfig sentence, read_sentence_config(folder, config));
+  if (options.classes != 0 && config.architecture != Architecture::kBert)
+    return Error{Status::kUnsupported, folder + ": only encoders of BERT's kind get a classifier"};
   const size_t longest = config.max_tokens();
   if (options.max_tokens > longest)
     return Error{Status::kInvalidArgument,
@@ -218,7 +247,7 @@ Result<ImportedEncoder> import_encoder(const std::string& folder, const ImportOp
   if (tokens == 0)
     tokens = sentence.max_tokens == 0 ? longest : std::min(longest, sentence.max_tokens);
   MPQ_TRY(const Safetensors file, Safetensors::open(folder + "/" + kWeightsFile));
-  Builder builder(file, config, sentence);
+  Builder builder(file, config, sentence, options);
   auto graph = builder.build(tokens);
   if (!graph.ok()) return Error{graph.error().code, folder + ": " + graph.error().message};
   imported.graph = *std::move(graph);

@@ -14,6 +14,10 @@ inline constexpr char kWeightsFile[] = "model.safetensors";
 
 struct ImportOptions {
   size_t max_tokens = 0;  // longest sequence; 0: as the folder says
+  // To train a classifier: it takes the place of pooling or head, with random weights where the
+  // folder has none of its shape. 0: none.
+  size_t classes = 0;
+  uint64_t seed = 1;  // of those weights
 };
 
 struct ImportedEncoder {

@@ -104,7 +104,7 @@ TEST_CASE("distil: an encoder on codes comes nearer to float on other texts, sto
   };
   DistilOptions options;
   options.batch = 8;
-  options.steps = 60;
+  options.steps = 120;
   options.schedule.rate = 0.02F;
   Graph graph = start;
   const auto report = distil(real, &graph, texts, options);
@@ -117,10 +117,10 @@ TEST_CASE("distil: an encoder on codes comes nearer to float on other texts, sto
   options.checkpoint = (folder.path / "steps").string();
   options.checkpoint_steps = 7;
   Graph again = start;
-  for (const uint64_t stop : {5, 20, 60}) {
+  for (const uint64_t stop : {5, 20, 120}) {
     again = start;
-    options.progress = [&](uint64_t step, double) { return step < stop || step == 60; };
-    CHECK(distil(real, &again, texts, options).ok() == (stop == 60));
+    options.progress = [&](uint64_t step, double) { return step < stop || step == 120; };
+    CHECK(distil(real, &again, texts, options).ok() == (stop == 120));
   }
   CHECK(outputs(again, others) == outputs(graph, others));
   options.hidden_share = 0.25F;  // another run's file

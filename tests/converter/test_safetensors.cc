@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "converter/safetensors/reader.h"
+#include "converter/safetensors/writer.h"
 #include "tests/support/temp_folder.h"
 
 namespace mpq::convert {
@@ -71,6 +72,30 @@ std::string object(const std::string& members) {
 }
 
 }  // namespace
+
+TEST_CASE("safetensors: what is written is read again, laid out as the format asks") {
+  const std::vector<float> w = {1.5F, -2.0F, 3.25F, 0.0F, 1e-9F, 7.0F}, b = {4.0F};
+  const std::vector<std::byte> bytes =
+      write_safetensors({{"w", {3, 2}, w}, {"empty", {0, 3}, {}}, {"b", {1}, b}});
+  const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const std::string header =
+      R"({"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[3,2],"data_offsets":[0,24]},)"
+      R"("empty":{"dtype":"F32","shape":[0,3],"data_offsets":[24,24]},)"
+      R"("b":{"dtype":"F32","shape":[1],"data_offsets":[24,28]}})";
+  CHECK(text.substr(8, header.size()) == header);
+  CHECK((text.size() - 28) % 8 == 0);  // tensors begin on a multiple of 8
+  const TempFolder folder;
+  const std::string path = (folder.path / "model.safetensors").string();
+  std::FILE* const file = std::fopen(path.c_str(), "wb");
+  REQUIRE(file != nullptr);
+  std::fwrite(bytes.data(), 1, bytes.size(), file);
+  std::fclose(file);
+  const auto read = Safetensors::open(path);
+  REQUIRE_MESSAGE(read.ok(), message_of(read));
+  CHECK(*read->floats("w", {3, 2}) == w);
+  CHECK(*read->floats("b", {1}) == b);
+  CHECK(read->floats("empty", {0, 3})->empty());
+}
 
 TEST_CASE("safetensors: what the format's own library wrote is read exactly") {
   const TempFolder folder;

@@ -120,6 +120,43 @@ TEST_CASE("tape: convolutions in bfloat16 are near those in binary32, forward an
   }
 }
 
+TEST_CASE("tape: linear layers in bfloat16 are near those in binary32, forward and backward") {
+  const SequenceData data = two_sequences();
+  std::vector<std::vector<float>> results[2];
+  for (const bool bfloat16 : {false, true}) {
+    // Its input has two readers: gradients are added.
+    auto tape =
+        Tape::create(encoder([](GraphBuilder& b, ValueId x) {
+                       const ValueId y = b.node(Linear{}, {x, b.random({6, 6}), b.random({6})});
+                       return b.node(Add{}, {b.node(Linear{}, {x, b.random({6, 6})}), y});
+                     }),
+                     {.bfloat16 = bfloat16});
+    REQUIRE_MESSAGE(tape.ok(), tape.error().message);
+    REQUIRE(tape->forward(data).ok());
+    std::vector<std::vector<float>>& all = results[bfloat16 ? 1 : 0];
+    const std::span<const float> y = tape->data(tape->output());
+    all.emplace_back(y.begin(), y.end());
+    const std::vector<float> dy = GraphBuilder(22).random_data(y.size());
+    const Tape::Seed seed{tape->output(), dy};
+    REQUIRE(tape->backward({&seed, 1}).ok());
+    for (const Parameter& parameter : tape->parameters()) {
+      const std::span<const float> g = tape->gradient(parameter.value);
+      all.emplace_back(g.begin(), g.end());
+    }
+  }
+  REQUIRE(results[0].size() == 7);
+  for (size_t i = 0; i < 7; ++i) {
+    double error = 0.0, energy = 0.0;
+    for (size_t k = 0; k < results[0][i].size(); ++k) {
+      error += std::pow(results[0][i][k] - results[1][i][k], 2.0);
+      energy += std::pow(results[0][i][k], 2.0);
+    }
+    CHECK(energy > 0.0);
+    CHECK(error < 1e-4 * energy);
+    if (i == 0) CHECK(error > 0.0);
+  }
+}
+
 TEST_CASE("tape: gradients of linear layers and a flatten of planes") {
   GraphBuilder b;
   const ValueId x = b.node(Flatten{}, {b.input({1, 3, 2, 2})});

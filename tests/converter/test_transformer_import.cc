@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "converter/eval_sequences.h"
+#include "converter/transformer/export.h"
 #include "converter/transformer/import.h"
 #include "encoder_folder.h"
 
@@ -118,6 +119,47 @@ TEST_CASE("import of encoders: classes, answers and embeddings") {
                               normalise);
               }) <= kBound);
       }
+}
+
+TEST_CASE("import of encoders: a new classifier in place of pooling, and its folder again") {
+  EncoderFiles files = encoder_files("BertModel", "", 9);
+  add_pooling(&files, "mean", true);
+  files.others["vocab.txt"] = "[PAD]\n";
+  const TempFolder folder;
+  write_files(files, folder);
+  const std::string source = folder.path.string(), target = source + "/classifier";
+  const auto weights = [](const Graph& graph, const std::string& name) {
+    for (const Value& value : graph.values)
+      if (value.name == name) return value.data;
+    return std::vector<float>();
+  };
+  const auto fresh = import_encoder(source, {.max_tokens = 7, .classes = 3});
+  REQUIRE_MESSAGE(fresh.ok(), fresh.error().message);
+  const Graph& graph = fresh->graph;
+  CHECK(graph.values[graph.outputs[0]].shape == Shape{1, 3});
+  CHECK(weights(graph, "pooler.dense.weight") == files.tensors.at("pooler.dense.weight").data);
+  const std::vector<float> first = weights(graph, "classifier.weight");
+  REQUIRE(first.size() == 24);
+  CHECK(weights(import_encoder(source, {.classes = 3, .seed = 2})->graph, "classifier.weight") !=
+        first);
+
+  REQUIRE(export_classifier(graph, source, {"no", "maybe", "yes"}, target).ok());
+  const auto again = import_encoder(target, {});
+  REQUIRE_MESSAGE(again.ok(), again.error().message);
+  CHECK(again->config.labels == std::vector<std::string>{"no", "maybe", "yes"});
+  CHECK(again->config.max_tokens() == 7);
+  CHECK(std::filesystem::exists(target + "/vocab.txt"));
+  SequenceData data;
+  data.add(kIds[0], kTypes[0]);
+  const auto y = evaluate_sequences(graph, data), z = evaluate_sequences(again->graph, data);
+  REQUIRE((y.ok() && z.ok()));
+  CHECK(*y == *z);
+  // Trained further: the head of as many classes stays, another one is new.
+  CHECK(weights(import_encoder(target, {.classes = 3})->graph, "classifier.weight") == first);
+  CHECK(weights(import_encoder(target, {.classes = 2})->graph, "classifier.weight").size() == 16);
+
+  CHECK(!export_classifier(graph, source, {"no", "maybe", "yes"}, source).ok());
+  CHECK(mentions(refusal(encoder_files("MPNetModel", "", 9), {.classes = 2}), "BERT's kind"));
 }
 
 TEST_CASE("import of encoders: the comparison notices a changed tensor, each of them") {

@@ -213,6 +213,43 @@ def check_heads():
     check("answers: a question that fills the model is refused by number", code == 2 and "24" in err, code, err)
 
 
+def check_training():
+    """A classifier on the encoder `bert`, learned from texts with classes, then on codes."""
+    rng = random.Random(7)
+
+    def labelled(path, count):
+        texts = [sentence(rng) for _ in range(count)]
+        write(path, "sentence\tlabel\n" + "".join(f"{text}\t{int('cat' in text)}\n" for text in texts))
+        return "glue-tsv:" + path
+
+    train, test = labelled("train.tsv", 320), labelled("test.tsv", 100)
+    common = ["--dataset", train, "--test", test, "--rate", "0.003", "--epochs", "12", "--json", "-q"]
+    code, out, err = convert("train", "bert", *common, "-o", "trained")
+    learned = document(out)
+    check("train: an encoder becomes a classifier", code == 0 and learned.get("test_accuracy", 0) > 0.9
+          and learned.get("steps") == 120 and learned.get("test_texts") == 100, code, out, err)
+    config = document(open("trained/config.json").read()) if code == 0 else {}
+    check("train: the folder is one of a classifier", config.get("architectures") == ["BertForSequenceClassification"]
+          and config.get("id2label") == {"0": "LABEL_0", "1": "LABEL_1"}, config)
+    for words, bound in [(["convert", "trained", "--map", "uniform:8"], 0.05),
+                         (["reconstruct", "trained", "--map", "uniform:4", "--steps", "100", "--bfloat16"], 0.1)]:
+        code, _, err = convert(*words, "--calib", train, "-o", "trained.fb", "-q")
+        code = code or ask("trained.fb", "--eval", "--dataset", test)[0]
+        got = document(ask("trained.fb", "--eval", "--dataset", test, "--json")[1]).get("accuracy", 0)
+        check(f"train: the runtime is as good after {words[0]}", code == 0 and got > learned["test_accuracy"] - bound,
+              got, learned, err)
+    code, out, _ = convert("train", "trained", "--dataset", train, "--test", test, "--steps", "1", "--rate", "1e-9",
+                           "-o", "same", "--json", "-q")
+    check("train: goes on from a classifier", code == 0 and
+          abs(document(out).get("test_accuracy", 0) - learned["test_accuracy"]) < 1e-9, out)
+    for what, words, parts in [
+            ("texts without classes", ["bert", "--dataset", "txt:texts.txt"], ["0 classes"]),
+            ("an encoder of another kind", ["mpnet", "--dataset", train], ["mpnet", "BERT"]),
+            ("its own folder", ["bert", "--dataset", train, "--steps", "1", "-o", "bert"], ["bert"])]:
+        code, _, err = convert("train", *words, *([] if "-o" in words else ["-o", "none.fb"]), "-q")
+        check(f"train: {what}: refused", code in (2, 5) and all(part in err for part in parts), code, err)
+
+
 def check_refusals():
     folder = "bert"
     calib = ["--calib", "txt:texts.txt", "-o", "none.fb", "-q"]
@@ -291,6 +328,7 @@ def main():
     for name in ["bert", "mpnet"]:
         check_sentences(name)
     check_heads()
+    check_training()
     check_refusals()
     print(f"{len(failures)} failed")
     return 1 if failures else 0

@@ -1,0 +1,62 @@
+#include "converter/train/rounded_product.h"
+
+#include <bit>
+
+#include "converter/train/loops.h"
+
+namespace mpq::convert::train {
+namespace {
+
+MPQ_CLONES void round(const float* x, uint16_t* y, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    const auto bits = std::bit_cast<uint32_t>(x[i]);
+    y[i] = static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);  // to nearest, to even
+  }
+}
+
+struct Dims {
+  int64_t rows, columns;
+  dnnl::memory::dims strides;
+};
+Dims dims_of(const Factor& factor) {
+  const auto rows = static_cast<int64_t>(factor.matrix.rows),
+             columns = static_cast<int64_t>(factor.matrix.columns);
+  return factor.transposed ? Dims{columns, rows, {1, columns}} : Dims{rows, columns, {columns, 1}};
+}
+
+dnnl::memory memory_of(const dnnl::memory::desc& desc, const Engine& engine, const void* data) {
+  return {desc, engine.engine, const_cast<void*>(data)};
+}
+
+}  // namespace
+
+void RoundedMatrix::assign(std::span<const float> x, size_t x_columns, size_t block) {
+  columns = x_columns;
+  rows = (x.size() / columns + block - 1) / block * block;
+  data.resize(rows * columns);
+  parallel_for(x.size(), kGrain, [&](size_t begin, size_t end) {
+    round(x.data() + begin, data.data() + begin, end - begin);
+  });
+  std::fill(data.begin() + static_cast<ptrdiff_t>(x.size()), data.end(), uint16_t{0});
+}
+
+const float* RoundedProduct::operator()(const Factor& a, const Factor& b) const {
+  using Desc = dnnl::memory::desc;
+  constexpr auto kRounded = dnnl::memory::data_type::bf16, kSum = dnnl::memory::data_type::f32;
+  const Dims left = dims_of(a), right = dims_of(b);
+  const Desc a_desc({left.rows, left.columns}, kRounded, left.strides),
+      b_desc({right.rows, right.columns}, kRounded, right.strides),
+      y_desc({left.rows, right.columns}, kSum, dnnl::memory::dims{right.columns, 1});
+  std::vector<float>& y = engine_->product;
+  y.resize(static_cast<size_t>(left.rows * right.columns));
+  const dnnl::matmul product(
+      dnnl::matmul::primitive_desc({a_desc, b_desc, y_desc}, engine_->engine));
+  product.execute(engine_->stream,
+                  {{DNNL_ARG_SRC, memory_of(a_desc, *engine_, a.matrix.data.data())},
+                   {DNNL_ARG_WEIGHTS, memory_of(b_desc, *engine_, b.matrix.data.data())},
+                   {DNNL_ARG_DST, memory_of(y_desc, *engine_, y.data())}});
+  engine_->stream.wait();
+  return y.data();
+}
+
+}  // namespace mpq::convert::train
