@@ -22,30 +22,32 @@ MPQ_CLONES void quantise(const float* x, float* y, size_t count, float step, flo
     y[i] = ((std::min(std::max(x[i] / step, lo), hi) + kMagic) - kMagic) * step;
 }
 
-// Gradients of a block: in x, and what each lane adds to those of the step and the offset.
+// Gradients of a block: in x, and what each lane adds to those of the step and the offset. The
+// lanes are a variable of its own, which the compiler keeps in registers: as the caller's they
+// might be part of dx.
 struct Lanes {
   float steps[kLanes] = {}, offset[kLanes] = {};
 };
-MPQ_CLONES void differentiate(const float* x, const float* dy, float* dx, size_t count, float step,
-                              float lo, float hi, Lanes* sums) {
-  size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      const float v = x[i + lane] / step, g = dy[i + lane];
-      const bool inside = v > lo && v < hi;
-      const float nearest = (std::min(std::max(v, lo), hi) + kMagic) - kMagic;
-      sums->steps[lane] += g * (inside ? nearest - v : nearest);
-      sums->offset[lane] += inside ? 0.0F : g;
-      dx[i + lane] = inside ? g : 0.0F;
+MPQ_CLONES Lanes differentiate(const float* __restrict x, const float* __restrict dy,
+                               float* __restrict dx, size_t count, float step, float lo, float hi) {
+  Lanes sums;
+  for (size_t i = 0; i < count; i += kLanes) {
+    const size_t lanes = std::min(kLanes, count - i);
+    float v[kLanes] = {}, g[kLanes] = {}, d[kLanes];
+    std::copy_n(x + i, lanes, v);
+    std::copy_n(dy + i, lanes, g);
+    for (size_t lane = 0; lane < kLanes; ++lane) {  // no branch: it would not be vectorised
+      const float u = v[lane] / step, own = g[lane];
+      const bool inside = (u > lo) & (u < hi);
+      const float nearest = (std::min(std::max(u, lo), hi) + kMagic) - kMagic;
+      const float rest = nearest - u;
+      sums.steps[lane] += own * (inside ? rest : nearest);
+      sums.offset[lane] += inside ? 0.0F : own;
+      d[lane] = inside ? own : 0.0F;
     }
-  for (size_t lane = 0; i < count; ++i, ++lane) {
-    const float v = x[i] / step, g = dy[i];
-    const bool inside = v > lo && v < hi;
-    const float nearest = (std::min(std::max(v, lo), hi) + kMagic) - kMagic;
-    sums->steps[lane] += g * (inside ? nearest - v : nearest);
-    sums->offset[lane] += inside ? 0.0F : g;
-    dx[i] = inside ? g : 0.0F;
+    std::copy_n(d, lanes, dx + i);
   }
+  return sums;
 }
 
 // to[i] = from[i] where element first + i of the tensor is dropped (lowbias32 of C. Wellons).
@@ -116,17 +118,21 @@ LsqGradients lsq_backward(const LsqGrid& grid, std::span<const float> x, std::sp
   const Coins coins(grid.dropped);
   std::vector<Partial> partial(block_count(grid, x.size()));
   for_part_blocks(grid, x.size(), [&](size_t begin, size_t end, size_t s, size_t block) {
-    // What was dropped gives its gradient to x alone.
-    float quantised[kBlock], own[kBlock];
-    constexpr float kNone[kBlock] = {};
     const size_t count = end - begin;
-    std::copy_n(dy.data() + begin, count, quantised);
-    coins.take(kNone, quantised, begin, end);
-    Lanes lanes;
-    differentiate(x.data() + begin, quantised, own, count, grid.steps[s], grid.lo, grid.hi, &lanes);
-    coins.take(dy.data() + begin, own, begin, end);
-    for (size_t i = 0; i < count && !dx.empty(); ++i)
-      dx[begin + i] = add ? dx[begin + i] + own[i] : own[i];
+    const float *const from = x.data() + begin, *quantised = dy.data() + begin;
+    float own[kBlock], kept[kBlock];
+    float* const to = dx.empty() || add ? own : dx.data() + begin;
+    // What was dropped gives its gradient to x alone.
+    if (grid.dropped.share > 0.0F) {
+      constexpr float kNone[kBlock] = {};
+      std::copy_n(quantised, count, kept);
+      coins.take(kNone, kept, begin, end);
+      quantised = kept;
+    }
+    const Lanes lanes = differentiate(from, quantised, to, count, grid.steps[s], grid.lo, grid.hi);
+    coins.take(dy.data() + begin, to, begin, end);
+    if (add && !dx.empty())
+      for (size_t i = 0; i < count; ++i) dx[begin + i] += own[i];
     Partial& sum = partial[block];
     sum.step = s;
     for (size_t lane = 0; lane < kLanes; ++lane) {
