@@ -6,33 +6,28 @@
 
 #include "converter/random.h"
 #include "converter/train/checkpoint.h"
-#include "converter/train/loss.h"
+#include "converter/train/matched.h"
 #include "converter/train/quantizers.h"
 
 namespace mpq::convert::train {
 namespace {
 
-// A value in both networks, and what its error counts.
-struct Matched {
-  ValueId value, target;
-  float share;
-};
-
+// Normalisations, and the output.
 Result<std::vector<Matched>> matched_values(const Graph& real, const Graph& graph,
                                             float hidden_share) {
-  std::vector<Matched> hidden;
+  std::vector<Matched> values;
   for (const Node& node : real.nodes) {
     if (!std::holds_alternative<LayerNorm>(node.op) || node.output == real.outputs[0]) continue;
     const auto same = std::find_if(graph.nodes.begin(), graph.nodes.end(),
                                    [&](const Node& n) { return n.name == node.name; });
     if (same == graph.nodes.end())
       return Error{Status::kNotFound, "the network on codes has no node '" + node.name + "'"};
-    hidden.push_back({same->output, node.output, 0.0F});
+    values.push_back({same->output, node.output});
   }
-  for (Matched& each : hidden) each.share = hidden_share / static_cast<float>(hidden.size());
-  hidden.push_back(
-      {graph.outputs[0], real.outputs[0], hidden.empty() ? 1.0F : 1.0F - hidden_share});
-  return hidden;
+  const float rest = values.empty() ? 1.0F : 1.0F - hidden_share;
+  share_equally(hidden_share, values);
+  values.push_back({graph.outputs[0], real.outputs[0], rest});
+  return values;
 }
 
 SequenceData take_texts(const SequenceData& all, std::span<const size_t> chosen) {
@@ -89,23 +84,14 @@ class Distillation {
     const SequenceData batch = take_texts(texts_, chosen);
     MPQ_CHECK(teacher_->forward(batch));
     MPQ_CHECK(tape_->forward(batch));
-    std::vector<std::vector<float>> gradients;
-    double loss = 0.0;
-    for (const Matched& each : values) {
-      const std::span<const float> y = tape_->data(each.value),
-                                   target = teacher_->data(each.target);
-      const std::vector<float> zero(target.size());
-      const double energy = std::max(squared_error(zero, target, {}), 1e-12);
-      gradients.emplace_back(y.size());
-      loss += squared_error(y, target, {static_cast<float>(each.share / energy), gradients.back()});
-    }
+    const double loss = matched_error(values, tape_, teacher_, &gradients_);
     if (!std::isfinite(loss))
       return Error{Status::kInternal, "step " + std::to_string(step_) +
                                           ": the loss is not finite, nor the output of " +
                                           tape_->first_not_finite() +
                                           "; a lower learning rate may help"};
     std::vector<Tape::Seed> seeds;
-    for (size_t i = 0; i < values.size(); ++i) seeds.push_back({values[i].value, gradients[i]});
+    for (size_t i = 0; i < values.size(); ++i) seeds.push_back({values[i].value, gradients_[i]});
     MPQ_CHECK(tape_->backward(seeds));
     MPQ_CHECK(optimizer_.step(options_.schedule.at(step_, options_.steps)));
     losses_[step_] = loss;
@@ -178,6 +164,7 @@ class Distillation {
   const DistilOptions& options_;
   Optimizer optimizer_;
   std::vector<double> losses_;
+  std::vector<std::vector<float>> gradients_;
   uint64_t step_ = 0;
   format::Digest run_ = {};
 };
