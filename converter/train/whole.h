@@ -12,7 +12,7 @@ struct WholeOptions {
   // Steps or epochs, augmentation, temperature, checkpoint, ...; not its hidden values.
   Recipe recipe = {.epochs = 4,
                    .batch = 16,
-                   .schedule = {.rate = 0.01F},
+                   .schedule = {.rate = 0.002F},
                    .optimizer = kRelativeAdamW,
                    .augmentation = {.pad = 8, .flip = true},
                    .checkpoint_seconds = 600};  // some hundred megabytes
@@ -34,9 +34,9 @@ struct WholeReport {
 };
 
 // real: the float network; graph: the same on codes: nodes are found by their names, weights start
-// from their codes. Labels are not looked at. Batch norm keeps its running moments. Returning false
-// from `progress` stops with the checkpoint written; a run that was killed goes on from its
-// checkpoint to the same bytes.
+// from their codes, spread within them. Labels are not looked at. Batch norm keeps its running
+// moments. Returning false from `progress` stops with the checkpoint written; a run that was killed
+// goes on from its checkpoint to the same bytes.
 Result<WholeReport> train_whole(const Graph& real, Graph* graph, const ImageSet& images,
                                 const WholeOptions& options,
                                 const std::function<bool(const Progress&)>& progress = {});

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "converter/train/quantizers.h"
 #include "converter/train/resnet.h"
 #include "converter/train/whole.h"
@@ -84,6 +86,32 @@ TEST_CASE("whole: a network on codes comes nearer to float on images that it nev
     REQUIRE_MESSAGE(report.ok(), report.error().message);
     CHECK(!report->kept);
     CHECK(outputs(graph, images) == outputs(start, images));
+  }
+}
+
+TEST_CASE("whole: weights start spread, none on another code or where it has no gradient") {
+  const Graph real = as_if_trained(24);
+  const Graph graph = on_codes(real, striped_images(16, 11));
+  Graph spread = graph;
+  start_spread(1, &spread);
+  auto tape = Tape::create(spread, {.batch = 1});
+  REQUIRE(tape.ok());
+  const Graph back = tape->graph();
+  size_t moved = 0;
+  for (size_t n = 0; n < graph.nodes.size(); ++n) {
+    const Node& node = graph.nodes[n];
+    if (!node.weight_quant) continue;
+    const auto& [spec, codes] = *node.weight_quant;
+    CHECK(back.nodes[n].weight_quant->codes == codes);
+    const std::vector<float>& w = spread.values[node.inputs[1]].data;
+    for (size_t i = 0; i < w.size(); ++i) {
+      const float place = w[i] / spec.scale[i / (w.size() / spec.scale.size())];
+      CHECK(place <= static_cast<float>(spec.hi));
+      CHECK(place >= static_cast<float>(spec.lo));
+      moved += std::abs(place - static_cast<float>(codes[i])) > 0.2F ? 1 : 0;
+    }
+    CHECK(moved > w.size() / 3);
+    moved = 0;
   }
 }
 
