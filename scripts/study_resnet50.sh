@@ -58,7 +58,7 @@ for words in "$@"; do
   fi
   start "$stem" "$map"
   score "$words, not trained" "$stem-start.fb"
-  reconstruct "$stem" "$map" --start "$stem-start.onnx" --bfloat16 --batch 8 --whole-steps 500 --held-out 64 \
-    --checkpoint "$stem.checkpoint"
+  reconstruct "$stem" "$map" --start "$stem-start.onnx" --bfloat16 --batch 8 --whole-steps 468 --whole-rate 0.001 \
+    --held-out 64 --checkpoint "$stem.checkpoint"
   score "$words" "$stem.fb"
 done
