@@ -89,7 +89,7 @@ bench-peers-bert: all ## the same for BERT-base: 128 and 384 tokens, batch 1 and
 	@scripts/install_deps.sh peers
 	@bench/peers.sh $(BUILD) bert-base --tokens 128,384 --batch 1,8 --rounds 10
 
-study-resnet50: all ## ResNet-50 at 4 bits and mixed, reconstructed on images without labels: hours of two cores
+study-resnet50: all ## ResNet-50 at 4 bits and mixed, trained on images without labels: hours of two cores
 	@scripts/study_resnet50.sh $(BUILD)
 
 study-texts: all ## a sentence encoder at 4 bits and mixed, learned from itself on texts without labels

@@ -1,4 +1,5 @@
-// mpqconvert reconstruct: a network on codes, on samples without labels; of images, block by block.
+// mpqconvert reconstruct: a network on codes, on samples without labels; of images, block by
+// block, then all layers together.
 #include "converter/cli/reconstruct.h"
 
 #include <fmt/format.h>
@@ -46,6 +47,39 @@ Result<Graph> start_of(const Request& request, const Network& network, const Bit
   return graph;
 }
 
+// Behind the blocks: all layers together.
+Result<train::WholeReport> whole(const Request& request, const Graph& real, Graph* graph,
+                                 const train::ImageSet& images, bool quiet) {
+  train::WholeOptions options = request.whole;
+  options.bfloat16 = request.options.bfloat16;
+  options.recipe.batch = request.options.batch;
+  options.recipe.seed = request.options.seed;
+  options.recipe.optimizer = request.options.optimizer;
+  if (!request.options.checkpoint.empty())
+    options.recipe.checkpoint = request.options.checkpoint + ".whole";
+  Progress progress("all layers together", quiet);
+  return train::train_whole(real, graph, images, options, [&](const train::Progress& now) {
+    progress.update(now.step, now.steps, fmt::format("loss {:.4f}", now.loss));
+    return true;
+  });
+}
+
+std::string as_text(const train::WholeReport& report, uint32_t held_out) {
+  std::string text =
+      fmt::format("all layers together: {} steps, loss {:.4f}\n", report.steps, report.loss);
+  if (held_out == 0) return text;
+  return text + fmt::format(
+                    "{} images held out: divergence from float {:.4f} -> {:.4f}, the same class "
+                    "{:.1f} -> {:.1f} %{}\n",
+                    held_out, report.before.divergence, report.after.divergence,
+                    100.0 * report.before.agreement, 100.0 * report.after.agreement,
+                    report.kept ? "" : "; not kept");
+}
+
+nlohmann::ordered_json as_json(const train::Distance& distance) {
+  return {{"divergence", distance.divergence}, {"agreement", distance.agreement}};
+}
+
 Checked run_reconstruct(Request request, const Global& global) {
   if (request.output.empty() && request.onnx.empty())
     return Error{Status::kInvalidArgument, "name what to write: -o MODEL, --onnx FILE, or both"};
@@ -79,6 +113,11 @@ Checked run_reconstruct(Request request, const Global& global) {
     MPQ_TRY(reports, train::reconstruct(real, &graph, pixels, all.size(), request.options));
   }
 
+  train::WholeReport together;
+  if (request.whole.recipe.steps != 0) {
+    MPQ_TRY(together, whole(request, real, &graph, images.set, global.quiet));
+  }
+
   search.map.source_sha256 = network.source_sha256;
   if (!request.onnx.empty()) {
     MPQ_TRY(const std::vector<std::byte> onnx, export_onnx(graph));
@@ -97,6 +136,15 @@ Checked run_reconstruct(Request request, const Global& global) {
   }
   nlohmann::ordered_json json = {{"schema_version", 1}, {"samples", all.size()}};
   json["blocks"] = std::move(rows);
+  if (together.steps != 0) {
+    text += as_text(together, request.whole.held_out);
+    json["whole"] = {{"steps", together.steps},
+                     {"loss", together.loss},
+                     {"held_out", request.whole.held_out},
+                     {"before", as_json(together.before)},
+                     {"after", as_json(together.after)},
+                     {"kept", together.kept}};
+  }
   if (global.json) return write_text("-", json.dump(2) + "\n");
   if (!global.quiet) fmt::print("{}", text);
   return Ok{};
@@ -142,10 +190,22 @@ Run add_reconstruct(CLI::App* app, const Global* global) {
          "of a block's inputs, from the float network instead of the quantised one");
   number("--drop-share", &r.options.drop_share, "of activations, not quantised while training");
   app->add_flag("--bfloat16", r.options.bfloat16, "multiply in bfloat16 while training");
-  app->add_option("--checkpoint", r.options.checkpoint,
-                  "file to resume from, written after every block");
-  number("--hidden-share", &r.hidden_share,
-         "of texts: share of hidden states in the loss, the output has the rest");
+  app->add_option(
+      "--checkpoint", r.options.checkpoint,
+      "file to resume from, written after every block; FILE.whole for all layers together");
+  number("--hidden-share", &r.whole.hidden_share,
+         "all layers together: share of hidden values in the loss, the output has the rest");
+  number("--whole-steps", &r.whole.recipe.steps,
+         "of training all layers of a network of images together, behind the blocks");
+  number("--whole-rate", &r.whole.recipe.schedule.rate, "its learning rate of weights, in codes");
+  number("--temperature", &r.whole.recipe.temperature, "of the float network's probabilities");
+  number("--crop", &r.whole.recipe.augmentation.pad,
+         "random crops of these images out of so many pixels of padding");
+  app->add_flag("!--no-flip", r.whole.recipe.augmentation.flip, "mirror none of these images");
+  number("--held-out", &r.whole.held_out,
+         "last images: not learned from, they tell how far the network is from float");
+  number("--checkpoint-steps", &r.whole.recipe.checkpoint_steps,
+         "write FILE.whole every so many steps, besides every ten minutes");
   number("--seed", &r.options.seed, "choice of samples");
   app->add_option("--input-shape", r.network.input_shape,
                   "1,3,224,224, where the model leaves it open");

@@ -6,6 +6,7 @@
 #include "converter/cli/command.h"
 #include "converter/cli/network.h"
 #include "converter/train/reconstruct.h"
+#include "converter/train/whole.h"
 
 namespace mpq::convert::cli {
 
@@ -14,9 +15,9 @@ struct ReconstructRequest {
                                                  preset = "torchvision-v1";
   uint32_t samples = 1024, ptq_samples = 128;
   bool crop_only_small = false;
-  float hidden_share = 0.5F;
   NetworkOptions network;
-  train::ReconstructOptions options;
+  train::ReconstructOptions options;  // of blocks; batch, seed and optimizer of the rest, too
+  train::WholeOptions whole;          // recipe.steps 0: blocks only
 };
 
 Checked reconstruct_texts(const ReconstructRequest& request, Network network, const Global& global);

@@ -31,7 +31,7 @@ train::DistilOptions distil_options(const ReconstructRequest& request) {
   options.optimizer = given.optimizer;
   options.seed = given.seed;
   options.checkpoint = given.checkpoint;
-  options.hidden_share = request.hidden_share;
+  options.hidden_share = request.whole.hidden_share;
   options.bfloat16 = given.bfloat16;
   return options;
 }

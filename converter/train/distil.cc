@@ -3,52 +3,39 @@
 #include <algorithm>
 #include <numeric>
 
-#include "converter/train/loss.h"
+#include "converter/train/matched.h"
 #include "converter/train/quantizers.h"
 
 namespace mpq::convert::train {
 namespace {
 
-// A value in both networks, and what its error counts.
-struct Matched {
-  ValueId value, target;
-  float share;
-};
-
+// Normalisations, and the output.
 Result<std::vector<Matched>> matched_values(const Graph& real, const Graph& graph,
                                             float hidden_share) {
-  std::vector<Matched> hidden;
+  std::vector<Matched> values;
   for (const Node& node : real.nodes) {
     if (!std::holds_alternative<LayerNorm>(node.op) || node.output == real.outputs[0]) continue;
     const auto same = std::find_if(graph.nodes.begin(), graph.nodes.end(),
                                    [&](const Node& n) { return n.name == node.name; });
     if (same == graph.nodes.end())
       return Error{Status::kNotFound, "the network on codes has no node '" + node.name + "'"};
-    hidden.push_back({same->output, node.output, 0.0F});
+    values.push_back({same->output, node.output});
   }
-  for (Matched& each : hidden) each.share = hidden_share / static_cast<float>(hidden.size());
-  hidden.push_back(
-      {graph.outputs[0], real.outputs[0], hidden.empty() ? 1.0F : 1.0F - hidden_share});
-  return hidden;
+  const float rest = values.empty() ? 1.0F : 1.0F - hidden_share;
+  share_equally(hidden_share, values);
+  values.push_back({graph.outputs[0], real.outputs[0], rest});
+  return values;
 }
 
 TextLoss relative_errors(Tape* tape, Tape* teacher, const std::vector<Matched>& values) {
   TextLoss loss;
-  loss.run = [tape, teacher, values, gradients = std::vector<std::vector<float>>(values.size())](
+  loss.run = [tape, teacher, values, gradients = std::vector<std::vector<float>>()](
                  std::span<const size_t>, const SequenceData& batch,
                  std::vector<Tape::Seed>* seeds) mutable -> Result<double> {
     MPQ_CHECK(teacher->forward(batch));
-    double sum = 0.0;
-    for (size_t i = 0; i < values.size(); ++i) {
-      const Matched& each = values[i];
-      const std::span<const float> y = tape->data(each.value), target = teacher->data(each.target);
-      const std::vector<float> zero(target.size());
-      const double energy = std::max(squared_error(zero, target, {}), 1e-12);
-      gradients[i].assign(y.size(), 0.0F);
-      sum += squared_error(y, target, {static_cast<float>(each.share / energy), gradients[i]});
-      seeds->push_back({each.value, gradients[i]});
-    }
-    return sum;
+    const double error = matched_error(values, tape, teacher, &gradients);
+    for (size_t i = 0; i < values.size(); ++i) seeds->push_back({values[i].value, gradients[i]});
+    return error;
   };
   loss.fingerprint = [teacher, values](format::Sha256* sha) {
     hash_tape(sha, teacher);

@@ -138,15 +138,18 @@ class Run {
     const size_t classes = y.size() / recipe_.batch;
     gradient_.assign(y.size(), 0.0F);
     double loss = 0.0, correct = 0.0;
-    float share = labels_.empty() ? 1.0F : 0.0F;
+    float taught = 0.0F;
     if (teacher_ != nullptr) {
-      share = labels_.empty() ? 1.0F : recipe_.teacher_share;
+      taught = labels_.empty() ? 1.0F : recipe_.teacher_share;
+      float of_output = taught;
+      for (const Matched& each : recipe_.hidden) of_output -= each.share;
       MPQ_CHECK(teacher_->forward(pixels_, false));
       loss += distillation(y, teacher_->data(teacher_->output()), classes, recipe_.temperature,
-                           {share, gradient_});
+                           {of_output, gradient_});
+      loss += matched_error(recipe_.hidden, tape_, teacher_, &hidden_);
     }
     if (!labels_.empty()) {
-      loss += cross_entropy(y, classes, labels_, {1.0F - share, gradient_});
+      loss += cross_entropy(y, classes, labels_, {1.0F - taught, gradient_});
       correct = static_cast<double>(count_correct(y, classes, labels_));
       sums_[kCorrect] += correct;
     }
@@ -156,8 +159,10 @@ class Run {
                                           (layer.empty() ? "" : ", nor the output of " + layer) +
                                           "; a lower learning rate may help"};
     }
-    const Tape::Seed seed{tape_->output(), gradient_};
-    MPQ_CHECK(tape_->backward({&seed, 1}));
+    std::vector<Tape::Seed> seeds = {{tape_->output(), gradient_}};
+    for (size_t i = 0; i < hidden_.size(); ++i)
+      seeds.push_back({recipe_.hidden[i].value, hidden_[i]});
+    MPQ_CHECK(tape_->backward(seeds));
     const Checked moved = optimizer_.step(recipe_.schedule.at(step_, total_));
     if (!moved.ok())
       return Error{moved.error().code,
@@ -190,6 +195,7 @@ class Run {
   Optimizer optimizer_;
   uint64_t total_, per_epoch_, step_ = 0;
   std::vector<float> pixels_, gradient_;
+  std::vector<std::vector<float>> hidden_;  // gradients
   std::vector<int32_t> labels_;
   std::vector<double> sums_, losses_, correct_;
   std::vector<size_t> order_;
@@ -222,6 +228,7 @@ format::Digest fingerprint(Tape* tape, Tape* teacher, const ImageSet& images,
                               double(o.epsilon),
                               double(o.weight_decay),
                               double(o.step_rate),
+                              double(o.relative),
                               double(o.largest_norm),
                               double(recipe.augmentation.pad),
                               double(recipe.augmentation.flip),
@@ -231,6 +238,11 @@ format::Digest fingerprint(Tape* tape, Tape* teacher, const ImageSet& images,
                               double(recipe.temperature),
                               recipe.frozen_norms})
     hash(&sha, number);
+  for (const Matched& each : recipe.hidden) {
+    hash(&sha, each.value);
+    hash(&sha, each.target);
+    hash(&sha, each.share);
+  }
   const std::string structure = print(tape->structure());
   hash(&sha, std::span<const char>(structure));
   for (Tape* of : {tape, teacher})

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "converter/train/images.h"
+#include "converter/train/matched.h"
 #include "converter/train/optimizer.h"
 #include "converter/train/schedule.h"
 #include "converter/train/tape.h"
@@ -24,8 +25,9 @@ struct Recipe {
   // With a teacher: its share of the loss, the labels have the rest (none without labels).
   float teacher_share = 0.5F;
   float temperature = 1.0F;
-  double frozen_norms = 0.0;  // last share of the steps with batch norm's running moments fixed
-  std::string checkpoint;     // file; empty: none
+  std::vector<Matched> hidden;  // values to learn from it too: their shares are part of its share
+  double frozen_norms = 0.0;    // last share of the steps with batch norm's running moments fixed
+  std::string checkpoint;       // file; empty: none
   uint32_t checkpoint_seconds = 60;
   uint32_t checkpoint_steps = 0;  // every so many steps too; 0: by time only
 };

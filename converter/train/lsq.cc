@@ -21,7 +21,9 @@ MPQ_CLONES void quantise(const float* x, float* y, size_t count, float step, flo
     y[i] = ((std::min(std::max(x[i] / step, lo), hi) + kMagic) - kMagic) * step;
 }
 
-// Gradients of a block: in x, and what each lane adds to those of the step and the offset.
+// Gradients of a block: in x, and what each lane adds to those of the step and the offset. The
+// lanes are a variable of its own, which the compiler keeps in registers: as the caller's they
+// might be part of dx.
 struct Lanes {
   float steps[kLanes] = {}, offset[kLanes] = {};
 };

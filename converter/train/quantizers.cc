@@ -1,6 +1,7 @@
 #include "converter/train/quantizers.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "converter/passes/calibrate.h"
@@ -8,6 +9,7 @@
 #include "converter/passes/insert_quantizers.h"
 #include "converter/passes/pass.h"
 #include "converter/passes/weights.h"
+#include "converter/random.h"
 #include "converter/train/lsq.h"
 
 namespace mpq::convert::train {
@@ -195,6 +197,23 @@ void start_inside(Graph* graph) {
   for (const Node& node : graph->nodes)
     if (node.weight_quant)
       for (float& w : graph->values[node.inputs[weights_input(node)]].data) w *= kInside;
+}
+
+void start_spread(uint64_t seed, Graph* graph) {
+  constexpr double kWidth = 0.9;  // of a code
+  for (const Node& node : graph->nodes) {
+    if (!node.weight_quant) continue;
+    const auto& [spec, codes] = *node.weight_quant;
+    std::vector<float>& weights = graph->values[node.inputs[weights_input(node)]].data;
+    const size_t part = weights.size() / spec.scale.size();
+    for (size_t i = 0; i < weights.size(); ++i) {
+      double place = kWidth * (static_cast<double>(next_random(&seed) >> 11) * 0x1p-53 - 0.5);
+      // Beyond the last code there is no gradient.
+      if (codes[i] == spec.hi) place = -std::abs(place);
+      if (codes[i] == spec.lo) place = std::abs(place);
+      weights[i] = static_cast<float>((codes[i] + place) * spec.scale[i / part]);
+    }
+  }
 }
 
 void inherit_steps(const Graph& trained, Graph* graph) {

@@ -42,4 +42,9 @@ void inherit_steps(const Graph& trained, Graph* graph);
 // codes a little towards 0, too little to change a code.
 void start_inside(Graph* graph);
 
+// Weights that begin on their codes move to places within half a code of them that follow from the
+// seed, and none to another code: where all begin alike, nothing changes for many steps, and then
+// too much at once.
+void start_spread(uint64_t seed, Graph* graph);
+
 }  // namespace mpq::convert::train

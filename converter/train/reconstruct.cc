@@ -8,51 +8,13 @@
 #include <type_traits>
 
 #include "converter/random.h"
+#include "converter/train/blocks.h"
 #include "converter/train/checkpoint.h"
 #include "converter/train/loss.h"
 #include "converter/train/quantizers.h"
 
 namespace mpq::convert::train {
 namespace {
-
-// Nodes [begin, end) of the quantised graph, which read nothing of before but `input`.
-struct Block {
-  size_t begin = 0, end = 0, layers = 0;
-  ValueId input = kNoValue, output = kNoValue;
-};
-
-// A block ends where everything that is read later is one value, and quantisers are all that read
-// it.
-std::vector<Block> blocks_of(const Graph& graph) {
-  std::map<ValueId, size_t> last_use;
-  for (size_t i = 0; i < graph.nodes.size(); ++i)
-    for (const ValueId id : activations(graph.nodes[i])) last_use[id] = i;
-  const auto only_quantised = [&](ValueId id) {
-    for (const uint32_t reader : consumers(graph, id))
-      if (!std::holds_alternative<FakeQuant>(graph.nodes[reader].op)) return false;
-    return true;
-  };
-  std::vector<Block> blocks;
-  Block open{0, 0, 0, graph.inputs[0], kNoValue};
-  for (size_t i = 0; i < graph.nodes.size(); ++i) {
-    const Node& node = graph.nodes[i];
-    open.layers += node.weight_quant ? 1 : 0;
-    size_t live = 0;
-    for (const auto& [id, last] : last_use) {
-      const int from = producer(graph, id);
-      live += from <= static_cast<int>(i) && last > i && id != node.output ? 1 : 0;
-    }
-    const bool at_end = i + 1 == graph.nodes.size();
-    const bool cut = live == 0 && open.layers > 0 && only_quantised(node.output) &&
-                     !std::holds_alternative<FakeQuant>(node.op);
-    if (!cut && !at_end) continue;
-    open.end = i + 1;
-    open.output = node.output;
-    blocks.push_back(open);
-    open = {i + 1, 0, 0, node.output, kNoValue};
-  }
-  return blocks;
-}
 
 // What lies between two values, which keep their numbers.
 Graph part_of(const Graph& graph, ValueId input, ValueId output) {
@@ -256,16 +218,6 @@ class Reconstruction {
   }
 
  private:
-  // The value of the float network that a value of the quantised one stands for.
-  Result<ValueId> real_value(ValueId id) const {
-    const int from = producer(*graph_, id);
-    if (from < 0) return real_.inputs[0];
-    const std::string& name = graph_->nodes[static_cast<size_t>(from)].name;
-    for (const Node& node : real_.nodes)
-      if (node.name == name) return node.output;
-    return Error{Status::kNotFound, "the float network has no node '" + name + "'"};
-  }
-
   // A divisor of the batch.
   uint32_t batch_of(const Block& block) const {
     constexpr uint32_t kFewest = 4;
@@ -280,8 +232,8 @@ class Reconstruction {
   Checked pass(size_t b) {
     const Block& block = blocks_[b];
     const TapeOptions how{.batch = batch_of(block), .bfloat16 = options_.bfloat16};
-    MPQ_TRY(const ValueId input, real_value(block.input));
-    MPQ_TRY(const ValueId output, real_value(block.output));
+    MPQ_TRY(const ValueId input, real_value(real_, *graph_, block.input));
+    MPQ_TRY(const ValueId output, real_value(real_, *graph_, block.output));
     Streams y;
     MPQ_TRY(y.real, run_all(part_of(real_, input, output), how, x_.real, count_, count_));
     const bool known = b < reports_.size();

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""mpqconvert train, finetune, alps and report from the outside, on pictures that this script draws: accuracy in float,
-in the trained network's own arithmetic and in the runtime; runs killed at random points. Standard library only.
+"""mpqconvert train, finetune, reconstruct, alps and report from the outside, on pictures that this script draws: accuracy
+in float, in the trained network's own arithmetic and in the runtime; runs killed at random points. Standard library only.
 
    check_train.py MPQCONVERT [MPQRUN] [--plant]      --plant: results that must not count as equal
 """
@@ -73,8 +73,10 @@ def killed_until_done(command, checkpoint, seconds):
             kills += 1
         elif os.path.isdir(checkpoint):  # it was through already: from the start again
             shutil.rmtree(checkpoint)
-        elif os.path.exists(checkpoint):
-            os.remove(checkpoint)
+        else:
+            for path in (checkpoint, checkpoint + ".whole"):
+                if os.path.exists(path):
+                    os.remove(path)
     code, _, err = run(*command, "--checkpoint", checkpoint)
     return kills, code, err
 
@@ -150,6 +152,28 @@ with tempfile.TemporaryDirectory() as folder:
           json.loads(out)["test_accuracy"] == trained["test_accuracy"], out, err)
     code, _, err = run(*[{"resnet8": "resnet14"}.get(word, word) for word in on], "-o", at("x.onnx"))
     check("train: does not go on from another network", code == 2 and "operators" in err, code, err)
+    # Without labels: all layers together learn from the float network.
+    fourth = ["reconstruct", at("float.onnx"), "--calib", train, "--preset", "small", "--map", "uniform:2", "--ptq-samples",
+              "32", "--steps", "0", "--whole-steps", "40", "--batch", "16", "--crop", "1", "--checkpoint-steps", "2", "--json"]
+    learning = [*fourth, "--whole-rate", "0.02"]
+    start = time.monotonic()
+    code, out, err = run(*learning, "-o", at("whole.fb"))
+    seconds = time.monotonic() - start
+    check("reconstruct: exit code", code == 0, err)
+    learned = json.loads(out)["whole"]
+    code, out, err = run(*fourth, "--whole-rate", "0", "--held-out", "48", "-o", at("still.fb"))
+    still = json.loads(out)["whole"]
+    check("reconstruct: nearer to float than without a move", learned["loss"] < 0.95 * still["loss"], learned, still)
+    check("reconstruct: what came no nearer is not kept", still["after"] == still["before"] and not still["kept"] and
+          learned["kept"] and read(at("whole.fb")) != read(at("still.fb")), learned, still)
+    kills, code, err = killed_until_done([*learning, "-o", at("killed-whole.fb")], at("c.ckpt"), seconds)
+    if planted:
+        with open(at("killed-whole.fb"), "ab") as file:
+            file.write(b" ")
+    check(f"reconstruct: killed {kills} times, the same bytes",
+          code == 0 and kills > 2 and read(at("whole.fb")) == read(at("killed-whole.fb")), err)
+    code, _, err = run(*fourth, "--held-out", "384", "-o", at("x.fb"))
+    check("reconstruct: all images held out", code == 2 and "384 of 384 images" in err, code, err)
 
     # Odd numbers of images: oneDNN 2.6 alone writes past its buffers.
     code, _, err = run("finetune", at("float.onnx"), "--map", "uniform:4", "--epochs", "1", "--dataset", train, "--batch",
