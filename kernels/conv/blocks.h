@@ -1,5 +1,5 @@
-// How the vector rows cut their work: units of at most 14 neighbouring pixels of an output row,
-// times panels of 64 channels. All static: each instruction set compiles its own.
+// How the vector rows cut their work: units of a few neighbouring pixels of an output row, times
+// panels of 64 channels. All static: each instruction set compiles its own.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace mpq::kernels {
 
-constexpr uint32_t kMaxPixels = 14;    // pixels of a block
+constexpr uint32_t kMaxPixels = 14;    // of a unit, where a row says nothing else
 constexpr uint32_t kGroupBytes = 256;  // one k-group (4 k) of a panel
 
 alignas(64) static constexpr int32_t kNoBias[kPanelChannels] = {};
@@ -30,8 +30,9 @@ struct Unit {
   return {row / s.oh, row % s.oh, i * width + (i < extra ? i : extra), width + (i < extra ? 1 : 0)};
 }
 
+template <uint32_t kUnitPixels>
 [[maybe_unused]] static void row_units(const ConvShape& s, uint32_t* unit_count, uint32_t* panels) {
-  *unit_count = s.n * s.oh * blocks_of_row(s);
+  *unit_count = s.n * s.oh * blocks_of_row(s, kUnitPixels);
   *panels = panel_count(s);
 }
 

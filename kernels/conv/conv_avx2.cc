@@ -246,7 +246,7 @@ constexpr ConvKernel row(const char* name, Elem weights) {
           panels_fit,
           packed_bytes,
           pack,
-          row_units,
+          row_units<kMaxPixels>,
           scratch_bytes,
           run<kMaxCode, kMaxWeight>,
           cost<kMaxCode, kMaxWeight>};

@@ -10,6 +10,7 @@ template <uint32_t kWeightBits>
 struct Direct {
   static constexpr uint32_t kBits = kWeightBits;
   static constexpr size_t kHeadBytes = 0;
+  static constexpr uint32_t kUnitPixels = kMaxPixels;
   static constexpr uint32_t kFewPixels = 64;  // 16 KB of sums ...
   static constexpr size_t kStretch = 64;      // ... and 16 KB of widened weights
 
@@ -56,7 +57,7 @@ constexpr ConvKernel row(const char* name, Elem weights, const char* layout) {
           panels_fit,
           panels_bytes_of<kBits>,
           pack_panels_of<kBits>,
-          row_units,
+          row_units<kMaxPixels>,
           scratch_bytes<kBits>,
           run_panels<Direct<kBits>>,
           cost};

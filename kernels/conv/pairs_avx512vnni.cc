@@ -7,7 +7,7 @@
 namespace mpq::kernels {
 namespace {
 
-constexpr uint32_t kTilePixels = 7;  // times 32 channels: 14 accumulators, 6 weights, 8 sums
+constexpr uint32_t kTilePixels = 8;  // times 32 channels: 16 accumulators, 6 weights, 8 sums
 constexpr int kVectors = 2;
 
 #define MPQ_ADD_BYTES(sum, a, b) __asm__ volatile("vpaddb %2, %1, %0" : "=v"(sum) : "v"(a), "v"(b))
@@ -35,7 +35,7 @@ template <int kPixels, bool kPair, bool kDirect>
 #pragma GCC unroll 3
   for (int i = 0; i < kPlain + kDirect; ++i) x[i] = t.x + offsets[i];
   __m512i u[2][kVectors], s[2][kVectors];  // of this pixel and the one before
-#pragma GCC unroll 8
+#pragma GCC unroll 9
   for (int p = 0; p <= kPixels; ++p) {
     if (kPair && p < kPixels) {
       __m512i x0, x1;
@@ -76,7 +76,7 @@ void multiply_pairs(const TileArgs& t) {
   for (int half = 0; half < 2; ++half) {
     __m512i acc[kPixels][kVectors];
     const int32_t* start = t.start + 32 * half;
-#pragma GCC unroll 7
+#pragma GCC unroll 8
     for (int p = 0; p < kPixels; ++p, start += t.start_step)
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v)
@@ -95,7 +95,7 @@ void multiply_pairs(const TileArgs& t) {
     if (end - offsets == 1) multiply_step<kPixels, false, true>(t, offsets, w, acc);
 
     int32_t* sums = t.sums + 32 * half;
-#pragma GCC unroll 7
+#pragma GCC unroll 8
     for (int p = 0; p < kPixels; ++p, sums += t.sums_step)
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) _mm512_storeu_si512(sums + 16 * v, acc[p][v]);
@@ -103,18 +103,16 @@ void multiply_pairs(const TileArgs& t) {
 }
 
 constexpr TileFn kPairTiles[kTilePixels + 1] = {
-    nullptr,           multiply_pairs<1>, multiply_pairs<2>, multiply_pairs<3>,
-    multiply_pairs<4>, multiply_pairs<5>, multiply_pairs<6>, multiply_pairs<7>};
-
-constexpr int32_t kNoCorrection[kMaxPixels] = {};
+    nullptr,           multiply_pairs<1>, multiply_pairs<2>, multiply_pairs<3>, multiply_pairs<4>,
+    multiply_pairs<5>, multiply_pairs<6>, multiply_pairs<7>, multiply_pairs<8>};
 
 template <uint32_t kWeightBits>
 struct Pairs {
   static constexpr uint32_t kBits = kWeightBits;
   static constexpr size_t kHeadBytes = kPairsHeadBytes;
-  static constexpr uint32_t kFewPixels = kMaxPixels;
+  static constexpr uint32_t kUnitPixels = 2 * kTilePixels, kFewPixels = kUnitPixels;
   static constexpr size_t kStretch = 16 * kPairStep;
-  static constexpr int32_t kHalf = pairs_half(kBits);
+  static constexpr int32_t kHalf = pairs_half(kBits), kNoCorrection[kUnitPixels] = {};
 
   // Fields of a byte without their sign, h added by turning their top bit; then -128 likewise.
   template <uint32_t kAdd>
@@ -189,8 +187,9 @@ struct Pairs {
     const __m512i add0 = _mm512_set1_epi8(static_cast<char>(kHalf)),
                   add1 = _mm512_set1_epi8(static_cast<char>(kHalf - 128));
     const size_t blocks = panel_groups(a.shape, a.x.cb) / 16;
-    for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit, corrections += kMaxPixels) {
-      const Unit u = unit_at(a.shape, unit);
+    for (uint32_t unit = part.unit_begin; unit < part.unit_end;
+         ++unit, corrections += kUnitPixels) {
+      const Unit u = unit_of<Pairs>(a.shape, unit);
       const uint8_t* x = input_of(a, u);
       for (uint32_t p = 0; p < u.pixels; ++p, x += static_cast<ptrdiff_t>(a.shape.stride_w) * 64) {
         __m512i sum = _mm512_setzero_si512();
@@ -229,9 +228,9 @@ void pack(const ConvShape& s, uint32_t cb, const int8_t* canonical, void* packed
 template <uint32_t kBits>
 size_t scratch_bytes(const ConvShape& s, uint32_t cb) {
   uint32_t units = 0, panels = 0;
-  row_units(s, &units, &panels);
+  row_units<Pairs<kBits>::kUnitPixels>(s, &units, &panels);
   return offset_bytes(s, cb) + wide_bytes<Pairs<kBits>>(s, cb) +
-         size_t{units} * kMaxPixels * sizeof(int32_t);
+         size_t{units} * Pairs<kBits>::kUnitPixels * sizeof(int32_t);
 }
 
 float cost(const ConvShape& s, uint32_t, CpuFamily family) { return pairs_cost(s, family); }
@@ -246,7 +245,7 @@ constexpr ConvKernel row(const char* name, Elem weights, const char* layout) {
           pairs_fit,
           packed_bytes<kBits>,
           pack<kBits>,
-          row_units,
+          row_units<Pairs<kBits>::kUnitPixels>,
           scratch_bytes<kBits>,
           run_panels<Pairs<kBits>>,
           cost};

@@ -1,6 +1,6 @@
 // How the AVX-512 rows that multiply by panels of 64 channels walk them, whatever they multiply by.
 //
-// Work is cut into units (at most 14 neighbouring pixels of an output row) and panels. Narrow
+// Work is cut into units (neighbouring pixels of an output row) and panels. Narrow
 // weights are widened to int8 once a panel, into scratch, and then serve every pixel. Which loop is
 // outside depends on the footprint: layers whose widened weights leave room in L2 keep them all and
 // walk the pixels once, so activations stay in L1; others walk panel by panel and fetch the next
@@ -32,6 +32,7 @@ static bool all_resident(const ConvShape& s, uint32_t cb) {
 //   kHeadBytes                   of a packed panel, before its k-groups
 //   widen(groups, count, wide)   the panel's k-groups to 256 bytes each
 //   start(head, start, buffer)   where accumulators of a panel start
+//   kUnitPixels                  of a unit, at most
 //   kFewPixels, kStretch         pixels whose sums may wait in L1 while so many k-groups are used
 //   lines(groups, pixels)        of 64 bytes that multiply() prefetches
 //   multiply(tile, pixels)       all 64 channels of a unit
@@ -56,13 +57,20 @@ struct PanelWork {
   const uint8_t* packed;       // all panels
   size_t packed_bytes;         // of a panel
   int8_t* wide;                // scratch for widened weights
-  const int32_t* corrections;  // [unit][kMaxPixels], or null
+  const int32_t* corrections;  // [unit][kUnitPixels], or null
   TileArgs tile;               // what is the same for all tiles
 };
 
+template <typename Method>
 static const int32_t* corrections_of(const PanelWork& w, uint32_t unit) {
-  return w.corrections == nullptr ? nullptr
-                                  : w.corrections + size_t{unit - w.part.unit_begin} * kMaxPixels;
+  return w.corrections == nullptr
+             ? nullptr
+             : w.corrections + size_t{unit - w.part.unit_begin} * Method::kUnitPixels;
+}
+
+template <typename Method>
+static Unit unit_of(const ConvShape& s, uint32_t unit) {
+  return unit_at(s, unit, Method::kUnitPixels);
 }
 
 template <typename Method>
@@ -72,12 +80,12 @@ __attribute__((always_inline)) static inline void run_unit(const PanelWork& w, T
   const ConvArgs& a = w.a;
   const EpilogueBlock at = block_at(a.shape, u, panel);
   prefetch_block(a.epilogue, a.y, at);
-  alignas(64) int32_t sums[kMaxPixels * kPanelChannels];
+  alignas(64) int32_t sums[Method::kUnitPixels * kPanelChannels];
   tile.sums = sums;
   alignas(64) int32_t lowered[kPanelChannels];
   const uint8_t* head = w.packed + panel * w.packed_bytes;
   tile.start = Method::start(head, form_start(form, start_of(a, panel), lowered), lowered);
-  tile.correction = corrections_of(w, unit);
+  tile.correction = corrections_of<Method>(w, unit);
   tile.x = input_of(a, u);
   Method::multiply(tile, u.pixels);
   run_epilogue(sums, a.epilogue, a.y, a.dense, at, form);
@@ -97,7 +105,7 @@ static void run_resident(const PanelWork& w) {
                     wide + (p - part.panel_begin) * wide_bytes);
   }
   for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
-    const Unit u = unit_at(a.shape, unit);
+    const Unit u = unit_of<Method>(a.shape, unit);
     for (uint32_t p = part.panel_begin; p < part.panel_end; ++p) {
       tile.w = Method::kBits == 8 ? reinterpret_cast<const int8_t*>(packed + p * packed_bytes)
                                   : wide + (p - part.panel_begin) * wide_bytes;
@@ -124,7 +132,7 @@ static void run_by_panel(const PanelWork& w) {
     for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
       tile.prefetch_step = next < next_end ? 64 : 0;
       tile.prefetch = tile.prefetch_step != 0 ? reinterpret_cast<const int8_t*>(next) : wide;
-      const Unit u = unit_at(a.shape, unit);
+      const Unit u = unit_of<Method>(a.shape, unit);
       next += 64 * Method::lines(groups, u.pixels);
       run_unit<Method>(w, tile, unit, u, p, form);
     }
@@ -158,10 +166,10 @@ static void run_few_pixels(const PanelWork& w) {
           next + kStretch * kPackedGroup < end ? next + kStretch * kPackedGroup : end;
       tile.sums = sums;
       for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
-        const Unit u = unit_at(a.shape, unit);
+        const Unit u = unit_of<Method>(a.shape, unit);
         tile.start = g == 0 ? start : tile.sums;
         tile.start_step = g == 0 ? 0 : kPanelChannels;
-        tile.correction = g == 0 ? corrections_of(w, unit) : nullptr;
+        tile.correction = g == 0 ? corrections_of<Method>(w, unit) : nullptr;
         tile.prefetch_step = next < next_end ? 64 : 0;
         tile.prefetch = tile.prefetch_step != 0 ? reinterpret_cast<const int8_t*>(next) : wide;
         next += 64 * Method::lines(tile.groups, u.pixels);
@@ -173,7 +181,7 @@ static void run_few_pixels(const PanelWork& w) {
     }
     const int32_t* done = sums;
     for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit) {
-      const Unit u = unit_at(a.shape, unit);
+      const Unit u = unit_of<Method>(a.shape, unit);
       run_epilogue(done, a.epilogue, a.y, a.dense, block_at(a.shape, u, p), form);
       done += u.pixels * kPanelChannels;
     }
@@ -204,7 +212,7 @@ static void run_panels(const ConvArgs& a, const ConvPart& part, const KernelCont
   uint32_t pixels = 0;
   for (uint32_t unit = part.unit_begin; unit < part.unit_end && pixels <= Method::kFewPixels;
        ++unit)
-    pixels += unit_at(s, unit).pixels;
+    pixels += unit_of<Method>(s, unit).pixels;
   if (Method::kBits < 8 && pixels <= Method::kFewPixels)
     run_few_pixels<Method>(work);
   else if (all_resident(s, a.x.cb))

@@ -112,7 +112,7 @@ const ConvKernel conv_u8s8_thin_avx512vnni = {"conv_u8s8_thin_avx512vnni",
                                               thin_fits,
                                               thin_bytes,
                                               pack_thin,
-                                              row_units,
+                                              row_units<kMaxPixels>,
                                               scratch_bytes,
                                               run,
                                               thin_cost};
