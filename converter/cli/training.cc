@@ -76,7 +76,8 @@ void add_training_options(CLI::App* app, TrainingRequest* r) {
   number("--frozen-norms", &recipe.frozen_norms,
          "last share of the steps with batch norm's moments fixed");
   app->add_flag("--bfloat16", recipe.bfloat16,
-                "convolutions and linear layers multiply in bfloat16 while training; scores are binary32's");
+                "convolutions and linear layers multiply in bfloat16 while training; scores are "
+                "binary32's");
   number("--seed", &recipe.seed, "of order, augmentation and first weights");
   app->add_option("--checkpoint", recipe.checkpoint,
                   "file to resume from, written every minute: a run that was killed goes on to "

@@ -551,7 +551,7 @@ static void write_pixels(const Epilogue& e, const Planes& y, PanelForm form, Epi
     kWrite[static_cast<int>(form.residual)][form.fast](e, y, c, pixels);
 }
 
-__attribute__((always_inline)) [[maybe_unused]] static inline void run_epilogue(
+[[maybe_unused, gnu::always_inline]] static inline void run_epilogue(
     const int32_t* sums, const Epilogue& e, const Planes& y, void* dense, const EpilogueBlock& at,
     PanelForm form) {
   EpilogueCursor cursor = cursor_at(sums, e, y, dense, at);
