@@ -284,7 +284,8 @@ def additivity(study):
                                          *study.length("alps"), "--rate", "0.001", "--decay", "constant", *study.training(short=True),
                                          "--checkpoint", study.at(f"drawn/{i}.ckpt"), "--onnx", study.at(f"drawn/{i}.onnx")])
         if done:
-            points.append((gains["reference_loss"] + sum(g["gain"] for g in lowered), done["result"]["second_half_loss"]))
+            points.append((gains["reference_loss"] + sum(g["gain"] for g in lowered), done["result"]["second_half_loss"],
+                           len(lowered)))
     return points
 
 

@@ -176,14 +176,29 @@ def pearson(x, y):
     return top / math.sqrt(sum((a - mx) ** 2 for a in x) * sum((b - my) ** 2 for b in y))
 
 
+def slope(x, y):
+    mx, my = mean(x), mean(y)
+    return sum((a - mx) * (b - my) for a, b in zip(x, y)) / sum((a - mx) ** 2 for a in x)
+
+
+def without(given, y):
+    """What a line in `given` leaves of y."""
+    by = slope(given, y)
+    return [b - by * a for a, b in zip(given, y)]
+
+
 def additivity_page(study, points):
-    x, y = [p[0] for p in points], [p[1] for p in points]
+    """points: predicted loss, measured loss, number of lowered groups."""
+    x, y, count = zip(*points)
     text = heading(study, "Do losses of lowered groups add up?") + sizes_line(study)
     text += (f"{len(points)} random maps, from nearly all 4 bit to nearly all 2 bit; predicted: the reference's loss and the sum "
              "of ALPS's gains of the groups at 2 bit; measured: the loss of the mix by the same recipe.\n\n"
-             f"Pearson {pearson(x, y):.3f}, Spearman {pearson(ranks(x), ranks(y)):.3f}.\n\n"
-             "| predicted | measured |\n| ---: | ---: |\n" + "".join(f"| {a:.4f} | {b:.4f} |\n" for a, b in sorted(points)))
-    return text, {"loss": svg("Additivity", "predicted loss", "measured loss", [("maps", points)], lines=False)}
+             f"Pearson {pearson(x, y):.3f}, Spearman {pearson(ranks(x), ranks(y)):.3f}. The number of lowered groups alone: "
+             f"{pearson(count, y):.3f} and {pearson(ranks(count), ranks(y)):.3f}; what it leaves of both correlates by "
+             f"{pearson(without(count, x), without(count, y)):.3f} (Pearson). The measured loss rises {slope(x, y):.2f} times as fast "
+             "as the predicted one (1: additive).\n\n"
+             "| predicted | measured |\n| ---: | ---: |\n" + "".join(f"| {a:.4f} | {b:.4f} |\n" for a, b, _ in sorted(points)))
+    return text, {"loss": svg("Additivity", "predicted loss", "measured loss", [("maps", list(zip(x, y)))], lines=False)}
 
 
 def times_page(study, found):

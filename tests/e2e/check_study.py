@@ -31,6 +31,9 @@ check("pearson", abs(pages.pearson(x, y) - 11 / 130 ** 0.5) < 1e-12, pages.pears
 check("ranks: ties share the mean of theirs", pages.ranks([3, 1, 3, 0]) == [2.5, 1, 2.5, 0])
 check("spearman: of any rising curve 1",
       abs(pages.pearson(pages.ranks(x), pages.ranks([v ** 3 for v in x])) - 1) < 1e-12)
+check("slope", abs(pages.slope(x, y) - 2.2) < 1e-12, pages.slope(x, y))
+left = pages.without(x, y)
+check("what a line leaves is level", abs(pages.slope(x, left)) < 1e-12, left)
 check("cell: mean and its standard error", pages.cell([1.0, 2.0, 3.0], 2) == "2.00 ± 0.58", pages.cell([1.0, 2.0, 3.0], 2))
 check("cell: one run has no error", pages.cell([1.0], 2) == "1.00" and pages.cell([], 2) == "")
 
