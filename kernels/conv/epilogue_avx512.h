@@ -551,9 +551,11 @@ static void write_pixels(const Epilogue& e, const Planes& y, PanelForm form, Epi
     kWrite[static_cast<int>(form.residual)][form.fast](e, y, c, pixels);
 }
 
-[[maybe_unused, gnu::always_inline]] static inline void run_epilogue(
-    const int32_t* sums, const Epilogue& e, const Planes& y, void* dense, const EpilogueBlock& at,
-    PanelForm form) {
+[[maybe_unused, gnu::always_inline]] static inline void run_epilogue(const int32_t* sums,
+                                                                     const Epilogue& e,
+                                                                     const Planes& y, void* dense,
+                                                                     const EpilogueBlock& at,
+                                                                     PanelForm form) {
   EpilogueCursor cursor = cursor_at(sums, e, y, dense, at);
   if (!form.fixed) return write_pixels(e, y, form, &cursor, at.pixels);
   write_fixed_pixels(e, y, &cursor, at.pixels);
