@@ -69,7 +69,7 @@ struct Recorded {
 };
 
 // Buffers of one step, oneDNN's among them, are reused in the next: pages that go back to the
-// system come again as zeros that it wrote, which took up to 45 % of a step.
+// system come again as zeros that it writes: 44 % of the samples of a run of 11 steps.
 void keep_pages() {
 #ifdef __GLIBC__
   mallopt(M_MMAP_MAX, 0);
