@@ -47,7 +47,6 @@ train::TextRecipe text_recipe(const train::Recipe& given, size_t texts) {
 
 Checked train_texts(const std::string& encoder, uint32_t max_tokens, const TrainingRequest& request,
                     const std::string& output, const Global& global) {
-  MPQ_CHECK(transformer::make_target(encoder, output));
   MPQ_TRY(const std::vector<std::string> labels, class_names(request.dataset));
   NetworkOptions options;
   options.max_tokens = max_tokens;
@@ -62,6 +61,8 @@ Checked train_texts(const std::string& encoder, uint32_t max_tokens, const Train
           load_labelled_texts(request.dataset, request.limit, tokenizer, graph));
   MPQ_TRY(train::Tape tape,
           train::Tape::create(graph, {.fixed_words = true, .bfloat16 = request.recipe.bfloat16}));
+  // Not after training: it may refuse. Not before: what is refused leaves nothing behind.
+  MPQ_CHECK(transformer::make_target(encoder, output));
 
   train::TextRecipe recipe = text_recipe(request.recipe, texts.labels.size());
   Progress progress("training", global.quiet);
