@@ -181,7 +181,7 @@ def main():
     for _ in range(options.runs):
         for isa in options.isa:
             kept["profiles"][isa].append(ask([*command, "--isa", isa]))
-    rows = rows_of(next(iter(kept["profiles"].values())), info, options.seq_len)
+    rows = rows_of(next(iter(kept["profiles"].values())), info)
     kept["weights"] = sum(row["weights"] for row in rows)
     kept["weights_rate"] = max(kept["weights_rate"], read_bandwidth(kept["weights"]))
     kept["activations_rate"] = max(kept["activations_rate"], read_bandwidth(L2_BLOCK))
