@@ -88,7 +88,8 @@ TEST_CASE("requant: a fixed-point form equals the definition for every sum, wher
   int found = 0, moved = 0;
   for (int i = 0; i < 800; ++i) {
     const int32_t hi = rng.pick({1, 3, 15, 127, 255}), offset = rng.pick({0, 0, 128, 7, 255});
-    const kernels::FixedCodes codes = {offset, rng.chance(2) ? 0 : static_cast<int32_t>(rng.below(3)) % hi, hi};
+    const kernels::FixedCodes codes = {
+        offset, rng.chance(2) ? 0 : static_cast<int32_t>(rng.below(3)) % hi, hi};
     const float m = rng.chance(2) ? static_cast<float>(rng.between(0, 40000)) / 65536.0F
                                   : rng.uniform(0.0F, 0.3F);
     const float b = static_cast<float>(offset) + rng.pick({0.0F, 0x1p-16F, 0.001F, -0.3F, 1.0F});
