@@ -136,7 +136,7 @@ class WinogradConv {
                              input_of(i) + run.first * plan_.channels);
         });
       for (uint32_t p = part_.panel_begin; p < part_.panel_end; ++p) {
-        enter_panel(p);
+        panel_.enter(a_, part_, p, packed_bytes_, plan_.groups, W::kForm);
         for (size_t g = 0; g < plan_.groups; g += plan_.stretch)
           for (uint32_t row = 0; row < W::kSide; ++row) run_row(row, g);
         for (uint32_t i = 0; i < units_; ++i) write_unit(i);
@@ -149,22 +149,11 @@ class WinogradConv {
   uint8_t* input_of(uint32_t i) const { return input_ + i * plan_.unit_input; }
   int32_t* halves_of(uint32_t i) const { return halves_ + i * plan_.unit_halves; }
 
-  void enter_panel(uint32_t panel) {
-    panel_ = panel;
-    packed_ = static_cast<const uint8_t*>(a_.weights) + panel * packed_bytes_;
-    next_ = reinterpret_cast<const int8_t*>(packed_ + packed_bytes_);
-    next_end_ = next_ + (panel + 1 == part_.panel_end ? 0 : packed_bytes_);
-    const int64_t max_sum = static_cast<int64_t>(plan_.groups) * 4 * kTaps * W::kForm.max_activation
-                            << (W::kForm.bits - 1);
-    form_ = panel_form(a_.epilogue, panel * kPanelChannels, max_sum);
-    start_ = form_start(form_, start_of(a_, panel), lowered_);
-  }
-
   // Sums of a position over the k-groups from `first` on.
   void multiply(const TileRange& u, const uint8_t* input, uint32_t position, const int8_t* weights,
                 size_t first, size_t groups, int32_t* sums) {
-    const auto* starts = reinterpret_cast<const int32_t*>(packed_);
-    const bool fetches = next_ < next_end_;
+    const auto* starts = reinterpret_cast<const int32_t*>(panel_.packed);
+    const bool fetches = panel_.next < panel_.next_end;
     kTiles[u.tiles]({.x = input + position * plan_.position_input,
                      .pixel = static_cast<ptrdiff_t>(plan_.channels),
                      .offsets = offsets_ + first,
@@ -175,18 +164,19 @@ class WinogradConv {
                      .correction = nullptr,
                      .sums = sums,
                      .sums_step = kPanelChannels,
-                     .prefetch = fetches ? next_ : weights,
+                     .prefetch = fetches ? panel_.next : weights,
                      .prefetch_step = fetches ? size_t{64} : 0});
-    next_ += 64 * groups;
+    panel_.next += 64 * groups;
   }
 
   // A row of positions of all units, over the stretch of k from `first` on.
   void run_row(uint32_t row, size_t first) {
     const size_t left = plan_.groups - first, groups = left < plan_.stretch ? left : plan_.stretch;
-    const uint8_t* packed = packed_ + W::kForm.start_bytes() + first * kTaps * W::kForm.tap_bytes();
+    const uint8_t* packed =
+        panel_.packed + W::kForm.start_bytes() + first * kTaps * W::kForm.tap_bytes();
     int8_t* weights = weights_;
     if (plan_.resident)
-      weights += ((panel_ - part_.panel_begin) * W::kSide + row) * plan_.row_weights;
+      weights += ((panel_.number - part_.panel_begin) * W::kSide + row) * plan_.row_weights;
     if (!plan_.resident || chunk_ == part_.unit_begin)
       transform_weights<W>(row, packed, groups, plan_.position_weights, weights);
     int32_t* sums = sums_ + row * plan_.row_sums;
@@ -202,14 +192,14 @@ class WinogradConv {
 
   void write_unit(uint32_t i) {
     const TileRange u = unit(i);
-    transform_output<W>(plan_, halves_of(i), u.tiles, start_, pixels_);
+    transform_output<W>(plan_, halves_of(i), u.tiles, panel_.start, pixels_);
     const ConvShape& s = a_.shape;
     tiling_.for_each_run(u, [&](const Run& run) {
       const uint32_t x = W::kM * run.x, width = min(s.ow - x, W::kM * run.tiles);
       const int32_t* pixels = pixels_ + W::kM * run.first * kPanelChannels;
       for (uint32_t y = W::kM * run.y; y < min(W::kM * (run.y + 1), s.oh); ++y) {
         run_epilogue(pixels, a_.epilogue, a_.y, a_.dense,
-                     block_at(s, Unit{run.image, y, x, width}, panel_), form_);
+                     block_at(s, Unit{run.image, y, x, width}, panel_.number), panel_.form);
         pixels += plan_.row_halves;
       }
     });
@@ -225,13 +215,7 @@ class WinogradConv {
   uint8_t* input_;
   int32_t *sums_, *halves_, *pixels_;
   uint32_t chunk_ = 0, units_ = 0;  // first unit of the chunk at hand, their number
-  // Of the panel at hand:
-  uint32_t panel_ = 0;
-  const uint8_t* packed_ = nullptr;
-  const int8_t *next_ = nullptr, *next_end_ = nullptr;  // packed weights to prefetch
-  PanelForm form_ = {};
-  const int32_t* start_ = nullptr;
-  alignas(64) int32_t lowered_[kPanelChannels];
+  PanelAtHand panel_;
 };
 
 template <typename W>

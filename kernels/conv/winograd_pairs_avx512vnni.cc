@@ -257,7 +257,7 @@ class WinogradPairsConv {
       units_ = min(part_.unit_end - chunk_, plan_.chunk_units);
       for (uint32_t i = 0; i < units_; ++i) read_unit(i);
       for (uint32_t p = part_.panel_begin; p < part_.panel_end; ++p) {
-        enter_panel(p);
+        panel_.enter(a_, part_, p, packed_bytes_, plan_.groups, kWinogradPairs);
         for (const uint32_t row : {1, 2, 0, 3}) {
           const int8_t* weights = weights_of(row);
           for (uint32_t i = 0; i < units_; ++i) run_row(row, weights, i);
@@ -292,24 +292,13 @@ class WinogradPairsConv {
     }
   }
 
-  void enter_panel(uint32_t panel) {
-    panel_ = panel;
-    packed_ = static_cast<const uint8_t*>(a_.weights) + panel * packed_bytes_;
-    next_ = reinterpret_cast<const int8_t*>(packed_ + packed_bytes_);
-    next_end_ = next_ + (panel + 1 == part_.panel_end ? 0 : packed_bytes_);
-    const int64_t max_sum =
-        static_cast<int64_t>(plan_.groups) * 4 * kTaps * kWinogradPairs.max_activation
-        << (kWinogradPairs.bits - 1);
-    form_ = panel_form(a_.epilogue, panel * kPanelChannels, max_sum);
-    start_ = form_start(form_, start_of(a_, panel), lowered_);
-  }
-
   // Transformed ones of a row of positions.
   const int8_t* weights_of(uint32_t row) {
     int8_t* weights = weights_;
-    if (plan_.resident) weights += ((panel_ - part_.panel_begin) * kSide + row) * plan_.row_weights;
+    if (plan_.resident)
+      weights += ((panel_.number - part_.panel_begin) * kSide + row) * plan_.row_weights;
     if (!plan_.resident || chunk_ == part_.unit_begin)
-      transform_weights<Winograd2Pairs>(row, packed_ + kWinogradPairsHead, plan_.groups,
+      transform_weights<Winograd2Pairs>(row, panel_.packed + kWinogradPairsHead, plan_.groups,
                                         plan_.position_weights, weights);
     return weights;
   }
@@ -319,22 +308,22 @@ class WinogradPairsConv {
     const bool upper = row == 0;
     alignas(64) int32_t pixels[kM * kUnitTiles * kPanelChannels];
     for (uint32_t c = 0; c < kPanelChannels; c += kHalfChannels) {
-      const bool fetches = next_ < next_end_;
+      const bool fetches = panel_.next < panel_.next_end;
       kRows[u.tiles]({.x = input_of(i) + row * kSide * plan_.steps.position,
                       .steps = plan_.steps,
                       .w = weights + 4 * c,
                       .position_weights = plan_.position_weights,
                       .blocks = plan_.blocks,
-                      .prefetch = fetches ? next_ : weights,
+                      .prefetch = fetches ? panel_.next : weights,
                       .prefetch_step = fetches ? size_t{64} : 0,
                       .row = row,
                       .halves = halves_ + i * Plan::kUnitHalves + c,
-                      .constant = reinterpret_cast<const int32_t*>(packed_) +
+                      .constant = reinterpret_cast<const int32_t*>(panel_.packed) +
                                   (upper ? 0 : kM * kPanelChannels) + c,
                       .correction = corrections_of(i) + (upper ? 0 : kM * kUnitTiles),
-                      .start = start_ + c,
+                      .start = panel_.start + c,
                       .pixels = pixels + c});
-      next_ += 64 * kSide * kPairs * plan_.blocks;
+      panel_.next += 64 * kSide * kPairs * plan_.blocks;
     }
     if (row == 0 || row == 3) write_row(u, upper ? 0 : 1, pixels);
   }
@@ -344,9 +333,10 @@ class WinogradPairsConv {
     tiling_.for_each_run(u, [&](const Run& run) {
       const uint32_t x = kM * run.x, y = kM * run.y + row;
       if (y < s.oh)
-        run_epilogue(pixels + kM * run.first * kPanelChannels, a_.epilogue, a_.y, a_.dense,
-                     block_at(s, Unit{run.image, y, x, min(s.ow - x, kM * run.tiles)}, panel_),
-                     form_);
+        run_epilogue(
+            pixels + kM * run.first * kPanelChannels, a_.epilogue, a_.y, a_.dense,
+            block_at(s, Unit{run.image, y, x, min(s.ow - x, kM * run.tiles)}, panel_.number),
+            panel_.form);
     });
   }
 
@@ -360,13 +350,7 @@ class WinogradPairsConv {
   uint8_t* input_;
   int32_t* halves_;
   uint32_t chunk_ = 0, units_ = 0;  // first unit of the chunk at hand, their number
-  // Of the panel at hand:
-  uint32_t panel_ = 0;
-  const uint8_t* packed_ = nullptr;
-  const int8_t *next_ = nullptr, *next_end_ = nullptr;  // packed weights to prefetch
-  PanelForm form_ = {};
-  const int32_t* start_ = nullptr;
-  alignas(64) int32_t lowered_[kPanelChannels];
+  PanelAtHand panel_;
 };
 
 void units(const ConvShape& s, uint32_t* unit_count, uint32_t* panels) {

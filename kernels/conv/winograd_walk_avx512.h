@@ -1,7 +1,8 @@
-// What the AVX-512 rows of Winograd's algorithm share: tiles in units, and the transforms of codes
-// and weights. For AVX-512 files only.
+// What the AVX-512 rows of Winograd's algorithm share: tiles in units, the panel at hand, and the
+// transforms of codes and weights. For AVX-512 files only.
 #pragma once
 
+#include "kernels/conv/epilogue_avx512.h"
 #include "kernels/conv/widen_avx512.h"
 #include "kernels/conv/winograd_avx512.h"
 
@@ -48,6 +49,28 @@ struct Tiling {
       tiles = min(u.tiles - first, across - x);
       fn(Run{tile / per_image, in_image / across, x, tiles, first});
     }
+  }
+};
+
+// The panel at hand.
+struct PanelAtHand {
+  uint32_t number = 0;
+  const uint8_t* packed = nullptr;
+  const int8_t *next = nullptr, *next_end = nullptr;  // packed weights to prefetch
+  PanelForm form = {};
+  const int32_t* start = nullptr;
+  alignas(64) int32_t lowered[kPanelChannels];
+
+  void enter(const ConvArgs& a, const ConvPart& part, uint32_t panel, size_t packed_bytes,
+             size_t groups, const WinogradForm& winograd) {
+    number = panel;
+    packed = static_cast<const uint8_t*>(a.weights) + panel * packed_bytes;
+    next = reinterpret_cast<const int8_t*>(packed + packed_bytes);
+    next_end = next + (panel + 1 == part.panel_end ? 0 : packed_bytes);
+    const int64_t max_sum = static_cast<int64_t>(groups) * 4 * kTaps * winograd.max_activation
+                            << (winograd.bits - 1);
+    form = panel_form(a.epilogue, panel * kPanelChannels, max_sum);
+    start = form_start(form, start_of(a, panel), lowered);
   }
 };
 
