@@ -267,13 +267,9 @@ Result<Fitted> fit(Tape* tape, Tape* teacher, const ImageSet& images, const Reci
 Result<double> accuracy(Tape* tape, uint32_t batch, const ImageSet& images) {
   if (images.labels.empty()) return Error{Status::kInvalidArgument, "the images have no labels"};
   std::vector<float> pixels(batch * images.image_bytes());
-  std::vector<size_t> indices;
   size_t correct = 0;
   for (size_t first = 0; first < images.count(); first += batch) {
-    const size_t count = std::min<size_t>(batch, images.count() - first);
-    indices.clear();
-    for (size_t i = 0; i < batch; ++i) indices.push_back(first + std::min(i, count - 1));
-    take_images(images, indices, {}, 0, pixels);
+    const size_t count = take_in_order(images, first, batch, pixels);
     MPQ_CHECK(tape->forward(pixels, false));
     const std::span<const float> y = tape->data(tape->output());
     const size_t classes = y.size() / batch;

@@ -1,5 +1,7 @@
 #include "converter/train/images.h"
 
+#include <algorithm>
+
 #include "converter/parallel.h"
 #include "converter/random.h"
 
@@ -36,6 +38,14 @@ void take_images(const ImageSet& set, std::span<const size_t> indices, const Aug
         }
     }
   });
+}
+
+size_t take_in_order(const ImageSet& set, size_t first, uint32_t batch, std::span<float> pixels) {
+  const size_t count = std::min<size_t>(batch, set.count() - first);
+  std::vector<size_t> indices;
+  for (size_t i = 0; i < batch; ++i) indices.push_back(first + std::min(i, count - 1));
+  take_images(set, indices, {}, 0, pixels);
+  return count;
 }
 
 std::vector<size_t> shuffled(size_t count, uint64_t seed, uint64_t epoch) {

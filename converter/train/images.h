@@ -33,6 +33,10 @@ struct Augmentation {
 void take_images(const ImageSet& set, std::span<const size_t> indices, const Augmentation& how,
                  uint64_t seed, std::span<float> batch);
 
+// The images from `first` on, as they are; the last one fills up the batch. Their number without
+// what fills it.
+size_t take_in_order(const ImageSet& set, size_t first, uint32_t batch, std::span<float> pixels);
+
 // The order in which a pass over `count` images takes them.
 std::vector<size_t> shuffled(size_t count, uint64_t seed, uint64_t epoch);
 

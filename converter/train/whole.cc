@@ -29,10 +29,7 @@ Result<Distance> distance(const Pair& pair, const ImageSet& images, uint32_t bat
   if (images.count() == 0) return sum;
   std::vector<float> pixels(batch * images.image_bytes());
   for (size_t first = 0; first < images.count(); first += batch) {
-    const size_t count = std::min<size_t>(batch, images.count() - first);
-    std::vector<size_t> indices;  // the last one fills the batch
-    for (size_t i = 0; i < batch; ++i) indices.push_back(first + std::min(i, count - 1));
-    take_images(images, indices, {}, 0, pixels);
+    const size_t count = take_in_order(images, first, batch, pixels);
     MPQ_CHECK(pair.tape->forward(pixels, false));
     MPQ_CHECK(pair.teacher->forward(pixels, false));
     const std::span<const float> y = pair.tape->data(pair.tape->output()),
