@@ -13,34 +13,56 @@ namespace {
 constexpr size_t kPanel = 64;   // columns packed together
 constexpr size_t kChunk = 256;  // rows of a panel that stay in the second-level cache
 
+using V4 = float __attribute__((vector_size(16)));
+using V8 = float __attribute__((vector_size(32)));
 using V16 = float __attribute__((vector_size(64)));
 
-// c[64][64] += a^T b for two panels of `rows` rows. 4 x 32 sums in registers; products and sums are
-// rounded apart, so wider registers change nothing but the time.
-__attribute__((target_clones("avx512f", "avx2", "default"))) void panel_product(const float* a,
-                                                                                const float* b,
-                                                                                size_t rows,
-                                                                                float* c) {
+// c[64][64] += a^T b for two panels of `rows` rows, 4 x 2 vectors of sums in registers; products
+// and sums are rounded apart, so the vectors' width changes nothing but the time.
+template <typename V>
+[[gnu::always_inline]] inline void panel_product(const float* a, const float* b, size_t rows,
+                                                 float* c) {
+  constexpr size_t kLanes = sizeof(V) / sizeof(float);
   for (size_t i = 0; i < kPanel; i += 4)
-    for (size_t j = 0; j < kPanel; j += 32) {
-      V16 sum[4][2];
+    for (size_t j = 0; j < kPanel; j += 2 * kLanes) {
+      V sum[4][2];
+#pragma GCC unroll 4
       for (size_t r = 0; r < 4; ++r)
+#pragma GCC unroll 2
         for (size_t q = 0; q < 2; ++q)
-          std::memcpy(&sum[r][q], c + (i + r) * kPanel + j + 16 * q, sizeof(V16));
+          std::memcpy(&sum[r][q], c + (i + r) * kPanel + j + kLanes * q, sizeof(V));
       for (size_t s = 0; s < rows; ++s) {
-        V16 b0, b1;  // floats are not aligned as vectors
+        V b0, b1;  // floats are not aligned as vectors
         std::memcpy(&b0, b + s * kPanel + j, sizeof b0);
-        std::memcpy(&b1, b + s * kPanel + j + 16, sizeof b1);
+        std::memcpy(&b1, b + s * kPanel + j + kLanes, sizeof b1);
+#pragma GCC unroll 4
         for (size_t r = 0; r < 4; ++r) {
           const float f = a[s * kPanel + i + r];
           sum[r][0] += b0 * f;
           sum[r][1] += b1 * f;
         }
       }
+#pragma GCC unroll 4
       for (size_t r = 0; r < 4; ++r)
+#pragma GCC unroll 2
         for (size_t q = 0; q < 2; ++q)
-          std::memcpy(c + (i + r) * kPanel + j + 16 * q, &sum[r][q], sizeof(V16));
+          std::memcpy(c + (i + r) * kPanel + j + kLanes * q, &sum[r][q], sizeof(V));
     }
+}
+
+using PanelProduct = void (*)(const float* a, const float* b, size_t rows, float* c);
+__attribute__((target("avx512f"))) void panel_product_avx512(const float* a, const float* b,
+                                                             size_t rows, float* c) {
+  panel_product<V16>(a, b, rows, c);
+}
+__attribute__((target("avx2"))) void panel_product_avx2(const float* a, const float* b, size_t rows,
+                                                        float* c) {
+  panel_product<V8>(a, b, rows, c);
+}
+PanelProduct widest_panel_product() {
+  return __builtin_cpu_supports("avx512f") ? panel_product_avx512
+         : __builtin_cpu_supports("avx2")  ? panel_product_avx2
+                                           : panel_product<V4>;
 }
 
 // [rows][columns] -> [panels][rows][64], zeros behind the last column.
@@ -75,6 +97,7 @@ std::vector<float> multiply(const std::vector<float>& a, const std::vector<float
                             size_t m, size_t n, bool symmetric) {
   std::vector<float> c(m * n);
   const size_t panels_m = (m + kPanel - 1) / kPanel, panels_n = (n + kPanel - 1) / kPanel;
+  const PanelProduct panel_product = widest_panel_product();
   // Rows of tiles from both ends together, so that triangular work is shared evenly.
   const auto row_of_tiles = [&](size_t i) {
     std::vector<float> tile(kPanel * kPanel);
