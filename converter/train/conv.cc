@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "converter/train/loops.h"
+#include "converter/train/rounded_product.h"
 
 namespace mpq::convert::train {
 namespace {
@@ -15,10 +16,11 @@ using Tag = dnnl::memory::format_tag;
 using Type = dnnl::memory::data_type;
 constexpr Type kF32 = Type::f32;
 
-Desc image(const Extent& e, Type type) {
+Dims dims_of(const Extent& e) {
   const auto dim = [](size_t size) { return static_cast<int64_t>(size); };
-  return {{dim(e.n), dim(e.c), dim(e.h), dim(e.w)}, type, Tag::nhwc};
+  return {dim(e.n), dim(e.c), dim(e.h), dim(e.w)};
 }
+Desc image(const Extent& e, Type type, Tag tag = Tag::nhwc) { return {dims_of(e), type, tag}; }
 
 struct Convolution {
   using Forward = dnnl::convolution_forward;
@@ -29,6 +31,7 @@ struct Convolution {
   Desc x, y, plain, bias;              // binary32, as given
   Desc x_factor, y_factor;             // as multiplied
   dnnl::memory rounded_x, rounded_dy;  // when that differs
+  std::vector<float> rounded_weights;
   Forward::primitive_desc forward_desc;
   Data::primitive_desc data_desc;
   Weights::primitive_desc weights_desc;
@@ -36,13 +39,14 @@ struct Convolution {
   Data data_primitive;
   Weights weights_primitive;
   dnnl::memory forward_weights, data_weights, weights_gradient;
-  // An even number of images, the last one 0: with an odd one, oneDNN 2.6's gradient of weights for
-  // AVX-512 writes past its buffers where threads share them.
-  dnnl::memory even_x, even_dy;
+  // What the gradient of weights reads instead, because oneDNN 2.6 writes past its buffers: with
+  // AVX-512 and an odd number of images where threads share them (an image of 0 makes it even),
+  // with AVX2 and strided 1 x 1 filters whose channels are not whole vectors (channels first).
+  dnnl::memory safe_x, safe_dy;
 
   explicit Convolution(const StepContext& context)
       : engine(context.engine), x(image(context.x, kF32)), y(image(context.y, kF32)) {
-    const Type type = engine.bfloat16 ? Type::bf16 : kF32;
+    const Type type = engine.bfloat16 && !engine.widened ? Type::bf16 : kF32;
     x_factor = image(context.x, type);
     y_factor = image(context.y, type);
     const auto& op = std::get<Conv>(context.node.op);
@@ -62,18 +66,23 @@ struct Convolution {
                     cpu};
     data_desc = {
         {kAlgorithm, x, any, y_factor, strides, dilates, before, after}, cpu, forward_desc};
-    const Desc x_even = image(even(context.x), type), y_even = image(even(context.y), type);
-    const Forward::primitive_desc even_desc = {
-        {dnnl::prop_kind::forward_training, kAlgorithm, x_even, any, bias,
-         image(even(context.y), kF32), strides, dilates, before, after},
+    constexpr size_t kVector = 8;
+    const bool odd = context.x.n % 2 != 0,
+               narrow = op.stride_h * op.stride_w != 1 && context.x.c % kVector != 0;
+    const Tag tag = narrow ? Tag::nchw : Tag::nhwc;
+    const Desc x_safe = image(even(context.x), type, tag),
+               y_safe = image(even(context.y), type, tag);
+    const Forward::primitive_desc safe_desc = {
+        {dnnl::prop_kind::forward_training, kAlgorithm, x_safe, any, bias,
+         image(even(context.y), kF32, tag), strides, dilates, before, after},
         cpu};
     weights_desc = {
-        {kAlgorithm, x_even, any_gradient, bias, y_even, strides, dilates, before, after},
+        {kAlgorithm, x_safe, any_gradient, bias, y_safe, strides, dilates, before, after},
         cpu,
-        even_desc};
-    if (context.x.n % 2 != 0) {
-      even_x = zeros(x_even);
-      even_dy = zeros(y_even);
+        safe_desc};
+    if (odd || narrow) {
+      safe_x = zeros(x_safe);
+      safe_dy = zeros(y_safe);
     }
     forward_primitive = Forward(forward_desc);
     data_primitive = Data(data_desc);
@@ -97,9 +106,11 @@ struct Convolution {
     return all;
   }
   // The same numbers, and an image of 0 where that makes their number even.
-  static dnnl::memory evened(const dnnl::memory& from, const dnnl::memory& to) {
+  dnnl::memory safe(const dnnl::memory& from, const dnnl::memory& to) const {
     if (!to) return from;
-    std::memcpy(to.get_data_handle(), from.get_data_handle(), from.get_desc().get_size());
+    const Dims dims = from.get_desc().dims();
+    const Desc part = to.get_desc().submemory_desc(dims, Dims(dims.size(), 0));
+    reorder(from, {part, engine.engine, to.get_data_handle()});
     return to;
   }
 
@@ -113,12 +124,25 @@ struct Convolution {
   // A tensor as it is multiplied: itself, or rounded into `to`.
   dnnl::memory factor(const dnnl::memory& from, const dnnl::memory& to) const {
     if (!engine.bfloat16) return from;
-    reorder(from, to);
+    if (engine.widened)
+      round_to_bfloat16({static_cast<const float*>(from.get_data_handle()),
+                         from.get_desc().get_size() / sizeof(float)},
+                        static_cast<float*>(to.get_data_handle()));
+    else
+      reorder(from, to);
     return to;
   }
 
+  // As given, for a reorder to what is multiplied.
+  dnnl::memory weights(std::span<const float> w) {
+    if (!engine.widened) return memory(plain, w.data());
+    rounded_weights.resize(w.size());
+    round_to_bfloat16(w, rounded_weights.data());
+    return memory(plain, rounded_weights.data());
+  }
+
   void forward(Inputs in, std::span<float> out) {
-    reorder(memory(plain, in[1].data()), forward_weights);
+    reorder(weights(in[1]), forward_weights);
     std::unordered_map<int, dnnl::memory> args = {
         {DNNL_ARG_SRC, factor(memory(x, in[0].data()), rounded_x)},
         {DNNL_ARG_WEIGHTS, forward_weights},
@@ -131,7 +155,7 @@ struct Convolution {
   void backward(Inputs in, std::span<const float> dy, std::span<const Sink> sinks) {
     const dnnl::memory out = factor(memory(y, dy.data()), rounded_dy);
     if (!sinks[0].grad.empty()) {
-      reorder(memory(plain, in[1].data()), data_weights);
+      reorder(weights(in[1]), data_weights);
       Overwriting dx(sinks[0]);
       data_primitive.execute(engine.stream, {{DNNL_ARG_DIFF_DST, out},
                                              {DNNL_ARG_WEIGHTS, data_weights},
@@ -142,8 +166,8 @@ struct Convolution {
     const bool biased = sinks.size() > 2 && !in[2].empty();
     if (sinks[1].grad.empty() && !(biased && !sinks[2].grad.empty())) return;
     std::unordered_map<int, dnnl::memory> args = {
-        {DNNL_ARG_SRC, evened(engine.bfloat16 ? rounded_x : memory(x, in[0].data()), even_x)},
-        {DNNL_ARG_DIFF_DST, evened(out, even_dy)},
+        {DNNL_ARG_SRC, safe(engine.bfloat16 ? rounded_x : memory(x, in[0].data()), safe_x)},
+        {DNNL_ARG_DIFF_DST, safe(out, safe_dy)},
         {DNNL_ARG_DIFF_WEIGHTS, weights_gradient}};
     std::vector<float> bias_gradient(biased ? in[2].size() : 0);
     if (biased) args[DNNL_ARG_DIFF_BIAS] = memory(bias, bias_gradient.data());

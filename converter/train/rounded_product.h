@@ -9,6 +9,13 @@
 
 namespace mpq::convert::train {
 
+// Whether oneDNN multiplies bfloat16 on this CPU: it does from AVX-512 up. Elsewhere what is
+// rounded is multiplied in binary32: the same products, no gain in time.
+bool multiplies_bfloat16(const dnnl::engine& engine);
+
+// Each number as bfloat16 has it: nearest, ties to even.
+void round_to_bfloat16(std::span<const float> x, float* y);
+
 // Row-major. Rows of 0 fill the last block of rows: oneDNN compiles a kernel for each number of
 // rows, and the number of tokens is another one in every run.
 struct RoundedMatrix {

@@ -49,8 +49,9 @@ struct Step {
 struct Engine {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
-  bool bfloat16 = false;       // what convolutions and linear layers multiply
-  std::vector<float> product;  // RoundedProduct's
+  bool bfloat16 = false;  // what convolutions and linear layers multiply is rounded to it
+  bool widened = false;   // and widened again: oneDNN has no products of bfloat16 on this CPU
+  std::vector<float> product, wide[2];  // RoundedProduct's
 };
 struct StepContext {
   const Graph& graph;

@@ -10,6 +10,7 @@
 
 #include "converter/train/loops.h"
 #include "converter/train/lsq.h"
+#include "converter/train/rounded_product.h"
 #include "converter/train/step.h"
 
 namespace mpq::convert::train {
@@ -338,7 +339,9 @@ Result<Tape> Tape::create(Graph graph, const TapeOptions& options) {
     tape.impl_ = std::make_unique<Impl>();
     tape.impl_->graph = std::move(graph);
     tape.impl_->options = options;
-    tape.impl_->engine.bfloat16 = options.bfloat16;
+    Engine& engine = tape.impl_->engine;
+    engine.bfloat16 = options.bfloat16;
+    engine.widened = options.bfloat16 && !multiplies_bfloat16(engine.engine);
     MPQ_CHECK(tape.impl_->build());
     return tape;
   } catch (const dnnl::error& error) {
@@ -416,11 +419,7 @@ Graph Tape::graph() const {
     WeightQuant& quant = *node.weight_quant;
     quant.spec.scale = values(own.step);
     const std::vector<float>& w = values(node.inputs[weights_input(node)]);
-    const size_t part = w.size() / quant.spec.scale.size();
-    quant.codes.resize(w.size());
-    for (size_t k = 0; k < w.size(); ++k)
-      quant.codes[k] = static_cast<int8_t>(
-          lsq_code(w[k], quant.spec.scale[k / part], quant.spec.lo, quant.spec.hi));
+    requantise(w, &quant);
   }
   for (Node& node : graph.nodes)
     if (node.weight_quant)

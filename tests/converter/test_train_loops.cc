@@ -65,18 +65,24 @@ TEST_CASE("rounded product: exact on numbers that bfloat16 has, rows of 0 fill a
   CHECK(a.rows == 64);
   CHECK(c.rows == kN);
   Engine engine;
-  const float* const y = RoundedProduct(&engine)({a}, {c, true});
-  size_t different = 0;
-  for (size_t i = 0; i < a.rows; ++i)
-    for (size_t j = 0; j < kN; ++j) {
-      float sum = 0.0F;
-      for (size_t l = 0; i < kM && l < kK; ++l) sum += x[i * kK + l] * w[j * kK + l];
-      different += y[i * kN + j] != sum ? 1 : 0;
-    }
-  CHECK(different == 0);
+  for (const bool widened : {true, !multiplies_bfloat16(engine.engine)}) {
+    engine.widened = widened;
+    const float* const y = RoundedProduct(&engine)({a}, {c, true});
+    size_t different = 0;
+    for (size_t i = 0; i < a.rows; ++i)
+      for (size_t j = 0; j < kN; ++j) {
+        float sum = 0.0F;
+        for (size_t l = 0; i < kM && l < kK; ++l) sum += x[i * kK + l] * w[j * kK + l];
+        different += y[i * kN + j] != sum ? 1 : 0;
+      }
+    CHECK(different == 0);
+  }
   a.assign(std::vector<float>{1.00390625F, 1.01171875F, -1.00390625F, 1.0F}, 4,
            RoundedMatrix::kAnyRows);  // 1 + 2^-8 lies between two: to even
   CHECK(a.data == std::vector<uint16_t>{0x3F80, 0x3F82, 0xBF80, 0x3F80});
+  std::vector<float> rounded(2);
+  round_to_bfloat16(std::vector<float>{1.00390625F, 1.01171875F}, rounded.data());
+  CHECK(rounded == std::vector<float>{1.0F, 1.015625F});
 }
 
 }  // namespace mpq::convert::train
