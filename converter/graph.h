@@ -89,6 +89,8 @@ using Op = std::variant<Conv, Linear, BatchNorm, Relu, Clip, Add, MaxPool, AvgPo
 struct WeightQuant {
   QuantSpec spec;             // is_signed, zero_point 0; scale has 1 or O entries
   std::vector<int8_t> codes;  // canonical order of the weights value
+  // What was rounded to the codes, in codes: where training starts. Empty: not known.
+  std::vector<float> positions = {};
 };
 
 struct Node {

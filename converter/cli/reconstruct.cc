@@ -183,7 +183,8 @@ Run add_reconstruct(CLI::App* app, const Global* global) {
   number("--pixels", &r.options.pixels, "of a block's input, for which a step takes fewer images");
   number("--steps", &r.options.steps,
          "of training for each block; all of them, of texts; 0: quantise only");
-  number("--rate", &r.options.schedule.rate, "learning rate of weights, in codes");
+  number("--rate", &r.options.schedule.rate,
+         "learning rate of weights, in codes (below 4 bits: in those of 4)");
   number("--step-rate", &r.options.optimizer.step_rate,
          "of steps and biases, relative to their size and the learning rate");
   number("--float-share", &r.options.float_share,

@@ -2,6 +2,7 @@
 
 #include <onnx/onnx_pb.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -114,6 +115,31 @@ class Exporter {
                                  " are not all of " + std::to_string(spec.bits) + " bits");
   }
 
+  // Float weights that round to the layer's codes, where training left them.
+  std::string codes_of(const std::string& stem, const WeightQuant& quant, const Shape& shape,
+                       const std::string& scale) {
+    if (quant.positions.empty()) return codes(stem + ".codes", quant.spec, shape, quant.codes);
+    constexpr float kFarthest = 0.499F;  // from a code: a rounding of binary32 takes it no further
+    const size_t part = quant.codes.size() / quant.spec.scale.size();
+    std::vector<float> real(quant.codes.size());
+    for (size_t i = 0; i < real.size(); ++i) {
+      const auto code = static_cast<float>(quant.codes[i]);
+      const float place = std::clamp(quant.positions[i] - code, -kFarthest, kFarthest);
+      real[i] = (code + place) * quant.spec.scale[i / part];
+    }
+    const std::vector<int8_t> zeros(quant.spec.scale.size());
+    const std::string zero = codes(stem + ".zero", quant.spec, steps_shape(quant.spec), zeros);
+    const std::string latent = floats(stem + ".latent", shape, real), to = stem + ".codes";
+    set_axis(add_node("QuantizeLinear", stem + ".quantise", {latent, scale, zero}, to), quant.spec);
+    return to;
+  }
+  static void set_axis(onnx::NodeProto* node, const QuantSpec& spec) {
+    if (spec.scale.size() > 1) set(node, "axis", int64_t{0});
+  }
+  static Shape steps_shape(const QuantSpec& spec) {
+    return spec.scale.size() == 1 ? Shape{} : Shape{static_cast<int64_t>(spec.scale.size())};
+  }
+
   // The float weights of a layer, or its codes behind a DequantizeLinear.
   Result<std::string> weights(const Node& node) {
     const ValueId id = node.inputs[1];
@@ -121,14 +147,9 @@ class Exporter {
     const QuantSpec& spec = node.weight_quant->spec;
     MPQ_CHECK(check_range(node, spec));
     const std::string stem = node.name + ".weight", real = stem + ".real";
-    const bool one = spec.scale.size() == 1;
-    const Shape shape = one ? Shape{} : Shape{static_cast<int64_t>(spec.scale.size())};
-    onnx::NodeProto* const dq =
-        add_node("DequantizeLinear", stem,
-                 {codes(stem + ".codes", spec, graph_.values[id].shape, node.weight_quant->codes),
-                  floats(stem + ".scale", shape, spec.scale)},
-                 real);
-    if (!one) set(dq, "axis", int64_t{0});
+    const std::string scale = floats(stem + ".scale", steps_shape(spec), spec.scale);
+    const std::string from = codes_of(stem, *node.weight_quant, graph_.values[id].shape, scale);
+    set_axis(add_node("DequantizeLinear", stem, {from, scale}, real), spec);
     return real;
   }
 

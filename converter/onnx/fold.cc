@@ -108,6 +108,7 @@ Tensor transpose(const Tensor& source, const std::vector<size_t>& permutation) {
       result.integers.push_back(source.integers[i]);
     else
       result.reals.push_back(source.reals[i]);
+    if (!source.positions.empty()) result.positions.push_back(source.positions[i]);
   }
   const auto moved = [&](size_t axis) {
     return static_cast<size_t>(std::find(permutation.begin(), permutation.end(), axis) -
@@ -116,6 +117,8 @@ Tensor transpose(const Tensor& source, const std::vector<size_t>& permutation) {
   if (source.grid) {
     auto grid = std::make_shared<Grid>(*source.grid);
     for (size_t i = 0; i < index.size(); ++i) grid->codes[i] = source.grid->codes[index[i]];
+    for (size_t i = 0; i < grid->positions.size(); ++i)
+      grid->positions[i] = source.grid->positions[index[i]];
     grid->axis = moved(grid->axis);
     result.grid = std::move(grid);
   }
@@ -185,16 +188,18 @@ Outcome activation_spec(float scale, int64_t zero_point, int64_t lo, int64_t hi,
 }
 
 Outcome weight_grid(const Shape& shape, const std::vector<int64_t>& codes,
-                    const std::vector<int64_t>& zero_points, std::vector<float> scale, size_t axis,
-                    int64_t lo, int64_t hi, Tensor* result) {
+                    std::span<const float> positions, const std::vector<int64_t>& zero_points,
+                    std::vector<float> scale, size_t axis, int64_t lo, int64_t hi, Tensor* result) {
   auto grid = std::make_shared<Grid>();
   *result = {.type = kFloat, .shape = shape, .reals = std::vector<float>(codes.size())};
   int64_t lowest = 0, highest = 0;
   std::vector<int64_t> centred(codes.size());
+  grid->positions.assign(positions.begin(), positions.end());
   for_each_with_axis(shape, axis, zero_points.size(), [&](size_t i, size_t entry) {
     centred[i] = codes[i] - zero_points[entry];
     lowest = std::min(lowest, centred[i]);
     highest = std::max(highest, centred[i]);
+    if (!positions.empty()) grid->positions[i] -= static_cast<float>(zero_points[entry]);
   });
   // The width that the range states, or the next one that holds the codes after centring.
   grid->bits = 0;

@@ -40,9 +40,10 @@ void for_each_with_axis(const Shape& shape, size_t axis, size_t entries, const V
 // The grid of an activation with codes lo..hi around zero_point, shifted to unsigned codes.
 Outcome activation_spec(float scale, int64_t zero_point, int64_t lo, int64_t hi, QuantSpec* spec);
 
-// Weights (codes - zero_point) * scale with codes allowed in lo..hi.
+// Weights (codes - zero_point) * scale with codes allowed in lo..hi. positions: what was rounded to
+// the codes, or empty.
 Outcome weight_grid(const Shape& shape, const std::vector<int64_t>& codes,
-                    const std::vector<int64_t>& zero_points, std::vector<float> scale, size_t axis,
-                    int64_t lo, int64_t hi, Tensor* result);
+                    std::span<const float> positions, const std::vector<int64_t>& zero_points,
+                    std::vector<float> scale, size_t axis, int64_t lo, int64_t hi, Tensor* result);
 
 }  // namespace mpq::convert

@@ -130,7 +130,7 @@ Outcome finish_lsq_weights(const NodeView& node, const Tensor& stage, const Tens
   for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<int64_t>(stage.reals[i]);
   Tensor result;
   if (Outcome problem =
-          weight_grid(stage.shape, codes, {0}, scale, axis, static_cast<int64_t>(*lsq.lo),
+          weight_grid(stage.shape, codes, {}, {0}, scale, axis, static_cast<int64_t>(*lsq.lo),
                       static_cast<int64_t>(*lsq.hi), &result))
     return problem;
   node.importer->define_constant(node, std::move(result));

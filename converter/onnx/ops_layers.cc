@@ -89,6 +89,7 @@ Outcome read_weights(const NodeView& node, const TensorPtr& tensor, ValueId* val
                 .lo = grid.lo,
                 .hi = grid.hi};
   codes.codes = grid.codes;
+  codes.positions = grid.positions;
   *quant = std::move(codes);
   return {};
 }

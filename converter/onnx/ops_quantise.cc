@@ -79,11 +79,13 @@ Outcome import_quantize(const NodeView& node) {
   if (source.is_integer()) return Problem{"integers are quantised", "export the model again"};
   Tensor result{.type = type, .shape = source.shape};
   result.integers.resize(source.reals.size());
+  result.positions.resize(source.reals.size());
   const auto lowest = static_cast<double>(info->lowest()),
              highest = static_cast<double>(info->highest());
   for_each_with_axis(source.shape, p.axis, p.scale.size(), [&](size_t i, size_t entry) {
-    const double code = double{std::nearbyint(source.reals[i] / p.scale[entry])} +
-                        static_cast<double>(p.zero_point[entry]);
+    const float position = source.reals[i] / p.scale[entry];
+    const double code = double{std::nearbyint(position)} + static_cast<double>(p.zero_point[entry]);
+    result.positions[i] = position + static_cast<float>(p.zero_point[entry]);
     result.integers[i] =
         std::isnan(code) ? info->lowest() : static_cast<int64_t>(std::clamp(code, lowest, highest));
   });
@@ -136,8 +138,8 @@ Outcome import_dequantize(const NodeView& node) {
                    "use 8, 4 or 2 bit weights and 32-bit biases"};
   const auto [lo, hi] = source.clip.value_or(std::pair{info->lowest(), info->highest()});
   Tensor result;
-  if (Outcome problem = weight_grid(source.shape, source.integers, p.zero_point, p.scale, p.axis,
-                                    lo, hi, &result))
+  if (Outcome problem = weight_grid(source.shape, source.integers, source.positions, p.zero_point,
+                                    p.scale, p.axis, lo, hi, &result))
     return problem;
   node.importer->define_constant(node, std::move(result));
   return {};
@@ -188,14 +190,15 @@ Outcome import_quant(const NodeView& node) {
   const Tensor& source = *x.tensor;
   if (source.is_integer()) return Problem{"integers are quantised", "export the model again"};
   std::vector<int64_t> codes(source.reals.size());
+  std::vector<float> positions(source.reals.size());
   for_each_with_axis(source.shape, axis, scale.size(), [&](size_t i, size_t entry) {
-    const float position = source.reals[i] / scale[entry] + static_cast<float>(zero_points[0]);
+    positions[i] = source.reals[i] / scale[entry] + static_cast<float>(zero_points[0]);
     codes[i] = static_cast<int64_t>(
-        std::nearbyint(std::clamp(position, static_cast<float>(lo), static_cast<float>(hi))));
+        std::nearbyint(std::clamp(positions[i], static_cast<float>(lo), static_cast<float>(hi))));
   });
   Tensor result;
-  if (Outcome problem =
-          weight_grid(source.shape, codes, {zero_points[0]}, scale, axis, lo, hi, &result))
+  if (Outcome problem = weight_grid(source.shape, codes, positions, {zero_points[0]}, scale, axis,
+                                    lo, hi, &result))
     return problem;
   node.importer->define_constant(node, std::move(result));
   return {};

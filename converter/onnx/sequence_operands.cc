@@ -342,6 +342,7 @@ Outcome changed_linear(const NodeView& node, ValueId value, int64_t from, int64_
   WeightQuant quant = *linear.weight_quant;
   quant.codes = {linear.weight_quant->codes.begin() + from * width,
                  linear.weight_quant->codes.begin() + (from + count) * width};
+  quant.positions.clear();
   if (quant.spec.scale.size() > 1)
     quant.spec.scale = {linear.weight_quant->spec.scale.begin() + from,
                         linear.weight_quant->spec.scale.begin() + from + count};

@@ -55,6 +55,7 @@ struct Grid {
   std::vector<float> scale;
   size_t axis = 0;
   std::vector<int8_t> codes;
+  std::vector<float> positions;  // what was rounded to them, in codes; empty: not known
 };
 
 // A real tensor in the middle of Div -> Clip -> Round -> Mul: position = source / scale so far.
@@ -70,6 +71,7 @@ struct Tensor {
   Shape shape;
   std::vector<float> reals;                         // floating types
   std::vector<int64_t> integers;                    // integer types and bool
+  std::vector<float> positions;                     // what a quantiser rounded to them, or empty
   std::optional<std::pair<int64_t, int64_t>> clip;  // integer codes narrowed by a Clip node
   std::shared_ptr<const Grid> grid;
   std::shared_ptr<const LsqStage> lsq;

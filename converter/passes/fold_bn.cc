@@ -36,6 +36,7 @@ Affine affine_of(const Graph& graph, const Node& bn) {
 Checked scale_codes(const Node& layer, const Affine& affine, WeightQuant* quant) {
   const size_t channels = affine.factor.size(), row = quant->codes.size() / channels;
   std::vector<float> scale(channels);
+  quant->positions.clear();
   bool flipped = false;
   for (size_t c = 0; c < channels; ++c) {
     const float old = quant->spec.scale.size() == 1 ? quant->spec.scale[0] : quant->spec.scale[c];

@@ -562,6 +562,7 @@ class Walk {
                                  {options_.damping, options_.refit}));
       all.scale.insert(all.scale.end(), part.scale.begin(), part.scale.end());
       all.codes.insert(all.codes.end(), part.codes.begin(), part.codes.end());
+      all.positions.insert(all.positions.end(), part.positions.begin(), part.positions.end());
     }
     return all;
   }
@@ -590,7 +591,7 @@ class Walk {
       equalise(node, &weights, &bias, &y.real);
       equalise_values(node, &weights, &bias, &y.real);
     }
-    MPQ_TRY(const QuantisedWeights quantised, fit_weights(node, weights, bits.weight, x, rows));
+    MPQ_TRY(QuantisedWeights quantised, fit_weights(node, weights, bits.weight, x, rows));
 
     WeightQuant result;
     result.spec = {bits.weight,
@@ -599,7 +600,8 @@ class Walk {
                    0,
                    -(1 << (bits.weight - 1)),
                    (1 << (bits.weight - 1)) - 1};
-    result.codes = quantised.codes;
+    result.codes = std::move(quantised.codes);
+    result.positions = std::move(quantised.positions);
     const size_t k = weights.size() / channels;
     std::vector<float> rounded(weights.size());
     for (size_t n = 0; n < rounded.size(); ++n)

@@ -18,6 +18,11 @@ float nearest_code(float x, int bits) {
   return std::nearbyint(std::clamp(x, lowest(bits), highest(bits)));
 }
 
+QuantisedWeights weights_of(size_t channels, size_t k) {
+  return {std::vector<float>(channels), std::vector<int8_t>(channels * k),
+          std::vector<float>(channels * k)};
+}
+
 double rounding_error(std::span<const float> weights, std::span<const float> importance,
                       float scale, int bits) {
   const float lo = lowest(bits), hi = highest(bits);
@@ -135,7 +140,7 @@ Result<QuantisedWeights> round_compensated(const std::vector<float>& w, size_t c
       for (size_t j = i; j < k; ++j)
         rows[i * k + j] = static_cast<float>(factor[i * k + j] / factor[i * k + i]);
   });
-  QuantisedWeights out{std::vector<float>(channels), std::vector<int8_t>(w.size())};
+  QuantisedWeights out = weights_of(channels, k);
   parallel_for((channels + kLanes - 1) / kLanes, 1, [&](size_t begin, size_t end) {
     std::vector<float> pending(k * kLanes);
     for (size_t group = begin; group < end; ++group) {
@@ -149,8 +154,10 @@ Result<QuantisedWeights> round_compensated(const std::vector<float>& w, size_t c
         carry(&rows[i * k], pending.data(), i + 1, k, sum);
         for (size_t lane = 0; lane < lanes; ++lane) {
           const size_t c = first + lane;
-          const float code = nearest_code((target[c * k + i] + sum[lane]) / out.scale[c], bits);
+          const float position = (target[c * k + i] + sum[lane]) / out.scale[c];
+          const float code = nearest_code(position, bits);
           pending[i * kLanes + lane] = target[c * k + i] - code * out.scale[c];
+          out.positions[c * k + order[i]] = position;
           out.codes[c * k + order[i]] = static_cast<int8_t>(code);
         }
       }
@@ -194,12 +201,13 @@ void round_weights(std::span<const float> weights, float scale, int bits, std::s
 
 QuantisedWeights quantise_weights(std::span<const float> weights, size_t channels, int bits) {
   const size_t k = weights.size() / channels;
-  QuantisedWeights out{std::vector<float>(channels), std::vector<int8_t>(weights.size())};
+  QuantisedWeights out = weights_of(channels, k);
   parallel_for(channels, 1, [&](size_t begin, size_t end) {
     for (size_t c = begin; c < end; ++c) {
       out.scale[c] = search_weight_scale(weights.subspan(c * k, k), {}, bits);
       round_weights(weights.subspan(c * k, k), out.scale[c], bits,
                     std::span(out.codes).subspan(c * k, k));
+      for (size_t i = c * k; i < (c + 1) * k; ++i) out.positions[i] = weights[i] / out.scale[c];
     }
   });
   return out;

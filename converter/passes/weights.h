@@ -11,8 +11,9 @@
 namespace mpq::convert {
 
 struct QuantisedWeights {
-  std::vector<float> scale;   // one a channel
-  std::vector<int8_t> codes;  // [channels][k]
+  std::vector<float> scale;      // one a channel
+  std::vector<int8_t> codes;     // [channels][k]
+  std::vector<float> positions;  // what was rounded to them, in codes
 };
 
 // The scale of one channel that minimises sum of importance[i] * (w[i] - scale * code[i])^2 over a

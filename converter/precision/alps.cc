@@ -47,10 +47,7 @@ void reset_layer(const Graph& trained, const std::string& name, StepReset reset,
   spec.scale = old.weight_quant->spec.scale;
   for (float& step : spec.scale) step = reset_step(step, old.weight_quant->spec, spec, reset);
   const std::vector<float>& w = graph->values[node.inputs[weights_input(node)]].data;
-  const size_t part = w.size() / spec.scale.size();
-  for (size_t i = 0; i < w.size(); ++i)
-    node.weight_quant->codes[i] =
-        static_cast<int8_t>(train::lsq_code(w[i], spec.scale[i / part], spec.lo, spec.hi));
+  train::requantise(w, &*node.weight_quant);
 
   const int from = input_quantiser(trained, old), to = input_quantiser(*graph, node);
   if (from < 0 || to < 0) return;

@@ -63,7 +63,7 @@ Result<DistilReport> distil(const Graph& real, Graph* graph, const SequenceData&
     return Error{Status::kUnsupported, "hidden states are learned by networks of texts only"};
   MPQ_TRY(const std::vector<Matched> values, matched_values(real, *graph, options.hidden_share));
   Graph inside = *graph;
-  start_inside(&inside);
+  start_within(options.seed, &inside);
   const TapeOptions numbers{.bfloat16 = options.bfloat16};
   MPQ_TRY(Tape tape, Tape::create(std::move(inside), numbers));
   MPQ_TRY(Tape teacher, Tape::create(real, numbers));

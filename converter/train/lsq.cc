@@ -171,4 +171,16 @@ int32_t lsq_code(float x, float step, int32_t lo, int32_t hi) {
       std::min(std::max(x / step, static_cast<float>(lo)), static_cast<float>(hi))));
 }
 
+void requantise(std::span<const float> weights, WeightQuant* quant) {
+  const QuantSpec& spec = quant->spec;
+  const size_t part = weights.size() / spec.scale.size();
+  quant->codes.resize(weights.size());
+  quant->positions.resize(weights.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const float step = spec.scale[i / part];
+    quant->positions[i] = weights[i] / step;
+    quant->codes[i] = static_cast<int8_t>(lsq_code(weights[i], step, spec.lo, spec.hi));
+  }
+}
+
 }  // namespace mpq::convert::train

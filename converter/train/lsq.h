@@ -59,4 +59,7 @@ int32_t zero_point_of(float offset, float step, int32_t lo, int32_t hi);
 // The code of x on a grid without zero point, as y above has it.
 int32_t lsq_code(float x, float step, int32_t lo, int32_t hi);
 
+// Codes and positions of weights on the steps that quant has.
+void requantise(std::span<const float> weights, WeightQuant* quant);
+
 }  // namespace mpq::convert::train

@@ -52,7 +52,13 @@ std::vector<float> Optimizer::units(const Parameter& parameter, float size) cons
   const bool own = parameter.role == Role::kStep;
   if (!own && parameter.step == kNoValue) return {size};
   const std::span<const float> step = tape_->data(own ? parameter.value : parameter.step);
-  return {step.begin(), step.end()};
+  std::vector<float> units(step.begin(), step.end());
+  // Codes of 2 bits are five times as far apart over the same range as codes of 4.
+  constexpr float kIntervals = 15.0F;
+  const float intervals = std::exp2(static_cast<float>(parameter.bits)) - 1.0F;
+  if (!own)
+    for (float& unit : units) unit *= std::min(intervals / kIntervals, 1.0F);
+  return units;
 }
 
 Checked Optimizer::step(float learning_rate) {

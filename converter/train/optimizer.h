@@ -20,8 +20,9 @@ struct OptimizerOptions {
   float weight_decay = 1e-4F;  // of weights, by their bits: decay_share
   float step_rate = 1.0F;      // of steps and offsets, relative to the learning rate
   // AdamW's moves in units of what they change, so that one rate serves every layer: weights on
-  // codes in codes, steps relative to themselves, others relative to the first root mean square of
-  // their tensor. step_rate is for all but weights then.
+  // codes in codes (below 4 bits in the codes that 4 would have), steps relative to themselves,
+  // others relative to the first root mean square of their tensor. step_rate is for all but weights
+  // then.
   bool relative = false;
   float largest_norm = 0.0F;  // of all gradients together; 0: any
 };

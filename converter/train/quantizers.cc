@@ -129,16 +129,15 @@ QuantSpec first_activation_grid(std::span<const float> x, int bits, FirstStep ru
 WeightQuant first_weight_grid(std::span<const float> weights, size_t channels, int bits,
                               const QuantizerOptions& options) {
   const int32_t half = 1 << (bits - 1);
-  WeightQuant quant{{bits, true, {}, 0, -half, half - 1}, {}};
+  WeightQuant quant{{bits, true, {}, 0, -half, half - 1}, {}, {}};
   const size_t steps = options.channel_steps ? channels : 1, part = weights.size() / steps;
   for (size_t s = 0; s < steps; ++s) {
     const std::span<const float> own = weights.subspan(s * part, part);
     const float step = options.first == FirstStep::kMse ? search_weight_scale(own, {}, bits)
                                                         : lsq_first_step(own, half - 1);
     quant.spec.scale.push_back(step);
-    for (const float w : own)
-      quant.codes.push_back(static_cast<int8_t>(lsq_code(w, step, -half, half - 1)));
   }
+  requantise(weights, &quant);
   return quant;
 }
 
@@ -192,26 +191,31 @@ Graph without_quantizers(const Graph& graph) {
   return real;
 }
 
-void start_inside(Graph* graph) {
-  constexpr float kInside = 0.999F;
-  for (const Node& node : graph->nodes)
-    if (node.weight_quant)
-      for (float& w : graph->values[node.inputs[weights_input(node)]].data) w *= kInside;
+constexpr float kSpread = 0.9F;  // of a code
+
+void draw_positions(uint64_t seed, Graph* graph) {
+  for (Node& node : graph->nodes) {
+    if (!node.weight_quant || !node.weight_quant->positions.empty()) continue;
+    for (const int8_t code : node.weight_quant->codes) {
+      const float drawn = static_cast<float>(next_random(&seed) >> 40) * 0x1p-24F - 0.5F;
+      node.weight_quant->positions.push_back(static_cast<float>(code) + kSpread * drawn);
+    }
+  }
 }
 
-void start_spread(uint64_t seed, Graph* graph) {
-  constexpr double kWidth = 0.9;  // of a code
+void start_within(uint64_t seed, Graph* graph) {
+  draw_positions(seed, graph);
   for (const Node& node : graph->nodes) {
     if (!node.weight_quant) continue;
-    const auto& [spec, codes] = *node.weight_quant;
+    const auto& [spec, codes, positions] = *node.weight_quant;
     std::vector<float>& weights = graph->values[node.inputs[weights_input(node)]].data;
     const size_t part = weights.size() / spec.scale.size();
+    constexpr float kFar = 0.5F * kSpread, kInside = 0.001F;
     for (size_t i = 0; i < weights.size(); ++i) {
-      double place = kWidth * (static_cast<double>(next_random(&seed) >> 11) * 0x1p-53 - 0.5);
-      // Beyond the last code there is no gradient.
-      if (codes[i] == spec.hi) place = -std::abs(place);
-      if (codes[i] == spec.lo) place = std::abs(place);
-      weights[i] = static_cast<float>((codes[i] + place) * spec.scale[i / part]);
+      const auto code = static_cast<float>(codes[i]);
+      const float place = std::clamp(positions[i] - code, codes[i] == spec.lo ? kInside : -kFar,
+                                     codes[i] == spec.hi ? -kInside : kFar);
+      weights[i] = (code + place) * spec.scale[i / part];
     }
   }
 }
@@ -236,8 +240,16 @@ void inherit_steps(const Graph& trained, Graph* graph) {
     }
     if (!node.weight_quant) continue;
     const auto same = weights.find(node.name);
-    if (same != weights.end() && same->second->spec.bits == node.weight_quant->spec.bits)
-      node.weight_quant = *same->second;
+    if (same == weights.end()) continue;
+    const WeightQuant& old = *same->second;
+    std::vector<float>& data = graph->values[node.inputs[weights_input(node)]].data;
+    const size_t part = data.size() / old.spec.scale.size();
+    for (size_t i = 0; i < old.positions.size(); ++i)
+      data[i] = old.positions[i] * old.spec.scale[i / part];
+    if (old.spec.bits == node.weight_quant->spec.bits)
+      node.weight_quant = old;
+    else
+      requantise(data, &*node.weight_quant);
   }
 }
 

@@ -35,16 +35,15 @@ WeightQuant first_weight_grid(std::span<const float> weights, size_t channels, i
 Graph without_quantizers(const Graph& graph);
 
 // Steps, zero points and codes of `trained` for the quantisers of `graph` at the same place and
-// width; the weights of all its layers stay as they are.
+// width. Weights of all widths go on from where training left them, where that is known.
 void inherit_steps(const Graph& trained, Graph* graph);
 
-// A weight on the last code of its range has no gradient. This moves those that begin on their
-// codes a little towards 0, too little to change a code.
-void start_inside(Graph* graph);
-
-// Weights that begin on their codes move to places within half a code of them that follow from the
-// seed, and none to another code: where all begin alike, nothing changes for many steps, and then
-// too much at once.
-void start_spread(uint64_t seed, Graph* graph);
+// Weights on codes move to where they were rounded from, or, where that is not known, to places
+// that follow from the seed: within half a code, and none to another code. Where all begin on their
+// codes nothing changes for many steps, and then too much at once. Weights on the last code of the
+// range begin below it: beyond it they have no gradient.
+void start_within(uint64_t seed, Graph* graph);
+// Only where they are not known: positions that follow from the seed.
+void draw_positions(uint64_t seed, Graph* graph);
 
 }  // namespace mpq::convert::train

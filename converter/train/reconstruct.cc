@@ -154,6 +154,7 @@ void for_trained(Graph* graph, size_t end, const Visit& visit) {
     if (node.weight_quant) {
       visit(node.weight_quant->spec.scale);
       visit(node.weight_quant->codes);
+      visit(node.weight_quant->positions);
     }
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const bool follows = node.weight_quant && i == weights_input(node);
@@ -211,6 +212,7 @@ class Reconstruction {
                                                  " samples are fewer than a batch of " +
                                                  std::to_string(options_.batch)};
     samples = samples.first(samples.size() / count * count_);
+    draw_positions(options_.seed, graph_);
     if (!options_.checkpoint.empty()) MPQ_CHECK(resume(samples));
     x_.real = x_.quantised = Stored(samples);
     for (size_t b = 0; b < blocks_.size(); ++b) MPQ_CHECK(pass(b));
@@ -255,7 +257,7 @@ class Reconstruction {
     BlockReport report{graph_->nodes[block.end - 1].name, block.layers};
     MPQ_TRY(report.before, error_of(before, how, target, judged));
     Graph part = before;
-    start_inside(&part);
+    start_within(options_.seed, &part);
     MPQ_TRY(Tape tape, Tape::create(std::move(part), how));
     const uint64_t seed = options_.seed + (uint64_t{reports_.size()} << 32);
     MPQ_CHECK(train_block(&tape, x_, target, count_, how.batch, options_, seed));

@@ -72,7 +72,7 @@ Result<WholeReport> train_whole(const Graph& real, Graph* graph, const ImageSet&
                  held_out = part_of(images, count - options.held_out, count);
   const TapeOptions how{.batch = options.recipe.batch, .bfloat16 = options.bfloat16};
   Graph inside = *graph;
-  start_spread(options.recipe.seed, &inside);
+  start_within(options.recipe.seed, &inside);
   MPQ_TRY(Tape tape, Tape::create(std::move(inside), how));
   MPQ_TRY(Tape teacher, Tape::create(real, how));
   Recipe recipe = options.recipe;

@@ -239,6 +239,18 @@ TEST_CASE("export: a network with quantisers is the same when ONNX is read again
     const std::span<const float> x = before->data(before->output()),
                                  y = after->data(after->output());
     CHECK(std::equal(x.begin(), x.end(), y.begin(), y.end()));
+    for (size_t n = 0; n < graph->nodes.size(); ++n) {
+      if (!graph->nodes[n].weight_quant) continue;
+      const WeightQuant &written = *graph->nodes[n].weight_quant,
+                        &read = *imported->graph.nodes[n].weight_quant;
+      CHECK(read.codes == written.codes);
+      REQUIRE(read.positions.size() == read.codes.size());
+      for (size_t i = 0; i < read.codes.size(); ++i) {  // inside the range they are the same
+        const float code = written.codes[i];
+        const float place = std::clamp(written.positions[i] - code, -0.499F, 0.499F);
+        CHECK(read.positions[i] == doctest::Approx(code + place).epsilon(1e-5));
+      }
+    }
   }
 }
 

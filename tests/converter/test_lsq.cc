@@ -304,6 +304,32 @@ TEST_CASE("optimizer: relative moves are in codes, in steps and in sizes") {
       }
 }
 
+// What the first move by AdamW, at a rate of 0.2, takes from the weights of a layer of this width.
+float first_move(int bits) {
+  const int32_t half = 1 << (bits - 1);
+  GraphBuilder b(4);
+  const ValueId x = b.input({1, 2}), w = b.constant({1, 2}, {-0.5F, -0.5F});
+  Graph graph = b.finish(b.node(Linear{}, {x, w}));
+  graph.nodes[0].weight_quant = WeightQuant{{bits, true, {0.5F}, 0, -half, half - 1}, {-1, -1}};
+  auto tape = Tape::create(graph, {.batch = 1});
+  REQUIRE(tape.ok());
+  Optimizer optimizer(&*tape, kRelativeAdamW);
+  REQUIRE(tape->forward(std::vector<float>{1.0F, 1.0F}, true).ok());
+  const std::vector<float> up = {1.0F};
+  const Tape::Seed seed{tape->output(), up};
+  REQUIRE(tape->backward({&seed, 1}).ok());
+  REQUIRE(optimizer.step(0.2F).ok());
+  return -0.5F - tape->data(w)[0];
+}
+
+TEST_CASE(
+    "optimizer: one relative rate moves weights of 2 and of 4 bits over the same share of the "
+    "range") {
+  CHECK(first_move(8) == doctest::Approx(0.2 * 0.5));
+  CHECK(first_move(4) == doctest::Approx(0.2 * 0.5));
+  CHECK(first_move(2) == doctest::Approx(0.2 * 0.5 * 3 / 15));
+}
+
 namespace {
 
 // Convolutions with batch norm, a shortcut with a projection, a classifier.
@@ -452,6 +478,11 @@ TEST_CASE("quantisers: steps of a trained net are inherited, its float net is th
     const bool equal = twin->weight_quant->spec.scale == node.weight_quant->spec.scale;
     (equal ? same : other) += 1;
     if (!equal) CHECK(node.name == inner_layer(real));
+    // Training goes on where it was, not on the codes.
+    const std::vector<float>&left = trained->values[twin->inputs[1]].data,
+          &found = again->values[node.inputs[1]].data;
+    REQUIRE(found.size() == left.size());
+    for (size_t i = 0; i < left.size(); ++i) CHECK(found[i] == doctest::Approx(left[i]));
   }
   CHECK(same == 6);
   CHECK(other == 1);

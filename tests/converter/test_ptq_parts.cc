@@ -129,6 +129,8 @@ TEST_CASE("weights: compensated rounding is between nearest rounding and the opt
         compensate_weights(w, 1, 2, {x, none, kRows, 0}, {1e-6, 1.0});
     REQUIRE(found.ok());
     const double scale = found->scale[0];
+    for (size_t k = 0; k < kColumns; ++k)
+      CHECK(std::nearbyint(std::clamp(found->positions[k], -2.0F, 1.0F)) == found->codes[k]);
     const double error = output_error(x, kRows, w, real_weights(*found, 0, kColumns));
     std::vector<double> nearest;
     for (const float v : w)
