@@ -1,0 +1,103 @@
+// The multiply loop of the AVX2 rows: up to 6 pixels x 16 channels in 12 registers of 16-bit sums.
+//
+// A k-group of a pixel is one broadcast, two vpmaddubsw and two vpaddw. Four ports add and two of
+// them multiply: 80 % of the multipliers' peak is what the core's own choice of ports leaves (Zen 3;
+// 64 products a cycle would be all). Inline assembly because g++ 12 spills accumulators otherwise
+// (half the speed).
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/conv/quarters.h"
+
+namespace mpq::kernels {
+namespace {
+
+constexpr uint32_t kTilePixels = 6;
+
+typedef int32_t UnalignedInt __attribute__((may_alias, aligned(1)));
+
+struct TileArgs {
+  const uint8_t* const* pixels;  // under the first tap of each one
+  const ptrdiff_t* offsets;      // of each step of k-groups
+  size_t steps;
+  size_t steps_at_once;  // as many as cannot leave 16 bits
+  const int8_t* w;
+  const int32_t* start;  // [pixel][start_step], sums begin here
+  size_t start_step;
+  int32_t* sums;  // [pixel][64]
+};
+
+inline __m256i broadcast_codes(const uint8_t* at) {
+  return _mm256_set1_epi32(*reinterpret_cast<const UnalignedInt*>(at));
+}
+inline __m256i load(const void* at) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); }
+inline void store(void* at, __m256i value) {
+  _mm256_storeu_si256(static_cast<__m256i*>(at), value);
+}
+
+// kGroups k-groups of all pixels, which lie at pixels[i] + offset, 4 bytes apart.
+template <int kPixels, int kGroups>
+inline __attribute__((always_inline)) void multiply_groups(const uint8_t* const pixels[kPixels],
+                                                           ptrdiff_t offset, const int8_t* w,
+                                                           __m256i acc[kPixels][2]) {
+#pragma GCC unroll 8
+  for (int g = 0; g < kGroups; ++g) {
+    const __m256i w0 = load(w + g * kQuarterGroup), w1 = load(w + g * kQuarterGroup + 32);
+#pragma GCC unroll 6
+    for (int p = 0; p < kPixels; ++p) {
+      __m256i a, t;
+      __asm__ volatile(
+          "vpbroadcastd %c[at](%[pixel],%[offset]), %[a]\n\t"
+          "vpmaddubsw %[w0], %[a], %[t]\n\t"
+          "vpmaddubsw %[w1], %[a], %[a]\n\t"
+          "vpaddw %[t], %[sum0], %[sum0]\n\t"
+          "vpaddw %[a], %[sum1], %[sum1]"
+          : [a] "=&x"(a), [t] "=&x"(t), [sum0] "+x"(acc[p][0]), [sum1] "+x"(acc[p][1])
+          : [pixel] "r"(pixels[p]), [offset] "r"(offset), [at] "i"(4 * g), [w0] "x"(w0),
+            [w1] "x"(w1)
+          : "memory");
+    }
+  }
+}
+
+template <int kPixels, int kGroups>
+void multiply_tile(const TileArgs& t) {
+  const uint8_t* pixels[kPixels];
+#pragma GCC unroll 6
+  for (int p = 0; p < kPixels; ++p) pixels[p] = t.pixels[p];
+  const __m256i ones = _mm256_set1_epi16(1);
+  const ptrdiff_t* offset = t.offsets;
+  const int8_t* w = t.w;
+  const int32_t* from = t.start;
+  size_t from_step = t.start_step;
+  for (size_t left = t.steps; left > 0;) {
+    const size_t steps = left < t.steps_at_once ? left : t.steps_at_once;
+    left -= steps;
+    __m256i acc[kPixels][2];
+#pragma GCC unroll 12
+    for (int i = 0; i < kPixels * 2; ++i) acc[i / 2][i % 2] = _mm256_setzero_si256();
+    const ptrdiff_t* end = offset + steps;
+#pragma GCC unroll 1
+    for (; offset != end; ++offset, w += kGroups * kQuarterGroup)
+      multiply_groups<kPixels, kGroups>(pixels, *offset, w, acc);
+#pragma GCC unroll 12
+    for (int i = 0; i < kPixels * 2; ++i)
+      store(t.sums + i / 2 * kPanelChannels + i % 2 * 8,
+            _mm256_add_epi32(_mm256_madd_epi16(acc[i / 2][i % 2], ones),
+                             load(from + i / 2 * from_step + i % 2 * 8)));
+    from = t.sums;
+    from_step = kPanelChannels;
+  }
+}
+
+using TileFn = void (*)(const TileArgs&);
+
+// [pixels - 1]
+template <int kGroups>
+constexpr TileFn kNarrowTiles[kTilePixels] = {
+    multiply_tile<1, kGroups>, multiply_tile<2, kGroups>, multiply_tile<3, kGroups>,
+    multiply_tile<4, kGroups>, multiply_tile<5, kGroups>, multiply_tile<6, kGroups>};
+
+}  // namespace
+}  // namespace mpq::kernels

@@ -1,0 +1,295 @@
+// Winograd F(2x2, 3x3) with vpmaddubsw in 16-bit sums (winograd.h and winograd_quarters.h have the
+// algebra).
+//
+// A unit is up to 6 tiles. Units are taken in chunks whose transformed codes stay in L2. Half a
+// panel's weights, 2 quarters, serve all units of a chunk in turn; for each quarter a unit's sums of
+// the 16 positions stay in L1 until they are transformed to outputs.
+//
+//   x --B^T d B + 30--> V [position][tile][c]                                          (u8)
+//   start + V * U --> sums [position][tile][16] --A^T m A / 4--> pixels --> epilogue
+
+#include "kernels/conv/epilogue_avx2.h"
+#include "kernels/conv/rows.h"
+#include "kernels/conv/tile_avx2.h"
+#include "kernels/conv/tiling.h"
+#include "kernels/conv/winograd_quarters.h"
+
+namespace mpq::kernels {
+namespace {
+
+constexpr uint32_t kM = 2, kSide = 4, kPositions = kSide * kSide;
+constexpr size_t kChunkBytes = 192 * 1024;  // transformed codes of a chunk
+constexpr size_t kSkew = 64;                // keeps the positions out of each other's cache sets
+constexpr uint32_t kPixelRow = kM * kTilePixels * kPanelChannels;  // sums of a row of outputs
+
+// Sizes and places in scratch, in bytes.
+struct Plan {
+  size_t channels, position_input, unit_input, total;
+  uint32_t chunk_units;
+  Plan(const ConvShape& s, uint32_t cb) {
+    channels = winograd_groups(s, cb) * 4;
+    position_input = kTilePixels * channels + kSkew;
+    unit_input = kPositions * position_input;
+    chunk_units = static_cast<uint32_t>(kChunkBytes / unit_input);
+    chunk_units = min(chunk_units == 0 ? 1 : chunk_units, Tiling(s, kM, kTilePixels).units);
+    total = chunk_units * unit_input;
+  }
+};
+
+inline __m256i add8(__m256i a, __m256i b) { return _mm256_add_epi8(a, b); }
+inline __m256i sub8(__m256i a, __m256i b) { return _mm256_sub_epi8(a, b); }
+inline __m256i add32(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
+inline __m256i sub32(__m256i a, __m256i b) { return _mm256_sub_epi32(a, b); }
+
+// B^T d
+inline void transform_codes(const __m256i d[kSide], __m256i v[kSide]) {
+  v[0] = sub8(d[0], d[2]);
+  v[1] = add8(d[1], d[2]);
+  v[2] = sub8(d[2], d[1]);
+  v[3] = sub8(d[3], d[1]);
+}
+
+// 32 codes, or 16 of a narrower block.
+template <bool kWhole>
+inline __m256i load_codes(const uint8_t* at) {
+  if constexpr (kWhole) return load(at);
+  return _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+}
+template <bool kWhole>
+inline void store_codes(uint8_t* at, __m256i codes) {
+  if constexpr (kWhole)
+    store(at, codes);
+  else
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(at), _mm256_castsi256_si128(codes));
+}
+
+// The codes of neighbouring tiles. Rows and columns that only serve outputs outside the image do not
+// exist: any existing one may stand in, since those outputs are dropped.
+template <bool kWhole>
+void transform_input(const ConvArgs& a, const Run& run, const Plan& plan, uint8_t* out) {
+  constexpr uint32_t kStep = kWhole ? 32 : 16;
+  const uint32_t cb = a.x.cb, last_row = a.shape.oh + 1, last_column = a.shape.ow + 1;
+  const __m256i offset = _mm256_set1_epi8(kQuartersOffset);
+  const uint8_t* rows[kSide];
+  for (uint32_t i = 0; i < kSide; ++i)
+    rows[i] = a.x.data + run.image * a.x.image +
+              static_cast<ptrdiff_t>(min(kM * run.y + i, last_row)) * a.x.row;
+  for (uint32_t c = 0; c < plan.channels; c += kStep, out += kStep) {
+    const ptrdiff_t block = static_cast<ptrdiff_t>(c / cb) * a.x.plane + c % cb;
+    __m256i columns[kSide][kSide];  // [column][row]
+    const auto load_column = [&](uint32_t x, __m256i column[kSide]) {
+      const ptrdiff_t at = block + static_cast<ptrdiff_t>(min(x, last_column)) * cb;
+      __m256i d[kSide];
+#pragma GCC unroll 4
+      for (uint32_t i = 0; i < kSide; ++i) d[i] = load_codes<kWhole>(rows[i] + at);
+      transform_codes(d, column);
+    };
+    load_column(kM * run.x, columns[2]);
+    load_column(kM * run.x + 1, columns[3]);
+    uint8_t* to = out;
+    for (uint32_t t = 0; t < run.tiles; ++t, to += plan.channels) {
+#pragma GCC unroll 4
+      for (uint32_t i = 0; i < kSide; ++i) {
+        columns[0][i] = columns[2][i];
+        columns[1][i] = columns[3][i];
+      }
+      load_column(kM * (run.x + t) + 2, columns[2]);
+      load_column(kM * (run.x + t) + 3, columns[3]);
+      uint8_t* position = to;
+#pragma GCC unroll 4
+      for (uint32_t i = 0; i < kSide; ++i) {
+        __m256i d[kSide], v[kSide];
+#pragma GCC unroll 4
+        for (uint32_t j = 0; j < kSide; ++j) d[j] = columns[j][i];
+        transform_codes(d, v);
+#pragma GCC unroll 4
+        for (uint32_t j = 0; j < kSide; ++j, position += plan.position_input)
+          store_codes<kWhole>(position, i == 1 && j == 1 ? v[j] : add8(v[j], offset));
+      }
+    }
+  }
+}
+
+// A quarter's weights: stretches of steps of 4 k-groups.
+struct Stretches {
+  const uint32_t* ends;
+  uint32_t count;
+};
+
+// Sums of 16 channels of all tiles at each position: [position][tile][16].
+template <int kTiles>
+void multiply_quarter(const uint8_t* input, const Plan& plan, const WinogradQuarters& layout,
+                      const Stretches& stretches, const uint8_t* quarter, int32_t* sums) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  for (uint32_t at = 0; at < kPositions; ++at) {
+    const uint8_t* tiles[kTiles];
+#pragma GCC unroll 6
+    for (int t = 0; t < kTiles; ++t) tiles[t] = input + static_cast<size_t>(t) * plan.channels;
+    const uint8_t* start = quarter;
+    const auto* w = reinterpret_cast<const int8_t*>(quarter + layout.steps * kQuarterGroup);
+    uint32_t step = 0;
+    for (uint32_t s = 0; s < stretches.count; ++s, start += kQuarterGroup) {
+      __m256i acc[kTiles][2];
+#pragma GCC unroll 12
+      for (int i = 0; i < kTiles * 2; ++i) acc[i / 2][i % 2] = load(start + i % 2 * 32);
+      const uint32_t end = stretches.ends[s];
+      ptrdiff_t k = static_cast<ptrdiff_t>(step) * 4 * kStretchStep;
+      if ((end - step) % 2 != 0) {
+        multiply_groups<kTiles, kStretchStep>(tiles, k, w, acc);
+        w += kStretchStep * kQuarterGroup;
+        k += 4 * kStretchStep;
+        ++step;
+      }
+#pragma GCC unroll 1
+      for (; step < end; step += 2, k += 8 * kStretchStep, w += 2 * kStretchStep * kQuarterGroup)
+        multiply_groups<kTiles, 2 * kStretchStep>(tiles, k, w, acc);
+#pragma GCC unroll 12
+      for (int i = 0; i < kTiles * 2; ++i) {
+        __m256i sum = _mm256_madd_epi16(acc[i / 2][i % 2], ones);
+        if (s > 0) sum = add32(sum, load(sums + 8 * i));
+        store(sums + 8 * i, sum);
+      }
+    }
+    input += plan.position_input;
+    quarter += layout.position_bytes;
+    sums += kTilePixels * kQuarterChannels;
+  }
+}
+
+using MultiplyFn = void (*)(const uint8_t*, const Plan&, const WinogradQuarters&, const Stretches&,
+                            const uint8_t*, int32_t*);
+constexpr MultiplyFn kMultiply[kTilePixels] = {multiply_quarter<1>, multiply_quarter<2>,
+                                               multiply_quarter<3>, multiply_quarter<4>,
+                                               multiply_quarter<5>, multiply_quarter<6>};
+
+// A^T m
+inline void transform_sums(const __m256i m[kSide], __m256i y[kM]) {
+  y[0] = add32(add32(m[0], m[1]), m[2]);
+  y[1] = add32(sub32(m[1], m[2]), m[3]);
+}
+
+// sums [position][tile][16] -> pixels [row][2 * tile + column][64] of the 16 channels. `centre`
+// belongs to position (1, 1), `start` to the outputs.
+void transform_output(const int32_t* sums, uint32_t tiles, const int32_t* centre,
+                      const int32_t* start, int32_t* pixels) {
+  constexpr size_t kPosition = kTilePixels * kQuarterChannels;
+#pragma GCC unroll 2
+  for (uint32_t c = 0; c < kQuarterChannels; c += 8) {
+    const __m256i from_centre = load(centre + c), from_start = load(start + c);
+    for (uint32_t t = 0; t < tiles; ++t) {
+      const int32_t* from = sums + t * kQuarterChannels + c;
+      __m256i halves[kM][kSide];
+#pragma GCC unroll 4
+      for (uint32_t i = 0; i < kSide; ++i, from += kSide * kPosition) {
+        __m256i m[kSide], y[kM];
+#pragma GCC unroll 4
+        for (uint32_t j = 0; j < kSide; ++j) m[j] = load(from + j * kPosition);
+        if (i == 1) m[1] = add32(m[1], from_centre);
+        transform_sums(m, y);
+        halves[0][i] = y[0];
+        halves[1][i] = y[1];
+      }
+#pragma GCC unroll 2
+      for (uint32_t j = 0; j < kM; ++j) {
+        __m256i y[kM];
+        transform_sums(halves[j], y);
+        int32_t* to = pixels + (kM * t + j) * kPanelChannels + c;
+        store(to, add32(_mm256_srai_epi32(y[0], 2), from_start));
+        store(to + kPixelRow, add32(_mm256_srai_epi32(y[1], 2), from_start));
+      }
+    }
+  }
+}
+
+class WinogradConv {
+ public:
+  WinogradConv(const ConvArgs& a, const ConvPart& part, const KernelContext& context)
+      : a_(a),
+        part_(part),
+        plan_(a.shape, a.x.cb),
+        tiling_(a.shape, kM, kTilePixels),
+        layout_(a.shape, a.x.cb),
+        input_(static_cast<uint8_t*>(context.scratch)) {}
+
+  void run() {
+    for (uint32_t first = part_.unit_begin; first < part_.unit_end; first += plan_.chunk_units) {
+      const uint32_t units = min(part_.unit_end - first, plan_.chunk_units);
+      for (uint32_t i = 0; i < units; ++i)
+        tiling_.for_each_run(tiling_.unit(first + i), [&](const Run& run) {
+          (a_.x.cb % 32 == 0 ? transform_input<true> : transform_input<false>)(
+              a_, run, plan_, input_ + i * plan_.unit_input + run.first * plan_.channels);
+        });
+      for (uint32_t p = part_.panel_begin; p < part_.panel_end; ++p) {
+        const PanelForm form = panel_form(a_.epilogue, p * kPanelChannels);
+        for (uint32_t half = 0; half < min(a_.shape.o - p * kPanelChannels, kPanelChannels);
+             half += kHalf)
+          for (uint32_t i = 0; i < units; ++i)
+            run_unit(tiling_.unit(first + i), input_ + i * plan_.unit_input, p, half, form);
+      }
+    }
+  }
+
+ private:
+  void run_unit(const TileRange& u, const uint8_t* input, uint32_t panel, uint32_t half,
+                PanelForm form) {
+    const uint8_t* packed = static_cast<const uint8_t*>(a_.weights) + panel * layout_.panel_bytes;
+    const auto* header = reinterpret_cast<const WinogradQuartersHeader*>(packed);
+    const Stretches stretches = {reinterpret_cast<const uint32_t*>(header + 1), header->stretches};
+    const uint8_t* quarters = packed + sizeof *header + layout_.steps_bytes();
+    alignas(64) int32_t sums[kPositions * kTilePixels * kQuarterChannels];
+    alignas(64) int32_t pixels[kM * kPixelRow];
+    for (uint32_t c = half; c < half + kHalf; c += kQuarterChannels) {
+      kMultiply[u.tiles - 1](input, plan_, layout_, stretches,
+                             quarters + c / kQuarterChannels * layout_.quarter_bytes, sums);
+      transform_output(sums, u.tiles, header->start + c, start_of(a_, panel) + c, pixels + c);
+    }
+    const ConvShape& s = a_.shape;
+    tiling_.for_each_run(u, [&](const Run& run) {
+      const uint32_t x = kM * run.x, width = min(s.ow - x, kM * run.tiles);
+      const int32_t* row = pixels + kM * run.first * kPanelChannels;
+      for (uint32_t y = kM * run.y; y < min(kM * (run.y + 1), s.oh); ++y, row += kPixelRow)
+        run_epilogue(row, a_, block_at(s, Unit{run.image, y, x, width}, panel), form, half);
+    });
+  }
+
+  const ConvArgs& a_;
+  const ConvPart& part_;
+  const Plan plan_;
+  const Tiling tiling_;
+  const WinogradQuarters layout_;
+  uint8_t* const input_;
+};
+
+void units(const ConvShape& s, uint32_t* unit_count, uint32_t* panels) {
+  *unit_count = Tiling(s, kM, kTilePixels).units;
+  *panels = panel_count(s);
+}
+
+size_t scratch_bytes(const ConvShape& s, uint32_t cb) { return Plan(s, cb).total; }
+
+void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) {
+  WinogradConv(a, part, context).run();
+}
+
+float cost(const ConvShape& s, uint32_t, CpuFamily) {
+  const float pixels = static_cast<float>(s.n) * static_cast<float>(s.oh) * static_cast<float>(s.ow),
+              outputs = static_cast<float>(Tiling(s, kM, kTilePixels).total) * kM * kM;
+  return 4.0F * outputs / pixels * 0.6F;
+}
+
+}  // namespace
+
+const ConvKernel conv_u4s4_winograd2_avx2 = {"conv_u4s4_winograd2_avx2",
+                                             kIsaAvx2,
+                                             Elem::s4,
+                                             kQuartersMaxCode,
+                                             "winograd2_quarter16_s8_v1",
+                                             winograd_quarters_fit,
+                                             winograd_quarters_bytes,
+                                             pack_winograd_quarters,
+                                             units,
+                                             scratch_bytes,
+                                             run,
+                                             cost};
+
+}  // namespace mpq::kernels

@@ -1,0 +1,135 @@
+#include "kernels/conv/winograd_quarters.h"
+
+#include <cstring>
+
+namespace mpq::kernels {
+namespace {
+
+constexpr uint32_t kPositions = kWinograd2.positions(), kLanes = 2 * kQuarterChannels;
+constexpr uint32_t kCentre = 1 * 4 + 1;
+constexpr int32_t kMaxMagnitude = 32767 / kQuartersOffset;
+
+uint32_t min(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+// G g G^T
+void transform(const int8_t g[9], int8_t u[kPositions]) {
+  const auto row = [](int32_t a, int32_t b, int32_t c, int32_t to[4]) {
+    to[0] = 2 * a;
+    to[1] = a + b + c;
+    to[2] = a - b + c;
+    to[3] = 2 * c;
+  };
+  int32_t columns[3][4], all[4];
+  for (int j = 0; j < 3; ++j) row(g[j], g[3 + j], g[6 + j], columns[j]);
+  for (int i = 0; i < 4; ++i) {
+    row(columns[0][i], columns[1][i], columns[2][i], all);
+    for (int j = 0; j < 4; ++j) u[4 * i + j] = static_cast<int8_t>(all[j]);
+  }
+}
+
+// What a stretch has come to in each 16-bit lane of a panel.
+struct Stretch {
+  int16_t sum[4][kPositions][kLanes];
+  int16_t magnitude[4][kPositions][kLanes];
+};
+
+class Packer {
+ public:
+  Packer(const ConvShape& s, uint32_t cb, uint8_t* panel)
+      : s_(s), layout_(s, cb), header_(reinterpret_cast<WinogradQuartersHeader*>(panel)),
+        ends_(reinterpret_cast<uint32_t*>(panel + sizeof *header_)),
+        quarters_(panel + sizeof *header_ + layout_.steps_bytes()) {}
+
+  void pack(const int8_t* canonical, uint32_t rows) {
+    std::memset(&stretch_, 0, sizeof stretch_);
+    for (uint32_t step = 0; step < layout_.steps; ++step) {
+      Stretch with = stretch_;
+      for (uint32_t row = 0; row < rows; ++row)
+        pack_step(canonical + size_t{row} * s_.c * 9, row, step, &with);
+      if (!fits(with)) {
+        finish(step);
+        // Less what came before: this step alone.
+        for (size_t i = 0; i < sizeof with.sum / sizeof(int16_t); ++i) {
+          (&with.sum[0][0][0])[i] -= (&stretch_.sum[0][0][0])[i];
+          (&with.magnitude[0][0][0])[i] -= (&stretch_.magnitude[0][0][0])[i];
+        }
+      }
+      stretch_ = with;
+    }
+    finish(static_cast<uint32_t>(layout_.steps));
+  }
+
+ private:
+  uint8_t* position(uint32_t quarter, uint32_t at) const {
+    return quarters_ + quarter * layout_.quarter_bytes + at * layout_.position_bytes;
+  }
+
+  // The weights of an output channel and the input channels of a step.
+  void pack_step(const int8_t* weights, uint32_t row, uint32_t step, Stretch* stretch) {
+    const uint32_t quarter = row / kQuarterChannels, channel = row % kQuarterChannels,
+                   first = step * kStretchStep * 4;
+    for (uint32_t c = first; c < min(first + kStretchStep * 4, s_.c); ++c) {
+      int8_t u[kPositions];
+      transform(weights + size_t{c} * 9, u);
+      for (uint32_t at = 0; at < kPositions; ++at) {
+        int8_t* to = reinterpret_cast<int8_t*>(position(quarter, at)) +
+                     (layout_.steps + c / 4) * kQuarterGroup + channel * 4 + c % 4;
+        *to = u[at];
+        const uint32_t lane = channel * 2 + c % 4 / 2;
+        stretch->sum[quarter][at][lane] += u[at];
+        stretch->magnitude[quarter][at][lane] += static_cast<int16_t>(u[at] < 0 ? -u[at] : u[at]);
+      }
+      header_->start[row] += kQuartersOffset * u[kCentre];
+    }
+  }
+
+  static bool fits(const Stretch& stretch) {
+    const int16_t* m = &stretch.magnitude[0][0][0];
+    bool good = true;
+    for (size_t i = 0; i < sizeof stretch.magnitude / sizeof *m; ++i)
+      good = good && m[i] <= kMaxMagnitude;
+    return good;
+  }
+
+  // The stretch ends in front of step `end`.
+  void finish(uint32_t end) {
+    const uint32_t i = header_->stretches++;
+    ends_[i] = end;
+    for (uint32_t quarter = 0; quarter < 4; ++quarter)
+      for (uint32_t at = 0; at < kPositions; ++at) {
+        int16_t start[kLanes];  // wraps, as the sums do
+        for (uint32_t lane = 0; lane < kLanes; ++lane)
+          start[lane] = static_cast<int16_t>(-kQuartersOffset * stretch_.sum[quarter][at][lane]);
+        std::memcpy(position(quarter, at) + i * kQuarterGroup, start, sizeof start);
+      }
+  }
+
+  const ConvShape& s_;
+  const WinogradQuarters layout_;
+  WinogradQuartersHeader* const header_;
+  uint32_t* const ends_;
+  uint8_t* const quarters_;
+  Stretch stretch_;
+};
+
+}  // namespace
+
+bool winograd_quarters_fit(const ConvShape& s, uint32_t cb) {
+  return winograd_fits(kWinograd2, s, cb) && cb % 16 == 0;
+}
+
+size_t winograd_quarters_bytes(const ConvShape& s, uint32_t cb) {
+  return panel_count(s) * WinogradQuarters(s, cb).panel_bytes;
+}
+
+void pack_winograd_quarters(const ConvShape& s, uint32_t cb, const int8_t* canonical,
+                            void* packed) {
+  std::memset(packed, 0, winograd_quarters_bytes(s, cb));
+  auto* panel = static_cast<uint8_t*>(packed);
+  for (uint32_t o = 0; o < s.o; o += kPanelChannels) {
+    Packer(s, cb, panel).pack(canonical + size_t{o} * s.c * 9, min(kPanelChannels, s.o - o));
+    panel += WinogradQuarters(s, cb).panel_bytes;
+  }
+}
+
+}  // namespace mpq::kernels

@@ -1,0 +1,49 @@
+// Winograd's F(2x2, 3x3) (winograd.h) for vpmaddubsw, which adds in 16 bits. Weights are transformed
+// when they are packed; codes of up to 15 transform to V within a range of 60 at every position:
+//
+//   V + 30 (at position (1, 1), where V is a sum, V itself) = 0..60,   U = -72..67
+//
+// Pairs of products stay within 2 * 60 * 72 = 8640. Sums are taken modulo 2^16 and start at -30 * sum
+// of U, so what they are at the end is a sum of terms of at most 30 |U|, whatever codes come. How
+// many k-groups may add up before they are widened follows from the weights themselves: as long as
+// 30 * sum of |U| <= 32767 in every lane of a panel. A stretch of 4 k-groups always does.
+//
+//   packed "winograd2_quarter16_s8_v1":
+//     [panel]{ header;
+//              [quarter of 16 channels][position]{ int16 start[stretches][16][2], 64 bytes each;
+//                                                  [k-group][channel 0..15][k 0..3] } }
+//
+// with room for as many stretches as there may be.
+#pragma once
+
+#include "kernels/conv/quarters.h"
+#include "kernels/conv/winograd.h"
+
+namespace mpq::kernels {
+
+constexpr int32_t kQuartersOffset = 30, kQuartersMaxCode = 15;
+constexpr uint32_t kStretchStep = 4;  // k-groups: stretches are multiples
+
+struct WinogradQuartersHeader {
+  int32_t start[kPanelChannels];  // 30 * sum of U of position (1, 1), a term of all four outputs
+  uint32_t stretches, padding[15];
+};
+
+// Sizes of a panel, in k-groups and bytes; input channels are taken in vectors of cb.
+struct WinogradQuarters {
+  size_t groups, steps, position_bytes, quarter_bytes, panel_bytes;
+  WinogradQuarters(const ConvShape& s, uint32_t cb)
+      : groups(winograd_groups(s, cb)),
+        steps(groups / kStretchStep),
+        position_bytes((steps + groups) * kQuarterGroup),
+        quarter_bytes(kWinograd2.positions() * position_bytes),
+        panel_bytes(sizeof(WinogradQuartersHeader) + steps_bytes() + 4 * quarter_bytes) {}
+  // Behind the header: the last step of each stretch, plus 1.
+  size_t steps_bytes() const { return (steps * sizeof(uint32_t) + 63) / 64 * 64; }
+};
+
+bool winograd_quarters_fit(const ConvShape&, uint32_t cb);
+size_t winograd_quarters_bytes(const ConvShape&, uint32_t cb);
+void pack_winograd_quarters(const ConvShape&, uint32_t cb, const int8_t* canonical, void* packed);
+
+}  // namespace mpq::kernels
