@@ -39,6 +39,7 @@ std::span<const ConvKernel> conv_kernels() {
     conv_u4s4_6x16_avx2,
     conv_u4s8_6x16_avx2,
     conv_u8s4_6x16_avx2,
+    conv_u8s8_thin_avx2,
     conv_u8s8_4x16_avx2,
 #endif
     conv_u8s8_ref,

@@ -71,7 +71,7 @@ template <int32_t kMaxCode, int32_t kMaxWeight, int kGroups>
 constexpr Tiles tiles() {
   constexpr int32_t kAtOnce = 32767 / (2 * kMaxCode * kMaxWeight);
   if constexpr (kAtOnce >= kGroups)
-    return {kNarrowTiles<kGroups>, kTilePixels, kAtOnce};
+    return {kTiles<kGroups>, kTilePixels, kAtOnce};
   else
     return {kWideTiles<kGroups>, 4, kGroups};
 }

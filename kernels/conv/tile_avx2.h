@@ -1,6 +1,7 @@
-// The multiply loop of the AVX2 rows: up to 6 pixels x 16 channels in 12 registers of 16-bit sums.
+// The multiply loop of the AVX2 rows: up to 6 pixels x 16 channels in 12 registers of sums.
 //
-// A k-group of a pixel is one broadcast, two vpmaddubsw and two vpaddw. Four ports add and two of
+// Narrow: a k-group of a pixel is one broadcast, two vpmaddubsw and two vpaddw, 16-bit sums.
+// Words: codes and weights have 16 bits, a group is 2 k: vpmaddwd and vpaddd, sums are exact. Four ports add and two of
 // them multiply: 80 % of the multipliers' peak is what the core's own choice of ports leaves (Zen 3;
 // 64 products a cycle would be all). Inline assembly because g++ 12 spills accumulators otherwise
 // (half the speed).
@@ -21,7 +22,7 @@ struct TileArgs {
   const uint8_t* const* pixels;  // under the first tap of each one
   const ptrdiff_t* offsets;      // of each step of k-groups
   size_t steps;
-  size_t steps_at_once;  // as many as cannot leave 16 bits
+  size_t steps_at_once;  // narrow: as many as cannot leave 16 bits
   const int8_t* w;
   const int32_t* start;  // [pixel][start_step], sums begin here
   size_t start_step;
@@ -36,32 +37,39 @@ inline void store(void* at, __m256i value) {
   _mm256_storeu_si256(static_cast<__m256i*>(at), value);
 }
 
-// kGroups k-groups of all pixels, which lie at pixels[i] + offset, 4 bytes apart.
-template <int kPixels, int kGroups>
+enum class Products { narrow, words };
+
+// One group of a pixel: sums += codes at pixel + offset + kAt, broadcast, times w.
+#define MPQ_MULTIPLY(MULTIPLY, ADD)                                                           \
+  __asm__ volatile("vpbroadcastd %c[at](%[pixel],%[offset]), %[a]\n\t" MULTIPLY               \
+                   " %[w0], %[a], %[t]\n\t" MULTIPLY " %[w1], %[a], %[a]\n\t" ADD            \
+                   " %[t], %[sum0], %[sum0]\n\t" ADD " %[a], %[sum1], %[sum1]"                \
+                   : [a] "=&x"(a), [t] "=&x"(t), [sum0] "+x"(acc[p][0]), [sum1] "+x"(acc[p][1]) \
+                   : [pixel] "r"(pixels[p]), [offset] "r"(offset), [at] "i"(4 * g),           \
+                     [w0] "x"(w0), [w1] "x"(w1)                                               \
+                   : "memory")
+
+// kGroups groups of all pixels, which lie at pixels[i] + offset, 4 bytes apart.
+template <int kPixels, int kGroups, Products kProducts = Products::narrow>
 inline __attribute__((always_inline)) void multiply_groups(const uint8_t* const pixels[kPixels],
                                                            ptrdiff_t offset, const int8_t* w,
                                                            __m256i acc[kPixels][2]) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int g = 0; g < kGroups; ++g) {
     const __m256i w0 = load(w + g * kQuarterGroup), w1 = load(w + g * kQuarterGroup + 32);
 #pragma GCC unroll 6
     for (int p = 0; p < kPixels; ++p) {
       __m256i a, t;
-      __asm__ volatile(
-          "vpbroadcastd %c[at](%[pixel],%[offset]), %[a]\n\t"
-          "vpmaddubsw %[w0], %[a], %[t]\n\t"
-          "vpmaddubsw %[w1], %[a], %[a]\n\t"
-          "vpaddw %[t], %[sum0], %[sum0]\n\t"
-          "vpaddw %[a], %[sum1], %[sum1]"
-          : [a] "=&x"(a), [t] "=&x"(t), [sum0] "+x"(acc[p][0]), [sum1] "+x"(acc[p][1])
-          : [pixel] "r"(pixels[p]), [offset] "r"(offset), [at] "i"(4 * g), [w0] "x"(w0),
-            [w1] "x"(w1)
-          : "memory");
+      if constexpr (kProducts == Products::narrow)
+        MPQ_MULTIPLY("vpmaddubsw", "vpaddw");
+      else
+        MPQ_MULTIPLY("vpmaddwd", "vpaddd");
     }
   }
 }
+#undef MPQ_MULTIPLY
 
-template <int kPixels, int kGroups>
+template <int kPixels, int kGroups, Products kProducts = Products::narrow>
 void multiply_tile(const TileArgs& t) {
   const uint8_t* pixels[kPixels];
 #pragma GCC unroll 6
@@ -80,12 +88,14 @@ void multiply_tile(const TileArgs& t) {
     const ptrdiff_t* end = offset + steps;
 #pragma GCC unroll 1
     for (; offset != end; ++offset, w += kGroups * kQuarterGroup)
-      multiply_groups<kPixels, kGroups>(pixels, *offset, w, acc);
+      multiply_groups<kPixels, kGroups, kProducts>(pixels, *offset, w, acc);
 #pragma GCC unroll 12
-    for (int i = 0; i < kPixels * 2; ++i)
+    for (int i = 0; i < kPixels * 2; ++i) {
+      __m256i sum = acc[i / 2][i % 2];
+      if constexpr (kProducts == Products::narrow) sum = _mm256_madd_epi16(sum, ones);
       store(t.sums + i / 2 * kPanelChannels + i % 2 * 8,
-            _mm256_add_epi32(_mm256_madd_epi16(acc[i / 2][i % 2], ones),
-                             load(from + i / 2 * from_step + i % 2 * 8)));
+            _mm256_add_epi32(sum, load(from + i / 2 * from_step + i % 2 * 8)));
+    }
     from = t.sums;
     from_step = kPanelChannels;
   }
@@ -94,10 +104,11 @@ void multiply_tile(const TileArgs& t) {
 using TileFn = void (*)(const TileArgs&);
 
 // [pixels - 1]
-template <int kGroups>
-constexpr TileFn kNarrowTiles[kTilePixels] = {
-    multiply_tile<1, kGroups>, multiply_tile<2, kGroups>, multiply_tile<3, kGroups>,
-    multiply_tile<4, kGroups>, multiply_tile<5, kGroups>, multiply_tile<6, kGroups>};
+template <int kGroups, Products kProducts = Products::narrow>
+constexpr TileFn kTiles[kTilePixels] = {
+    multiply_tile<1, kGroups, kProducts>, multiply_tile<2, kGroups, kProducts>,
+    multiply_tile<3, kGroups, kProducts>, multiply_tile<4, kGroups, kProducts>,
+    multiply_tile<5, kGroups, kProducts>, multiply_tile<6, kGroups, kProducts>};
 
 }  // namespace
 }  // namespace mpq::kernels

@@ -2,10 +2,12 @@
 // algebra).
 //
 // A unit is up to 6 tiles. Units are taken in chunks whose transformed codes stay in L2. Half a
-// panel's weights, 2 quarters, serve all units of a chunk in turn; for each quarter a unit's sums of
-// the 16 positions stay in L1 until they are transformed to outputs.
+// panel's weights, 2 quarters, are transformed from their 4 bits and serve all units of a chunk in
+// turn; for each quarter a unit's sums of the 16 positions stay in L1 until they are transformed to
+// outputs.
 //
-//   x --B^T d B + 30--> V [position][tile][c]                                          (u8)
+//   x --B^T d B + 30--> V [position][tile][c]                  (u8)
+//   w ---G g G^T------> U [position][k-group][16][4]           (s8)
 //   start + V * U --> sums [position][tile][16] --A^T m A / 4--> pixels --> epilogue
 
 #include "kernels/conv/epilogue_avx2.h"
@@ -24,7 +26,7 @@ constexpr uint32_t kPixelRow = kM * kTilePixels * kPanelChannels;  // sums of a 
 
 // Sizes and places in scratch, in bytes.
 struct Plan {
-  size_t channels, position_input, unit_input, total;
+  size_t channels, position_input, unit_input, position_weights, quarter_weights, weights_at, total;
   uint32_t chunk_units;
   Plan(const ConvShape& s, uint32_t cb) {
     channels = winograd_groups(s, cb) * 4;
@@ -32,7 +34,10 @@ struct Plan {
     unit_input = kPositions * position_input;
     chunk_units = static_cast<uint32_t>(kChunkBytes / unit_input);
     chunk_units = min(chunk_units == 0 ? 1 : chunk_units, Tiling(s, kM, kTilePixels).units);
-    total = chunk_units * unit_input;
+    position_weights = channels / 4 * kQuarterGroup + kSkew;
+    quarter_weights = kPositions * position_weights;
+    weights_at = chunk_units * unit_input;
+    total = weights_at + 2 * quarter_weights;
   }
 };
 
@@ -110,29 +115,71 @@ void transform_input(const ConvArgs& a, const Run& run, const Plan& plan, uint8_
   }
 }
 
-// A quarter's weights: stretches of steps of 4 k-groups.
-struct Stretches {
+// G g
+inline void transform_taps(const __m256i g[3], __m256i u[kSide]) {
+  const __m256i ends = add8(g[0], g[2]);
+  u[0] = add8(g[0], g[0]);
+  u[1] = add8(ends, g[1]);
+  u[2] = sub8(ends, g[1]);
+  u[3] = add8(g[2], g[2]);
+}
+
+// A quarter's weights, [position][k-group][16][4].
+void transform_weights(const uint8_t* packed, size_t groups, size_t position_weights, int8_t* out) {
+  const __m256i low = _mm256_set1_epi8(15), eight = _mm256_set1_epi8(8);
+  for (size_t g = 0; g < groups; ++g, packed += 9 * kTapBytes, out += kQuarterGroup)
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+      __m256i columns[3][kSide];
+#pragma GCC unroll 3
+      for (int j = 0; j < 3; ++j) {
+        __m256i taps[3];
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; ++i) {
+          __m256i both = load(packed + (3 * i + j) * static_cast<ptrdiff_t>(kTapBytes));
+          if (v == 1) both = _mm256_srli_epi16(both, 4);
+          taps[i] = sub8(_mm256_and_si256(both, low), eight);
+        }
+        transform_taps(taps, columns[j]);
+      }
+      int8_t* to = out + 32 * v;
+#pragma GCC unroll 4
+      for (uint32_t i = 0; i < kSide; ++i) {
+        const __m256i row[3] = {columns[0][i], columns[1][i], columns[2][i]};
+        __m256i u[kSide];
+        transform_taps(row, u);
+#pragma GCC unroll 4
+        for (uint32_t j = 0; j < kSide; ++j, to += position_weights) store(to, u[j]);
+      }
+    }
+}
+
+// A quarter's weights: stretches of steps of 4 k-groups, and where the sums of each begin.
+struct Quarter {
   const uint32_t* ends;
-  uint32_t count;
+  uint32_t stretches;
+  const uint8_t* starts;   // [position]
+  size_t position_starts;  // bytes
+  const int8_t* weights;   // transformed
 };
 
 // Sums of 16 channels of all tiles at each position: [position][tile][16].
 template <int kTiles>
-void multiply_quarter(const uint8_t* input, const Plan& plan, const WinogradQuarters& layout,
-                      const Stretches& stretches, const uint8_t* quarter, int32_t* sums) {
+void multiply_quarter(const uint8_t* input, const Plan& plan, const Quarter& quarter,
+                      int32_t* sums) {
   const __m256i ones = _mm256_set1_epi16(1);
   for (uint32_t at = 0; at < kPositions; ++at) {
     const uint8_t* tiles[kTiles];
 #pragma GCC unroll 6
     for (int t = 0; t < kTiles; ++t) tiles[t] = input + static_cast<size_t>(t) * plan.channels;
-    const uint8_t* start = quarter;
-    const auto* w = reinterpret_cast<const int8_t*>(quarter + layout.steps * kQuarterGroup);
+    const uint8_t* start = quarter.starts + at * quarter.position_starts;
+    const int8_t* w = quarter.weights + at * plan.position_weights;
     uint32_t step = 0;
-    for (uint32_t s = 0; s < stretches.count; ++s, start += kQuarterGroup) {
+    for (uint32_t s = 0; s < quarter.stretches; ++s, start += kQuarterGroup) {
       __m256i acc[kTiles][2];
 #pragma GCC unroll 12
       for (int i = 0; i < kTiles * 2; ++i) acc[i / 2][i % 2] = load(start + i % 2 * 32);
-      const uint32_t end = stretches.ends[s];
+      const uint32_t end = quarter.ends[s];
       ptrdiff_t k = static_cast<ptrdiff_t>(step) * 4 * kStretchStep;
       if ((end - step) % 2 != 0) {
         multiply_groups<kTiles, kStretchStep>(tiles, k, w, acc);
@@ -151,13 +198,11 @@ void multiply_quarter(const uint8_t* input, const Plan& plan, const WinogradQuar
       }
     }
     input += plan.position_input;
-    quarter += layout.position_bytes;
     sums += kTilePixels * kQuarterChannels;
   }
 }
 
-using MultiplyFn = void (*)(const uint8_t*, const Plan&, const WinogradQuarters&, const Stretches&,
-                            const uint8_t*, int32_t*);
+using MultiplyFn = void (*)(const uint8_t*, const Plan&, const Quarter&, int32_t*);
 constexpr MultiplyFn kMultiply[kTilePixels] = {multiply_quarter<1>, multiply_quarter<2>,
                                                multiply_quarter<3>, multiply_quarter<4>,
                                                multiply_quarter<5>, multiply_quarter<6>};
@@ -209,7 +254,8 @@ class WinogradConv {
         plan_(a.shape, a.x.cb),
         tiling_(a.shape, kM, kTilePixels),
         layout_(a.shape, a.x.cb),
-        input_(static_cast<uint8_t*>(context.scratch)) {}
+        input_(static_cast<uint8_t*>(context.scratch)),
+        weights_(reinterpret_cast<int8_t*>(input_ + plan_.weights_at)) {}
 
   void run() {
     for (uint32_t first = part_.unit_begin; first < part_.unit_end; first += plan_.chunk_units) {
@@ -222,25 +268,41 @@ class WinogradConv {
       for (uint32_t p = part_.panel_begin; p < part_.panel_end; ++p) {
         const PanelForm form = panel_form(a_.epilogue, p * kPanelChannels);
         for (uint32_t half = 0; half < min(a_.shape.o - p * kPanelChannels, kPanelChannels);
-             half += kHalf)
+             half += kHalf) {
+          enter(p, half);
           for (uint32_t i = 0; i < units; ++i)
             run_unit(tiling_.unit(first + i), input_ + i * plan_.unit_input, p, half, form);
+        }
       }
     }
   }
 
  private:
+  const uint8_t* packed(uint32_t panel) const {
+    return static_cast<const uint8_t*>(a_.weights) + panel * layout_.panel_bytes;
+  }
+  static uint32_t quarter_of(uint32_t channel) { return channel / kQuarterChannels; }
+
+  void enter(uint32_t panel, uint32_t half) {
+    for (uint32_t i = 0; i < 2; ++i)
+      transform_weights(packed(panel) + layout_.weights_at +
+                            (quarter_of(half) + i) * layout_.quarter_weights,
+                        layout_.groups, plan_.position_weights,
+                        weights_ + i * plan_.quarter_weights);
+  }
+
   void run_unit(const TileRange& u, const uint8_t* input, uint32_t panel, uint32_t half,
                 PanelForm form) {
-    const uint8_t* packed = static_cast<const uint8_t*>(a_.weights) + panel * layout_.panel_bytes;
-    const auto* header = reinterpret_cast<const WinogradQuartersHeader*>(packed);
-    const Stretches stretches = {reinterpret_cast<const uint32_t*>(header + 1), header->stretches};
-    const uint8_t* quarters = packed + sizeof *header + layout_.steps_bytes();
+    const uint8_t* at = packed(panel);
+    const auto* header = reinterpret_cast<const WinogradQuartersHeader*>(at);
     alignas(64) int32_t sums[kPositions * kTilePixels * kQuarterChannels];
     alignas(64) int32_t pixels[kM * kPixelRow];
     for (uint32_t c = half; c < half + kHalf; c += kQuarterChannels) {
-      kMultiply[u.tiles - 1](input, plan_, layout_, stretches,
-                             quarters + c / kQuarterChannels * layout_.quarter_bytes, sums);
+      const Quarter quarter = {
+          reinterpret_cast<const uint32_t*>(at + layout_.ends_at), header->stretches,
+          at + layout_.starts_at + quarter_of(c) * layout_.quarter_starts, layout_.position_starts,
+          weights_ + quarter_of(c - half) * plan_.quarter_weights};
+      kMultiply[u.tiles - 1](input, plan_, quarter, sums);
       transform_output(sums, u.tiles, header->start + c, start_of(a_, panel) + c, pixels + c);
     }
     const ConvShape& s = a_.shape;
@@ -258,6 +320,7 @@ class WinogradConv {
   const Tiling tiling_;
   const WinogradQuarters layout_;
   uint8_t* const input_;
+  int8_t* const weights_;  // of half a panel, transformed
 };
 
 void units(const ConvShape& s, uint32_t* unit_count, uint32_t* panels) {
@@ -283,7 +346,7 @@ const ConvKernel conv_u4s4_winograd2_avx2 = {"conv_u4s4_winograd2_avx2",
                                              kIsaAvx2,
                                              Elem::s4,
                                              kQuartersMaxCode,
-                                             "winograd2_quarter16_s8_v1",
+                                             "winograd2_quarter16_s4_v1",
                                              winograd_quarters_fit,
                                              winograd_quarters_bytes,
                                              pack_winograd_quarters,

@@ -36,9 +36,14 @@ struct Stretch {
 class Packer {
  public:
   Packer(const ConvShape& s, uint32_t cb, uint8_t* panel)
-      : s_(s), layout_(s, cb), header_(reinterpret_cast<WinogradQuartersHeader*>(panel)),
-        ends_(reinterpret_cast<uint32_t*>(panel + sizeof *header_)),
-        quarters_(panel + sizeof *header_ + layout_.steps_bytes()) {}
+      : s_(s),
+        layout_(s, cb),
+        panel_(panel),
+        header_(reinterpret_cast<WinogradQuartersHeader*>(panel)),
+        ends_(reinterpret_cast<uint32_t*>(panel + layout_.ends_at)) {
+    std::memset(panel, 0, layout_.weights_at);
+    std::memset(panel + layout_.weights_at, 0x88, layout_.panel_bytes - layout_.weights_at);
+  }
 
   void pack(const int8_t* canonical, uint32_t rows) {
     std::memset(&stretch_, 0, sizeof stretch_);
@@ -60,22 +65,20 @@ class Packer {
   }
 
  private:
-  uint8_t* position(uint32_t quarter, uint32_t at) const {
-    return quarters_ + quarter * layout_.quarter_bytes + at * layout_.position_bytes;
-  }
-
   // The weights of an output channel and the input channels of a step.
   void pack_step(const int8_t* weights, uint32_t row, uint32_t step, Stretch* stretch) {
     const uint32_t quarter = row / kQuarterChannels, channel = row % kQuarterChannels,
                    first = step * kStretchStep * 4;
     for (uint32_t c = first; c < min(first + kStretchStep * 4, s_.c); ++c) {
+      const int8_t* g = weights + size_t{c} * 9;
+      uint8_t* to = panel_ + layout_.weights_at + quarter * layout_.quarter_weights +
+                    c / 4 * 9 * kTapBytes + channel % 8 * 4 + c % 4;
+      for (uint32_t tap = 0; tap < 9; ++tap, to += kTapBytes)
+        *to ^= static_cast<uint8_t>((g[tap] & 15) << (channel / 8 * 4));  // on 8: adds 8
       int8_t u[kPositions];
-      transform(weights + size_t{c} * 9, u);
+      transform(g, u);
+      const uint32_t lane = channel * 2 + c % 4 / 2;
       for (uint32_t at = 0; at < kPositions; ++at) {
-        int8_t* to = reinterpret_cast<int8_t*>(position(quarter, at)) +
-                     (layout_.steps + c / 4) * kQuarterGroup + channel * 4 + c % 4;
-        *to = u[at];
-        const uint32_t lane = channel * 2 + c % 4 / 2;
         stretch->sum[quarter][at][lane] += u[at];
         stretch->magnitude[quarter][at][lane] += static_cast<int16_t>(u[at] < 0 ? -u[at] : u[at]);
       }
@@ -100,15 +103,17 @@ class Packer {
         int16_t start[kLanes];  // wraps, as the sums do
         for (uint32_t lane = 0; lane < kLanes; ++lane)
           start[lane] = static_cast<int16_t>(-kQuartersOffset * stretch_.sum[quarter][at][lane]);
-        std::memcpy(position(quarter, at) + i * kQuarterGroup, start, sizeof start);
+        std::memcpy(panel_ + layout_.starts_at + quarter * layout_.quarter_starts +
+                        at * layout_.position_starts + i * kQuarterGroup,
+                    start, sizeof start);
       }
   }
 
   const ConvShape& s_;
   const WinogradQuarters layout_;
+  uint8_t* const panel_;
   WinogradQuartersHeader* const header_;
   uint32_t* const ends_;
-  uint8_t* const quarters_;
   Stretch stretch_;
 };
 
@@ -124,7 +129,6 @@ size_t winograd_quarters_bytes(const ConvShape& s, uint32_t cb) {
 
 void pack_winograd_quarters(const ConvShape& s, uint32_t cb, const int8_t* canonical,
                             void* packed) {
-  std::memset(packed, 0, winograd_quarters_bytes(s, cb));
   auto* panel = static_cast<uint8_t*>(packed);
   for (uint32_t o = 0; o < s.o; o += kPanelChannels) {
     Packer(s, cb, panel).pack(canonical + size_t{o} * s.c * 9, min(kPanelChannels, s.o - o));

@@ -1,5 +1,5 @@
-// Winograd's F(2x2, 3x3) (winograd.h) for vpmaddubsw, which adds in 16 bits. Weights are transformed
-// when they are packed; codes of up to 15 transform to V within a range of 60 at every position:
+// Winograd's F(2x2, 3x3) (winograd.h) for vpmaddubsw, which adds in 16 bits. Codes of up to 15
+// transform to V within a range of 60 at every position:
 //
 //   V + 30 (at position (1, 1), where V is a sum, V itself) = 0..60,   U = -72..67
 //
@@ -8,10 +8,11 @@
 // many k-groups may add up before they are widened follows from the weights themselves: as long as
 // 30 * sum of |U| <= 32767 in every lane of a panel. A stretch of 4 k-groups always does.
 //
-//   packed "winograd2_quarter16_s8_v1":
-//     [panel]{ header;
-//              [quarter of 16 channels][position]{ int16 start[stretches][16][2], 64 bytes each;
-//                                                  [k-group][channel 0..15][k 0..3] } }
+//   packed "winograd2_quarter16_s4_v1":
+//     [panel]{ header; last step of each stretch, plus 1;
+//              [quarter of 16 channels][position] int16 start[stretch][16][2], 64 bytes each;
+//              [quarter][k-group][tap] 32 bytes: channels 0..7 in low nibbles, 8..15 in high ones,
+//                                      [channel][k 0..3], weight + 8 }
 //
 // with room for as many stretches as there may be.
 #pragma once
@@ -29,17 +30,22 @@ struct WinogradQuartersHeader {
   uint32_t stretches, padding[15];
 };
 
+constexpr size_t kTapBytes = kQuarterGroup / 2;
+
 // Sizes of a panel, in k-groups and bytes; input channels are taken in vectors of cb.
 struct WinogradQuarters {
-  size_t groups, steps, position_bytes, quarter_bytes, panel_bytes;
+  size_t groups, steps, ends_at, starts_at, weights_at, panel_bytes;
+  size_t position_starts, quarter_starts, quarter_weights;
   WinogradQuarters(const ConvShape& s, uint32_t cb)
-      : groups(winograd_groups(s, cb)),
-        steps(groups / kStretchStep),
-        position_bytes((steps + groups) * kQuarterGroup),
-        quarter_bytes(kWinograd2.positions() * position_bytes),
-        panel_bytes(sizeof(WinogradQuartersHeader) + steps_bytes() + 4 * quarter_bytes) {}
-  // Behind the header: the last step of each stretch, plus 1.
-  size_t steps_bytes() const { return (steps * sizeof(uint32_t) + 63) / 64 * 64; }
+      : groups(winograd_groups(s, cb)), steps(groups / kStretchStep) {
+    position_starts = steps * kQuarterGroup;
+    quarter_starts = kWinograd2.positions() * position_starts;
+    quarter_weights = groups * 9 * kTapBytes;
+    ends_at = sizeof(WinogradQuartersHeader);
+    starts_at = ends_at + (steps * sizeof(uint32_t) + 63) / 64 * 64;
+    weights_at = starts_at + 4 * quarter_starts;
+    panel_bytes = weights_at + 4 * quarter_weights;
+  }
 };
 
 bool winograd_quarters_fit(const ConvShape&, uint32_t cb);
