@@ -99,6 +99,9 @@ class DirectConv {
   void run() {
     for (uint32_t p = part_.panel_begin; p < part_.panel_end; ++p) {
       const PanelForm form = panel_form(a_.epilogue, p * kPanelChannels);
+      const size_t panel_bytes = groups_ * kGroupBytes;
+      next_ = static_cast<const int8_t*>(a_.weights) + (p + 1) * panel_bytes;
+      next_end_ = next_ + (p + 1 < part_.panel_end ? panel_bytes : 0);
       for (uint32_t unit = part_.unit_begin; unit < part_.unit_end; ++unit)
         run_unit(tiling_.unit(unit), p, form);
     }
@@ -111,6 +114,7 @@ class DirectConv {
       const uint8_t* x = input_of(a_, pixels_of(run));
       for (uint32_t i = 0; i < run.tiles; ++i, x += a_.shape.stride_w * a_.x.cb)
         inputs[run.first + i] = x;
+      prefetch_block(a_.epilogue, a_.y, block_at(a_.shape, pixels_of(run), panel));
     });
     alignas(64) int32_t sums[kUnitPixels * kPanelChannels];
     const uint32_t parts = ceil_div(unit.tiles, tiles_.pixels), size = unit.tiles / parts,
@@ -124,7 +128,10 @@ class DirectConv {
       tile_.pixels = inputs;
       for (uint32_t i = 0; i < parts; ++i) {
         const uint32_t pixels = i < larger ? size + 1 : size;
+        // The next panel, which may come from memory. Past its end: what is in L1 anyhow.
+        tile_.prefetch = next_ < next_end_ ? next_ : tile_.w;
         tiles_.fn[pixels - 1](tile_);
+        next_ += tile_.steps * 64;
         tile_.pixels += pixels;
         tile_.sums += pixels * kPanelChannels;
       }
@@ -151,6 +158,7 @@ class DirectConv {
   const Tiling tiling_;
   ptrdiff_t* const offsets_;
   TileArgs tile_ = {};
+  const int8_t *next_ = nullptr, *next_end_ = nullptr;  // packed weights to prefetch
 };
 
 template <int32_t kMaxCode, int32_t kMaxWeight>

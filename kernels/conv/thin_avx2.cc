@@ -66,6 +66,7 @@ void run_band(const ConvArgs& a, const ConvPart& part, const Band& band, TileArg
           tile.w = static_cast<const int8_t*>(a.weights) +
                    (p * kPanelChannels + c) / kQuarterChannels * s.r * thin_row_pairs(s) * kQuarterGroup;
           tile.start = start_of(a, p) + c;
+          tile.prefetch = tile.w;
           for (uint32_t i = 0; i < width; i += kTilePixels) {
             tile.pixels = inputs + i;
             tile.sums = sums + i * kPanelChannels + c;

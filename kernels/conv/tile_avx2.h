@@ -27,6 +27,7 @@ struct TileArgs {
   const int32_t* start;  // [pixel][start_step], sums begin here
   size_t start_step;
   int32_t* sums;  // [pixel][64]
+  const int8_t* prefetch = nullptr;  // a line of it at each step
 };
 
 inline __m256i broadcast_codes(const uint8_t* at) {
@@ -79,6 +80,7 @@ void multiply_tile(const TileArgs& t) {
   const int8_t* w = t.w;
   const int32_t* from = t.start;
   size_t from_step = t.start_step;
+  const int8_t* ahead = t.prefetch;
   for (size_t left = t.steps; left > 0;) {
     const size_t steps = left < t.steps_at_once ? left : t.steps_at_once;
     left -= steps;
@@ -87,8 +89,10 @@ void multiply_tile(const TileArgs& t) {
     for (int i = 0; i < kPixels * 2; ++i) acc[i / 2][i % 2] = _mm256_setzero_si256();
     const ptrdiff_t* end = offset + steps;
 #pragma GCC unroll 1
-    for (; offset != end; ++offset, w += kGroups * kQuarterGroup)
+    for (; offset != end; ++offset, w += kGroups * kQuarterGroup, ahead += 64) {
+      __builtin_prefetch(ahead, 0, 2);
       multiply_groups<kPixels, kGroups, kProducts>(pixels, *offset, w, acc);
+    }
 #pragma GCC unroll 12
     for (int i = 0; i < kPixels * 2; ++i) {
       __m256i sum = acc[i / 2][i % 2];

@@ -161,6 +161,8 @@ struct Quarter {
   const uint8_t* starts;   // [position]
   size_t position_starts;  // bytes
   const int8_t* weights;   // transformed
+  const uint8_t* prefetch;  // these many lines for each position
+  size_t prefetch_lines;
 };
 
 // Sums of 16 channels of all tiles at each position: [position][tile][16].
@@ -172,6 +174,9 @@ void multiply_quarter(const uint8_t* input, const Plan& plan, const Quarter& qua
     const uint8_t* tiles[kTiles];
 #pragma GCC unroll 6
     for (int t = 0; t < kTiles; ++t) tiles[t] = input + static_cast<size_t>(t) * plan.channels;
+    const uint8_t* ahead = quarter.prefetch + at * quarter.prefetch_lines * 64;
+    for (size_t i = 0; i < quarter.prefetch_lines; ++i, ahead += 64)
+      __builtin_prefetch(ahead, 0, 2);
     const uint8_t* start = quarter.starts + at * quarter.position_starts;
     const int8_t* w = quarter.weights + at * plan.position_weights;
     uint32_t step = 0;
@@ -269,7 +274,7 @@ class WinogradConv {
         const PanelForm form = panel_form(a_.epilogue, p * kPanelChannels);
         for (uint32_t half = 0; half < min(a_.shape.o - p * kPanelChannels, kPanelChannels);
              half += kHalf) {
-          enter(p, half);
+          enter(p, half, units);
           for (uint32_t i = 0; i < units; ++i)
             run_unit(tiling_.unit(first + i), input_ + i * plan_.unit_input, p, half, form);
         }
@@ -283,7 +288,13 @@ class WinogradConv {
   }
   static uint32_t quarter_of(uint32_t channel) { return channel / kQuarterChannels; }
 
-  void enter(uint32_t panel, uint32_t half) {
+  // Transforms half a panel's weights; while they are used, the next half comes from memory.
+  void enter(uint32_t panel, uint32_t half, uint32_t units) {
+    const bool last = half > 0 && panel + 1 == part_.panel_end;
+    const size_t half_bytes = 2 * layout_.quarter_weights;
+    next_ = packed(half > 0 ? panel + 1 : panel) + layout_.weights_at +
+            (half > 0 ? 0 : half_bytes);
+    next_lines_ = last ? 0 : half_bytes / 64 / (units * 2 * kPositions) + 1;
     for (uint32_t i = 0; i < 2; ++i)
       transform_weights(packed(panel) + layout_.weights_at +
                             (quarter_of(half) + i) * layout_.quarter_weights,
@@ -301,7 +312,8 @@ class WinogradConv {
       const Quarter quarter = {
           reinterpret_cast<const uint32_t*>(at + layout_.ends_at), header->stretches,
           at + layout_.starts_at + quarter_of(c) * layout_.quarter_starts, layout_.position_starts,
-          weights_ + quarter_of(c - half) * plan_.quarter_weights};
+          weights_ + quarter_of(c - half) * plan_.quarter_weights, next_, next_lines_};
+      next_ += kPositions * next_lines_ * 64;
       kMultiply[u.tiles - 1](input, plan_, quarter, sums);
       transform_output(sums, u.tiles, header->start + c, start_of(a_, panel) + c, pixels + c);
     }
@@ -321,6 +333,8 @@ class WinogradConv {
   const WinogradQuarters layout_;
   uint8_t* const input_;
   int8_t* const weights_;  // of half a panel, transformed
+  const uint8_t* next_ = nullptr;  // packed weights to prefetch
+  size_t next_lines_ = 0;          // at each position
 };
 
 void units(const ConvShape& s, uint32_t* unit_count, uint32_t* panels) {
