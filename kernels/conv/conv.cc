@@ -36,6 +36,7 @@ std::span<const ConvKernel> conv_kernels() {
 #endif
 #if MPQ_HAVE_AVX2
     conv_u4s4_winograd2_avx2,
+    conv_u2s2_base64_avx2,
     conv_u4s4_6x16_avx2,
     conv_u4s8_6x16_avx2,
     conv_u8s4_6x16_avx2,
