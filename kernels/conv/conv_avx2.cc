@@ -178,10 +178,11 @@ void units(const ConvShape& s, uint32_t* unit_count, uint32_t* panels) {
 
 size_t scratch_bytes(const ConvShape& s, uint32_t cb) { return offset_bytes(s, cb); }
 
+// Measured on ResNet-50's layers, Zen 3.
 template <int32_t kMaxCode, int32_t kMaxWeight>
 float cost(const ConvShape&, uint32_t, CpuFamily) {
   constexpr int32_t kAtOnce = 32767 / (2 * kMaxCode * kMaxWeight);
-  return kAtOnce == 0 ? 8.0F : kAtOnce < 16 ? 5.0F : 4.0F;
+  return kAtOnce == 0 ? 9.6F : kAtOnce < 16 ? 4.8F : 4.0F;
 }
 
 template <int32_t kMaxCode, int32_t kMaxWeight>

@@ -99,37 +99,41 @@ inline __m256i to_codes(const __m256 v[4], const CodeRange& range) {
   return _mm256_max_epu8(_mm256_min_epu8(codes, range.hi), range.lo);
 }
 
-// Half of a pixel's channels; only blocks that hold real channels exist.
+// Half of a pixel's channels, in blocks of fewer than 64; only blocks that hold real channels exist.
+// Out of line, as is what else is rare: the common case keeps its registers.
+inline uint8_t* small_block(uint8_t* pixel, const Planes& p, uint32_t channel) {
+  return pixel + static_cast<ptrdiff_t>(channel / p.cb) * p.plane + channel % p.cb;
+}
+__attribute__((noinline)) void scatter_half(uint8_t* pixel, const Planes& p, uint32_t first,
+                                            uint32_t channels, const uint8_t codes[kHalf]) {
+  for (uint32_t i = 0; i < kHalf && first + i < channels; i += 4)
+    __builtin_memcpy(small_block(pixel, p, first + i), codes + i, 4);
+}
+__attribute__((noinline)) void gather_half(uint8_t* pixel, const Planes& p, uint32_t first,
+                                           uint32_t channels, uint8_t codes[kHalf]) {
+  for (uint32_t i = 0; i < kHalf && first + i < channels; i += 4)
+    __builtin_memcpy(codes + i, small_block(pixel, p, first + i), 4);
+}
 inline void put_codes(uint8_t* pixel, const Planes& p, uint32_t first, uint32_t channels,
                       __m256i value) {
-  if (p.cb == 64) {
+  if (__builtin_expect(p.cb == 64, 1)) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(pixel + first), value);
     return;
   }
   alignas(32) uint8_t codes[kHalf];
   _mm256_store_si256(reinterpret_cast<__m256i*>(codes), value);
-  for (uint32_t i = 0; i < kHalf && first + i < channels; i += 4)
-    __builtin_memcpy(pixel + static_cast<ptrdiff_t>((first + i) / p.cb) * p.plane + (first + i) % p.cb,
-                     codes + i, 4);
-}
-inline const uint8_t* get_codes(const uint8_t* pixel, const Planes& p, uint32_t first,
-                                uint32_t channels, uint8_t gathered[kHalf]) {
-  if (p.cb == 64) return pixel + first;
-  for (uint32_t i = 0; i < kHalf && first + i < channels; i += 4)
-    __builtin_memcpy(gathered + i,
-                     pixel + static_cast<ptrdiff_t>((first + i) / p.cb) * p.plane + (first + i) % p.cb, 4);
-  return gathered;
+  scatter_half(pixel, p, first, channels, codes);
 }
 
 inline void put_reals(float* to, uint32_t channels, const __m256 v[4]) {
-  if (channels >= kHalf) {
+  if (__builtin_expect(channels >= kHalf, 1)) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) _mm256_storeu_ps(to + 8 * i, v[i]);
     return;
   }
   alignas(32) float values[kHalf];
   for (int i = 0; i < 4; ++i) _mm256_store_ps(values + 8 * i, v[i]);
-  __builtin_memcpy(to, values, channels * sizeof(float));
+  for (uint32_t i = 0; i < channels; ++i) to[i] = values[i];
 }
 
 void write_half_sums(const int32_t* sums, int32_t* dense, const EpilogueBlock& at,
@@ -172,7 +176,8 @@ void write_half(const int32_t* sums, const Epilogue& e, const Planes& y, void* d
                second_bias = _mm256_set1_ps(e.second_bias);
   const CodeRange second_range = code_range(e.second_lo, e.second_hi);
   const bool codes = e.out == Elem::u8, active = !kFast && e.activation != Activation::kNone;
-  const uint8_t* residual = kHasResidual ? planes_at(e.residual, at) : nullptr;
+  const Planes y_planes = y, second_planes = e.second, residual_planes = e.residual;
+  uint8_t* residual = kHasResidual ? planes_at(e.residual, at) : nullptr;
   uint8_t* out = codes ? planes_at(y, at) : nullptr;
   uint8_t* second = e.second.data != nullptr ? planes_at(e.second, at) : nullptr;
   float* real = codes ? nullptr : static_cast<float*>(dense) + at.dense_at + first;
@@ -181,8 +186,12 @@ void write_half(const int32_t* sums, const Epilogue& e, const Planes& y, void* d
   for (uint32_t p = 0; p < at.pixels; ++p, sums += kPanelChannels) {
     const uint8_t* residual_codes = nullptr;
     if (kHasResidual) {
-      residual_codes = get_codes(residual, e.residual, first, at.channels, gathered);
-      residual += e.residual.cb;
+      residual_codes = residual + first;
+      if (__builtin_expect(residual_planes.cb != 64, 0)) {
+        gather_half(residual, residual_planes, first, at.channels, gathered);
+        residual_codes = gathered;
+      }
+      residual += residual_planes.cb;
     }
     __m256 v[4];
 #pragma GCC unroll 4
@@ -200,15 +209,15 @@ void write_half(const int32_t* sums, const Epilogue& e, const Planes& y, void* d
       if (kResidual == ResidualForm::real)
         v[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(code), residual_scale, v[i]);
     }
-    if (active) {
+    if (__builtin_expect(active, 0)) {
       __m256 copy[4] = {v[0], v[1], v[2], v[3]};
       activate_values(e, copy);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) v[i] = copy[i];
     }
     if (codes) {
-      put_codes(out, y, first, at.channels, to_codes<kFast>(v, range));
-      out += y.cb;
+      put_codes(out, y_planes, first, at.channels, to_codes<kFast>(v, range));
+      out += y_planes.cb;
     } else {
       put_reals(real, at.channels - first, v);
       real += at.dense_pixel;
@@ -216,8 +225,8 @@ void write_half(const int32_t* sums, const Epilogue& e, const Planes& y, void* d
     if (second != nullptr) {
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) v[i] = _mm256_fmadd_ps(v[i], second_scale, second_bias);
-      put_codes(second, e.second, first, at.channels, to_codes<kFast>(v, second_range));
-      second += e.second.cb;
+      put_codes(second, second_planes, first, at.channels, to_codes<kFast>(v, second_range));
+      second += second_planes.cb;
     }
   }
 }

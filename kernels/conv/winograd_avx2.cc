@@ -348,12 +348,6 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
   WinogradConv(a, part, context).run();
 }
 
-float cost(const ConvShape& s, uint32_t, CpuFamily) {
-  const float pixels = static_cast<float>(s.n) * static_cast<float>(s.oh) * static_cast<float>(s.ow),
-              outputs = static_cast<float>(Tiling(s, kM, kTilePixels).total) * kM * kM;
-  return 4.0F * outputs / pixels * 0.6F;
-}
-
 }  // namespace
 
 const ConvKernel conv_u4s4_winograd2_avx2 = {"conv_u4s4_winograd2_avx2",
@@ -367,6 +361,6 @@ const ConvKernel conv_u4s4_winograd2_avx2 = {"conv_u4s4_winograd2_avx2",
                                              units,
                                              scratch_bytes,
                                              run,
-                                             cost};
+                                             winograd_quarters_cost};
 
 }  // namespace mpq::kernels

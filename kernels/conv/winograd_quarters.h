@@ -51,5 +51,6 @@ struct WinogradQuarters {
 bool winograd_quarters_fit(const ConvShape&, uint32_t cb);
 size_t winograd_quarters_bytes(const ConvShape&, uint32_t cb);
 void pack_winograd_quarters(const ConvShape&, uint32_t cb, const int8_t* canonical, void* packed);
+float winograd_quarters_cost(const ConvShape&, uint32_t cb, CpuFamily);
 
 }  // namespace mpq::kernels
