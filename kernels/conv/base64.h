@@ -4,10 +4,10 @@
 //   x = a + 64 b,  a, b <= 3        sum of x w = A + 64 B,  A = sum of a w, B = sum of b w
 //
 // With fixed weights A takes at most 3 * sum of |w| + 1 values, the least of them 3 * sum of the
-// negative w. While that is 64 at most, A + 64 B less the least A and B gives both back: the low six
-// bits and the others. A stretch of k-groups is as long as the weights of a panel allow: 5 k-groups
-// at least (10 weights of -2 a lane), 8 at most. What is taken off each stretch is added again to
-// the sums of all.
+// negative w. While that is 64 at most, A + 64 B less the least A and B gives both back: the low
+// six bits and the others. A stretch of k-groups is as long as the weights of a panel allow: 5
+// k-groups at least (10 weights of -2 a lane), 8 at most. What is taken off each stretch is added
+// again to the sums of all.
 //
 //   packed "base64_16_s8_v1":
 //     [panel]{ header; [quarter of 16 channels][stretch]{ int16 start[16][2]; its k-groups } }

@@ -23,8 +23,8 @@ struct Plan {
     groups = panel_groups(s, cb);
     pair_bytes = (groups * 4 + 63) / 64 * 64 + 64;  // out of each other's cache sets
     unit_bytes = kUnitPairs * pair_bytes;
-    chunk_units = min(static_cast<uint32_t>(kChunkBytes / unit_bytes) + 1,
-                      Tiling(s, 1, kUnitPixels).units);
+    chunk_units =
+        min(static_cast<uint32_t>(kChunkBytes / unit_bytes) + 1, Tiling(s, 1, kUnitPixels).units);
   }
 };
 
@@ -45,8 +45,8 @@ inline void join_codes(const uint8_t* a, const uint8_t* b, uint32_t n, uint8_t* 
 struct TileOfPairs {
   const uint8_t* codes;  // of the first pair
   size_t pair_bytes, groups;
-  const int8_t* packed;   // of the quarter
-  const int32_t* start;   // of its channels
+  const int8_t* packed;     // of the quarter
+  const int32_t* start;     // of its channels
   int32_t *first, *second;  // sums of the first pair's pixels; the next ones' lie behind them
   const int8_t* prefetch;   // a line at each stretch
 };
@@ -136,8 +136,7 @@ class Base64Conv {
     const uint8_t* inputs[kUnitPixels];
     tiling_.for_each_run(unit, [&](const Run& run) {
       const uint8_t* x = input_of(a_, pixels_of(run));
-      for (uint32_t i = 0; i < run.tiles; ++i, x += s.stride_w * a_.x.cb)
-        inputs[run.first + i] = x;
+      for (uint32_t i = 0; i < run.tiles; ++i, x += s.stride_w * a_.x.cb) inputs[run.first + i] = x;
     });
     const uint32_t pairs = pairs_of(unit), cb = a_.x.cb;
     for (uint32_t i = 0; i < pairs; ++i, to += plan_.pair_bytes) {

@@ -115,11 +115,4 @@ struct EpilogueBlock {
   return (panel_groups(s, cb) * sizeof(ptrdiff_t) + 63) / 64 * 64;
 }
 
-[[maybe_unused]] static void write_sums(const int32_t* sums, int32_t* dense,
-                                        const EpilogueBlock& at) {
-  for (uint32_t p = 0; p < at.pixels; ++p)
-    for (uint32_t c = 0; c < at.channels; ++c)
-      dense[at.dense_at + p * at.dense_pixel + c] = sums[p * 64 + c];
-}
-
 }  // namespace mpq::kernels

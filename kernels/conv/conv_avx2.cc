@@ -1,4 +1,5 @@
-// Direct convolution with AVX2. Weights are bytes in memory whatever their width ("quarter16_s8_v1").
+// Direct convolution with AVX2. Weights are bytes in memory whatever their width
+// ("quarter16_s8_v1").
 //
 // vpmaddubsw adds two u8 x s8 products in 16 bits and saturates. So:
 //   narrow rows: the products are small enough (4 bits: 2 * 15 * 8 = 240) that many k-groups add up
@@ -6,8 +7,8 @@
 //   the wide row: 8-bit codes times 8-bit weights; bytes are split into even and odd 16-bit lanes
 //     and multiplied by vpmaddwd, exact for any codes, at half the rate.
 //
-// A unit is up to 24 pixels, for which each quarter of a panel is read four times while it is in L1;
-// sums wait in L1 for one epilogue.
+// A unit is up to 24 pixels, for which each quarter of a panel is read four times while it is in
+// L1; sums wait in L1 for one epilogue.
 
 #include "kernels/conv/epilogue_avx2.h"
 #include "kernels/conv/rows.h"

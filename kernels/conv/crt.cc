@@ -15,8 +15,8 @@ float crt_cost(const ConvShape& s, const CrtPacking& packing) {
   const auto count = static_cast<float>(chunks.count);
   const uint32_t pixels = s.n * s.oh * s.ow,
                  groups = (pixels + packing.pixels - 1) / packing.pixels;
-  const float multiplied = static_cast<float>(groups * packing.rows * packing.vectors) /
-                           static_cast<float>(pixels * 4);
+  const float multiplied =
+      static_cast<float>(groups * packing.rows * packing.vectors) / static_cast<float>(pixels * 4);
   const float pack = (k / 40 + 3 * count) / static_cast<float>(panel_count(s));
   return (multiplied * k * 0.132F + 4 * count + pack + 7) / (k * 0.135F + 7);
 }

@@ -1,8 +1,8 @@
 // requant.h for a block of pixels by 64 channels, equal to it bit for bit. For AVX2 files only.
 //
 // Clamping is done on integers where equal, as in epilogue_avx512.h: vpackssdw and vpackuswb
-// saturate, after a conversion that gives INT_MIN for anything out of range. That is right below the
-// range and for NaN, and wrong only for v >= 2^31, which a panel's constants may exclude.
+// saturate, after a conversion that gives INT_MIN for anything out of range. That is right below
+// the range and for NaN, and wrong only for v >= 2^31, which a panel's constants may exclude.
 #pragma once
 
 #include <immintrin.h>
@@ -95,12 +95,13 @@ inline __m256i to_codes(const __m256 v[4], const CodeRange& range) {
     q[i] = _mm256_cvtps_epi32(kFast ? v[i] : _mm256_min_ps(range.float_hi, v[i]));
   const __m256i packed =
       _mm256_packus_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-  const __m256i codes = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  const __m256i codes =
+      _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   return _mm256_max_epu8(_mm256_min_epu8(codes, range.hi), range.lo);
 }
 
-// Half of a pixel's channels, in blocks of fewer than 64; only blocks that hold real channels exist.
-// Out of line, as is what else is rare: the common case keeps its registers.
+// Half of a pixel's channels, in blocks of fewer than 64; only blocks that hold real channels
+// exist. Out of line, as is what else is rare: the common case keeps its registers.
 inline uint8_t* small_block(uint8_t* pixel, const Planes& p, uint32_t channel) {
   return pixel + static_cast<ptrdiff_t>(channel / p.cb) * p.plane + channel % p.cb;
 }
@@ -136,8 +137,7 @@ inline void put_reals(float* to, uint32_t channels, const __m256 v[4]) {
   for (uint32_t i = 0; i < channels; ++i) to[i] = values[i];
 }
 
-void write_half_sums(const int32_t* sums, int32_t* dense, const EpilogueBlock& at,
-                     uint32_t first) {
+void write_half_sums(const int32_t* sums, int32_t* dense, const EpilogueBlock& at, uint32_t first) {
   const uint32_t end = at.channels - first < kHalf ? at.channels : first + kHalf;
   for (uint32_t p = 0; p < at.pixels; ++p)
     for (uint32_t c = first; c < end; ++c)
@@ -163,9 +163,9 @@ void write_half(const int32_t* sums, const Epilogue& e, const Planes& y, void* d
     bias[i] = _mm256_loadu_ps(e.bias + channel + 8 * i);
     if (kHasResidual && kResidual != ResidualForm::real) {
       factor[i] = load_sums(e.residual_factor + channel + 8 * i);
-      small_factor[i] = _mm256_mul_ps(
-          _mm256_cvtepi32_ps(factor[i]),
-          _mm256_set1_ps(1.0F / static_cast<float>(int64_t{1} << e.residual_shift)));
+      small_factor[i] =
+          _mm256_mul_ps(_mm256_cvtepi32_ps(factor[i]),
+                        _mm256_set1_ps(1.0F / static_cast<float>(int64_t{1} << e.residual_shift)));
     }
   }
   const __m256 half = _mm256_set1_ps(e.residual_shift > 0 ? 0.5F : 0.0F);

@@ -39,8 +39,9 @@ void pack_thin_words(const ConvShape& s, uint32_t cb, const int8_t* canonical, v
   std::memset(packed, 0, thin_words_bytes(s, cb));
   const size_t pairs = thin_row_pairs(s);
   for (uint32_t o = 0; o < s.o; ++o) {
-    auto* quarter = static_cast<int16_t*>(packed) +
-                    (o / kQuarterChannels * s.r * pairs * kQuarterChannels + o % kQuarterChannels) * 2;
+    auto* quarter =
+        static_cast<int16_t*>(packed) +
+        (o / kQuarterChannels * s.r * pairs * kQuarterChannels + o % kQuarterChannels) * 2;
     for (uint32_t c = 0; c < s.c; ++c)
       for (uint32_t r = 0; r < s.r; ++r)
         for (uint32_t q = 0; q < s.s; ++q) {

@@ -6,9 +6,9 @@
 //   packed, "thin64_s8_v1": panels of 64 output channels as panel64_s8, k in the order kernel row,
 //   kernel column, channel; each kernel row ends in zeros to a multiple of 4
 //
-//   packed, "thin16_s16_v1": quarters of a panel, weights of 16 bits, so that vpmaddwd multiplies them
-//   by codes of 16 bits exactly: [panel][quarter][pair of k][channel 0..15][k 0..1]; each kernel row
-//   ends in zeros to a multiple of 2
+//   packed, "thin16_s16_v1": quarters of a panel, weights of 16 bits, so that vpmaddwd multiplies
+//   them by codes of 16 bits exactly: [panel][quarter][pair of k][channel 0..15][k 0..1]; each
+//   kernel row ends in zeros to a multiple of 2
 #pragma once
 
 #include "kernels/conv/quarters.h"

@@ -11,7 +11,7 @@ namespace mpq::kernels {
 namespace {
 
 constexpr uint32_t kBandRows = 4, kRowPixels = 24;  // pixels of a row at a time
-constexpr int kUsualPairs = 11;                          // of a kernel row: 7 pixels of 3
+constexpr int kUsualPairs = 11;                     // of a kernel row: 7 pixels of 3
 constexpr size_t kOverrun = 32;  // that the last vector of a copied row is longer than the row
 
 struct Band {
@@ -37,8 +37,8 @@ void copy_row(const uint8_t* x, uint32_t pixels, uint32_t c, int16_t* to) {
   const __m128i close = _mm_load_si128(reinterpret_cast<const __m128i*>(order));
   uint32_t i = 0;
   for (; i + 4 <= pixels; i += 4, x += 16, to += size_t{4} * c)
-    store(to, _mm256_cvtepu8_epi16(_mm_shuffle_epi8(
-                  _mm_loadu_si128(reinterpret_cast<const __m128i*>(x)), close)));
+    store(to, _mm256_cvtepu8_epi16(
+                  _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)), close)));
   for (; i < pixels; ++i, x += 4)
     for (uint32_t j = 0; j < c; ++j) *to++ = x[j];
 }
@@ -63,8 +63,9 @@ void run_band(const ConvArgs& a, const ConvPart& part, const Band& band, TileArg
                                                        size_t{at + i} * s.stride_w * s.c);
         const EpilogueBlock block = block_at(s, Unit{band.image, band.y + y, at, width}, p);
         for (uint32_t c = 0; c < ceil_div(block.channels, kHalf) * kHalf; c += kQuarterChannels) {
-          tile.w = static_cast<const int8_t*>(a.weights) +
-                   (p * kPanelChannels + c) / kQuarterChannels * s.r * thin_row_pairs(s) * kQuarterGroup;
+          tile.w = static_cast<const int8_t*>(a.weights) + (p * kPanelChannels + c) /
+                                                               kQuarterChannels * s.r *
+                                                               thin_row_pairs(s) * kQuarterGroup;
           tile.start = start_of(a, p) + c;
           tile.prefetch = tile.w;
           for (uint32_t i = 0; i < width; i += kTilePixels) {
@@ -82,17 +83,17 @@ void run_band(const ConvArgs& a, const ConvPart& part, const Band& band, TileArg
 void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) {
   const ConvShape& s = a.shape;
   auto* offsets = static_cast<ptrdiff_t*>(context.scratch);
-  auto* copy = reinterpret_cast<int16_t*>(static_cast<uint8_t*>(context.scratch) + offsets_bytes(s));
+  auto* copy =
+      reinterpret_cast<int16_t*>(static_cast<uint8_t*>(context.scratch) + offsets_bytes(s));
   const auto row_bytes = static_cast<ptrdiff_t>(input_pixels(s) * s.c * sizeof(int16_t));
   // A step is a kernel row where it has the pairs of ImageNet's networks, else one pair.
   const bool whole = thin_row_pairs(s) == kUsualPairs;
-  const TileFn* tiles =
-      whole ? kTiles<kUsualPairs, Products::words> : kTiles<1, Products::words>;
+  const TileFn* tiles = whole ? kTiles<kUsualPairs, Products::words> : kTiles<1, Products::words>;
   TileArgs tile = {};
   for (uint32_t r = 0; r < s.r; ++r)
     for (size_t i = 0; i < thin_row_pairs(s); i += whole ? kUsualPairs : 1)
-      offsets[tile.steps++] = static_cast<ptrdiff_t>(r * s.dilation_h) * row_bytes +
-                              static_cast<ptrdiff_t>(4 * i);
+      offsets[tile.steps++] =
+          static_cast<ptrdiff_t>(r * s.dilation_h) * row_bytes + static_cast<ptrdiff_t>(4 * i);
   tile.offsets = offsets;
   tile.steps_at_once = tile.steps;
   for (uint32_t unit = part.unit_begin; unit < part.unit_end; ++unit)

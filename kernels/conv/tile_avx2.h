@@ -1,10 +1,10 @@
 // The multiply loop of the AVX2 rows: up to 6 pixels x 16 channels in 12 registers of sums.
 //
 // Narrow: a k-group of a pixel is one broadcast, two vpmaddubsw and two vpaddw, 16-bit sums.
-// Words: codes and weights have 16 bits, a group is 2 k: vpmaddwd and vpaddd, sums are exact. Four ports add and two of
-// them multiply: 80 % of the multipliers' peak is what the core's own choice of ports leaves (Zen 3;
-// 64 products a cycle would be all). Inline assembly because g++ 12 spills accumulators otherwise
-// (half the speed).
+// Words: codes and weights have 16 bits, a group is 2 k: vpmaddwd and vpaddd, sums are exact. Four
+// ports add and two of them multiply: 80 % of the multipliers' peak is what the core's own choice
+// of ports leaves (Zen 3; 64 products a cycle would be all). Inline assembly because g++ 12 spills
+// accumulators otherwise (half the speed).
 #pragma once
 
 #include <immintrin.h>
@@ -26,7 +26,7 @@ struct TileArgs {
   const int8_t* w;
   const int32_t* start;  // [pixel][start_step], sums begin here
   size_t start_step;
-  int32_t* sums;  // [pixel][64]
+  int32_t* sums;                     // [pixel][64]
   const int8_t* prefetch = nullptr;  // a line of it at each step
 };
 
@@ -41,14 +41,14 @@ inline void store(void* at, __m256i value) {
 enum class Products { narrow, words };
 
 // One group of a pixel: sums += codes at pixel + offset + kAt, broadcast, times w.
-#define MPQ_MULTIPLY(MULTIPLY, ADD)                                                           \
-  __asm__ volatile("vpbroadcastd %c[at](%[pixel],%[offset]), %[a]\n\t" MULTIPLY               \
-                   " %[w0], %[a], %[t]\n\t" MULTIPLY " %[w1], %[a], %[a]\n\t" ADD            \
-                   " %[t], %[sum0], %[sum0]\n\t" ADD " %[a], %[sum1], %[sum1]"                \
-                   : [a] "=&x"(a), [t] "=&x"(t), [sum0] "+x"(acc[p][0]), [sum1] "+x"(acc[p][1]) \
-                   : [pixel] "r"(pixels[p]), [offset] "r"(offset), [at] "i"(4 * g),           \
-                     [w0] "x"(w0), [w1] "x"(w1)                                               \
-                   : "memory")
+#define MPQ_MULTIPLY(MULTIPLY, ADD)                                                               \
+  __asm__ volatile(                                                                               \
+      "vpbroadcastd %c[at](%[pixel],%[offset]), %[a]\n\t" MULTIPLY                                \
+      " %[w0], %[a], %[t]\n\t" MULTIPLY " %[w1], %[a], %[a]\n\t" ADD                              \
+      " %[t], %[sum0], %[sum0]\n\t" ADD " %[a], %[sum1], %[sum1]"                                 \
+      : [a] "=&x"(a), [t] "=&x"(t), [sum0] "+x"(acc[p][0]), [sum1] "+x"(acc[p][1])                \
+      : [pixel] "r"(pixels[p]), [offset] "r"(offset), [at] "i"(4 * g), [w0] "x"(w0), [w1] "x"(w1) \
+      : "memory")
 
 // kGroups groups of all pixels, which lie at pixels[i] + offset, 4 bytes apart.
 template <int kPixels, int kGroups, Products kProducts = Products::narrow>

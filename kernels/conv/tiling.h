@@ -1,5 +1,5 @@
-// How rows cut their work over the ends of image rows: tiles of m x m outputs, neighbours in the order
-// of images, rows and columns, in units. All static: each instruction set compiles its own.
+// How rows cut their work over the ends of image rows: tiles of m x m outputs, neighbours in the
+// order of images, rows and columns, in units. All static: each instruction set compiles its own.
 #pragma once
 
 #include "kernels/conv/conv.h"

@@ -68,8 +68,8 @@ inline void store_codes(uint8_t* at, __m256i codes) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(at), _mm256_castsi256_si128(codes));
 }
 
-// The codes of neighbouring tiles. Rows and columns that only serve outputs outside the image do not
-// exist: any existing one may stand in, since those outputs are dropped.
+// The codes of neighbouring tiles. Rows and columns that only serve outputs outside the image do
+// not exist: any existing one may stand in, since those outputs are dropped.
 template <bool kWhole>
 void transform_input(const ConvArgs& a, const Run& run, const Plan& plan, uint8_t* out) {
   constexpr uint32_t kStep = kWhole ? 32 : 16;
@@ -158,9 +158,9 @@ void transform_weights(const uint8_t* packed, size_t groups, size_t position_wei
 struct Quarter {
   const uint32_t* ends;
   uint32_t stretches;
-  const uint8_t* starts;   // [position]
-  size_t position_starts;  // bytes
-  const int8_t* weights;   // transformed
+  const uint8_t* starts;    // [position]
+  size_t position_starts;   // bytes
+  const int8_t* weights;    // transformed
   const uint8_t* prefetch;  // these many lines for each position
   size_t prefetch_lines;
 };
@@ -267,8 +267,10 @@ class WinogradConv {
       const uint32_t units = min(part_.unit_end - first, plan_.chunk_units);
       for (uint32_t i = 0; i < units; ++i)
         tiling_.for_each_run(tiling_.unit(first + i), [&](const Run& run) {
-          (a_.x.cb % 32 == 0 ? transform_input<true> : transform_input<false>)(
-              a_, run, plan_, input_ + i * plan_.unit_input + run.first * plan_.channels);
+          (a_.x.cb % 32 == 0 ? transform_input<true>
+                             : transform_input<false>)(a_, run, plan_,
+                                                       input_ + i * plan_.unit_input +
+                                                           run.first * plan_.channels);
         });
       for (uint32_t p = part_.panel_begin; p < part_.panel_end; ++p) {
         const PanelForm form = panel_form(a_.epilogue, p * kPanelChannels);
@@ -292,14 +294,12 @@ class WinogradConv {
   void enter(uint32_t panel, uint32_t half, uint32_t units) {
     const bool last = half > 0 && panel + 1 == part_.panel_end;
     const size_t half_bytes = 2 * layout_.quarter_weights;
-    next_ = packed(half > 0 ? panel + 1 : panel) + layout_.weights_at +
-            (half > 0 ? 0 : half_bytes);
+    next_ = packed(half > 0 ? panel + 1 : panel) + layout_.weights_at + (half > 0 ? 0 : half_bytes);
     next_lines_ = last ? 0 : half_bytes / 64 / (units * 2 * kPositions) + 1;
     for (uint32_t i = 0; i < 2; ++i)
-      transform_weights(packed(panel) + layout_.weights_at +
-                            (quarter_of(half) + i) * layout_.quarter_weights,
-                        layout_.groups, plan_.position_weights,
-                        weights_ + i * plan_.quarter_weights);
+      transform_weights(
+          packed(panel) + layout_.weights_at + (quarter_of(half) + i) * layout_.quarter_weights,
+          layout_.groups, plan_.position_weights, weights_ + i * plan_.quarter_weights);
   }
 
   void run_unit(const TileRange& u, const uint8_t* input, uint32_t panel, uint32_t half,
@@ -309,10 +309,13 @@ class WinogradConv {
     alignas(64) int32_t sums[kPositions * kTilePixels * kQuarterChannels];
     alignas(64) int32_t pixels[kM * kPixelRow];
     for (uint32_t c = half; c < half + kHalf; c += kQuarterChannels) {
-      const Quarter quarter = {
-          reinterpret_cast<const uint32_t*>(at + layout_.ends_at), header->stretches,
-          at + layout_.starts_at + quarter_of(c) * layout_.quarter_starts, layout_.position_starts,
-          weights_ + quarter_of(c - half) * plan_.quarter_weights, next_, next_lines_};
+      const Quarter quarter = {reinterpret_cast<const uint32_t*>(at + layout_.ends_at),
+                               header->stretches,
+                               at + layout_.starts_at + quarter_of(c) * layout_.quarter_starts,
+                               layout_.position_starts,
+                               weights_ + quarter_of(c - half) * plan_.quarter_weights,
+                               next_,
+                               next_lines_};
       next_ += kPositions * next_lines_ * 64;
       kMultiply[u.tiles - 1](input, plan_, quarter, sums);
       transform_output(sums, u.tiles, header->start + c, start_of(a_, panel) + c, pixels + c);
@@ -332,7 +335,7 @@ class WinogradConv {
   const Tiling tiling_;
   const WinogradQuarters layout_;
   uint8_t* const input_;
-  int8_t* const weights_;  // of half a panel, transformed
+  int8_t* const weights_;          // of half a panel, transformed
   const uint8_t* next_ = nullptr;  // packed weights to prefetch
   size_t next_lines_ = 0;          // at each position
 };

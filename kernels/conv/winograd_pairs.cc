@@ -66,8 +66,7 @@ float winograd_pairs_cost(const ConvShape& s, uint32_t, CpuFamily family) {
   const float pixels =
                   static_cast<float>(s.n) * static_cast<float>(s.oh) * static_cast<float>(s.ow),
               outputs = 4.0F * static_cast<float>(Tiling(s, 2, 1).total);
-  return outputs / pixels * (kProducts + kTransforms / static_cast<float>(s.c)) +
-         kWeights / pixels;
+  return outputs / pixels * (kProducts + kTransforms / static_cast<float>(s.c)) + kWeights / pixels;
 }
 
 }  // namespace mpq::kernels

@@ -3,10 +3,10 @@
 //
 //   V + 30 (at position (1, 1), where V is a sum, V itself) = 0..60,   U = -72..67
 //
-// Pairs of products stay within 2 * 60 * 72 = 8640. Sums are taken modulo 2^16 and start at -30 * sum
-// of U, so what they are at the end is a sum of terms of at most 30 |U|, whatever codes come. How
-// many k-groups may add up before they are widened follows from the weights themselves: as long as
-// 30 * sum of |U| <= 32767 in every lane of a panel. A stretch of 4 k-groups always does.
+// Pairs of products stay within 2 * 60 * 72 = 8640. Sums are taken modulo 2^16 and start at -30 *
+// sum of U, so what they are at the end is a sum of terms of at most 30 |U|, whatever codes come.
+// How many k-groups may add up before they are widened follows from the weights themselves: as long
+// as 30 * sum of |U| <= 32767 in every lane of a panel. A stretch of 4 k-groups always does.
 //
 //   packed "winograd2_quarter16_s4_v1":
 //     [panel]{ header; last step of each stretch, plus 1;

@@ -1,11 +1,11 @@
-// What the AVX-512 rows of Winograd's algorithm share: the panel at hand, and the transforms of codes
-// and weights. For AVX-512 files only.
+// What the AVX-512 rows of Winograd's algorithm share: the panel at hand, and the transforms of
+// codes and weights. For AVX-512 files only.
 #pragma once
 
 #include "kernels/conv/epilogue_avx512.h"
+#include "kernels/conv/tiling.h"
 #include "kernels/conv/widen_avx512.h"
 #include "kernels/conv/winograd_avx512.h"
-#include "kernels/conv/tiling.h"
 
 namespace mpq::kernels {
 namespace {
