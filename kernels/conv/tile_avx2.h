@@ -40,33 +40,34 @@ inline void store(void* at, __m256i value) {
 
 enum class Products { narrow, words };
 
-// One group of a pixel: sums += codes at pixel + offset + kAt, broadcast, times w.
-#define MPQ_MULTIPLY(MULTIPLY, ADD)                                                               \
-  __asm__ volatile(                                                                               \
-      "vpbroadcastd %c[at](%[pixel],%[offset]), %[a]\n\t" MULTIPLY                                \
-      " %[w0], %[a], %[t]\n\t" MULTIPLY " %[w1], %[a], %[a]\n\t" ADD                              \
-      " %[t], %[sum0], %[sum0]\n\t" ADD " %[a], %[sum1], %[sum1]"                                 \
-      : [a] "=&x"(a), [t] "=&x"(t), [sum0] "+x"(acc[p][0]), [sum1] "+x"(acc[p][1])                \
-      : [pixel] "r"(pixels[p]), [offset] "r"(offset), [at] "i"(4 * g), [w0] "x"(w0), [w1] "x"(w1) \
-      : "memory")
+// One group of a pixel: sums += codes at pixel + offset + 4 * kGroup, broadcast, times w.
+#define MPQ_MULTIPLY(MULTIPLY, ADD)                                                             \
+  __asm__ volatile("vpbroadcastd %c[at](%[pixel],%[offset]), %[a]\n\t" MULTIPLY                 \
+                   " %[w0], %[a], %[t]\n\t" MULTIPLY " %[w1], %[a], %[a]\n\t" ADD               \
+                   " %[t], %[sum0], %[sum0]\n\t" ADD " %[a], %[sum1], %[sum1]"                  \
+                   : [a] "=&x"(a), [t] "=&x"(t), [sum0] "+x"(acc[p][0]), [sum1] "+x"(acc[p][1]) \
+                   : [pixel] "r"(pixels[p]), [offset] "r"(offset), [at] "i"(4 * kGroup),        \
+                     [w0] "x"(w0), [w1] "x"(w1)                                                 \
+                   : "memory")
 
-// kGroups groups of all pixels, which lie at pixels[i] + offset, 4 bytes apart.
-template <int kPixels, int kGroups, Products kProducts = Products::narrow>
+// kGroups groups of all pixels, which lie at pixels[i] + offset, 4 bytes apart. Recursive, so that
+// the distance is a constant of the instruction without any optimisation, too.
+template <int kPixels, int kGroups, Products kProducts = Products::narrow, int kGroup = 0>
 inline __attribute__((always_inline)) void multiply_groups(const uint8_t* const pixels[kPixels],
                                                            ptrdiff_t offset, const int8_t* w,
                                                            __m256i acc[kPixels][2]) {
-#pragma GCC unroll 16
-  for (int g = 0; g < kGroups; ++g) {
-    const __m256i w0 = load(w + g * kQuarterGroup), w1 = load(w + g * kQuarterGroup + 32);
+  const __m256i w0 = load(w), w1 = load(w + 32);
 #pragma GCC unroll 6
-    for (int p = 0; p < kPixels; ++p) {
-      __m256i a, t;
-      if constexpr (kProducts == Products::narrow)
-        MPQ_MULTIPLY("vpmaddubsw", "vpaddw");
-      else
-        MPQ_MULTIPLY("vpmaddwd", "vpaddd");
-    }
+  for (int p = 0; p < kPixels; ++p) {
+    __m256i a, t;
+    if constexpr (kProducts == Products::narrow)
+      MPQ_MULTIPLY("vpmaddubsw", "vpaddw");
+    else
+      MPQ_MULTIPLY("vpmaddwd", "vpaddd");
   }
+  if constexpr (kGroup + 1 < kGroups)
+    multiply_groups<kPixels, kGroups, kProducts, kGroup + 1>(pixels, offset, w + kQuarterGroup,
+                                                             acc);
 }
 #undef MPQ_MULTIPLY
 
