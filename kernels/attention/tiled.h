@@ -25,7 +25,7 @@ struct AttentionScratch {
   static constexpr size_t kColumns = 2 * L::kWidth;
   size_t bytes = 0;
   size_t keys, head;  // padded to whole pairs of vectors
-  int16_t *k, *v, *q, *p;
+  int16_t *k, *v, *rows, *p;
   int32_t* sums;
   float* s;
   uint8_t* codes;
@@ -37,7 +37,7 @@ struct AttentionScratch {
     };
     take(&k, keys * head);
     take(&v, keys * head);
-    take(&q, kQueries * head);
+    take(&rows, (keys + kQueries) * head);
     take(&p, kQueries * keys);
     take(&sums, kQueries * (keys > head ? keys : head));
     take(&s, keys);
@@ -50,20 +50,42 @@ static size_t attention_scratch_bytes(uint32_t head_size, uint32_t max_length) {
   return AttentionScratch<L>(head_size, max_length, nullptr).bytes;
 }
 
-// [columns][pairs][2] codes minus 128 -> packed. code(column, row): a byte's address.
-template <typename L, typename Code>
-static void pack_pairs(int16_t* to, uint32_t columns, size_t padded_columns, uint32_t rows,
-                       size_t padded_rows, Code code) {
-  constexpr size_t kWidth = L::kWidth;
-  for (size_t group = 0; group < padded_columns; group += kWidth)
-    for (size_t pair = 0; pair < padded_rows; pair += 2, to += 2 * kWidth)
-      for (size_t i = 0; i < kWidth; ++i)
-        for (size_t half = 0; half < 2; ++half) {
-          const auto column = static_cast<uint32_t>(group + i),
-                     row = static_cast<uint32_t>(pair + half);
-          const bool real = column < columns && row < rows;
-          to[2 * i + half] = static_cast<int16_t>(real ? *code(column, row) - 128 : 0);
-        }
+// The codes of a head minus 128, [token][stride]; what does not exist is 0.
+static inline void centred_rows(const Planes& codes, uint32_t first, uint32_t tokens,
+                                uint32_t column, uint32_t columns, size_t padded_tokens,
+                                size_t stride, int16_t* to) {
+  for (uint32_t t = 0; t < tokens; ++t, to += stride) {
+    for (uint32_t c = 0, count = 0; c < columns; c += count) {
+      const uint32_t left = codes.cb - (column + c) % codes.cb;  // of the block
+      count = left < columns - c ? left : columns - c;
+      const uint8_t* from = attention_code(codes, first + t, column + c);
+      for (uint32_t i = 0; i < count; ++i) to[c + i] = static_cast<int16_t>(from[i] - 128);
+    }
+    for (size_t c = columns; c < stride; ++c) to[c] = 0;
+  }
+  for (size_t i = 0; i < (padded_tokens - tokens) * stride; ++i) to[i] = 0;
+}
+
+// Keys as columns: pairs of neighbours in a row stay together.
+template <typename L>
+static void pack_keys(const int16_t* rows, size_t keys, size_t head, int16_t* to) {
+  for (size_t key = 0; key < keys; key += L::kWidth)
+    for (size_t pair = 0; pair < head; pair += 2, to += 2 * L::kWidth)
+      for (size_t i = 0; i < L::kWidth; ++i)
+        __builtin_memcpy(to + 2 * i, rows + (key + i) * head + pair, 2 * sizeof *to);
+}
+
+// Head columns as columns: pairs of neighbours in a column.
+template <typename L>
+static void pack_values(const int16_t* rows, size_t keys, size_t head, int16_t* to) {
+  for (size_t column = 0; column < head; column += L::kWidth)
+    for (size_t key = 0; key < keys; key += 2, to += 2 * L::kWidth) {
+      const int16_t* pair = rows + key * head + column;
+      for (size_t i = 0; i < L::kWidth; ++i) {
+        to[2 * i] = pair[i];
+        to[2 * i + 1] = pair[head + i];
+      }
+    }
 }
 
 // sums[row][column] for kQueries rows of `a` (stride in numbers) and all columns.
@@ -142,8 +164,13 @@ static void write_codes(const AttentionArgs& a, uint32_t head, uint32_t token, c
   for (uint32_t c = 0; c < a.head_size; c += L::kWidth) {
     store_clamped<L>(codes, L::fma(L::load_sums(acc + c), L::set(scale), L::set(a.out_bias)),
                      static_cast<float>(a.lo), static_cast<float>(a.hi));
+    const uint32_t column = head * a.head_size + c;
+    if (c + L::kWidth <= a.head_size && column % L::kWidth == 0 && a.y.cb % L::kWidth == 0) {
+      __builtin_memcpy(attention_code(a.y, token, column), codes, sizeof codes);
+      continue;
+    }
     for (uint32_t i = 0; i < L::kWidth && c + i < a.head_size; ++i)
-      *attention_code(a.y, token, head * a.head_size + c + i) = codes[i];
+      *attention_code(a.y, token, column + i) = codes[i];
   }
 }
 
@@ -152,20 +179,15 @@ static void attention_unit(const AttentionArgs& a, uint32_t sequence, uint32_t h
   const uint32_t start = a.starts[sequence], n = a.starts[sequence + 1] - start, d = a.head_size;
   const AttentionScratch<L> scratch(d, n, base);
   const uint32_t q = head * d, k = (a.heads + head) * d, v = (2 * a.heads + head) * d;
-  pack_pairs<L>(scratch.k, n, scratch.keys, d, scratch.head, [&](uint32_t key, uint32_t column) {
-    return attention_code(a.qkv, start + key, k + column);
-  });
-  pack_pairs<L>(scratch.v, d, scratch.head, n, scratch.keys, [&](uint32_t column, uint32_t key) {
-    return attention_code(a.qkv, start + key, v + column);
-  });
+  centred_rows(a.qkv, start, n, k, d, scratch.keys, scratch.head, scratch.rows);
+  pack_keys<L>(scratch.rows, scratch.keys, scratch.head, scratch.k);
+  centred_rows(a.qkv, start, n, v, d, scratch.keys, scratch.head, scratch.rows);
+  pack_values<L>(scratch.rows, scratch.keys, scratch.head, scratch.v);
+  centred_rows(a.qkv, start, n, q, d, n + kQueries, scratch.head, scratch.rows);
   for (uint32_t first = 0; first < n; first += kQueries) {
     const uint32_t rows = n - first < kQueries ? n - first : kQueries;
-    for (uint32_t i = 0; i < kQueries; ++i)
-      for (uint32_t c = 0; c < scratch.head; ++c)
-        scratch.q[i * scratch.head + c] = static_cast<int16_t>(
-            i < rows && c < d ? *attention_code(a.qkv, start + first + i, q + c) - 128 : 0);
-    multiply_pairs<L>(scratch.q, scratch.head, scratch.k, scratch.keys, scratch.head, scratch.sums,
-                      scratch.keys);
+    multiply_pairs<L>(scratch.rows + first * scratch.head, scratch.head, scratch.k, scratch.keys,
+                      scratch.head, scratch.sums, scratch.keys);
     int32_t total[kQueries] = {};
     for (uint32_t i = 0; i < kQueries; ++i) {
       int16_t* p = scratch.p + i * scratch.keys;

@@ -65,6 +65,19 @@ struct EpilogueBlock {
     for (uint32_t i = 0; i < p.cb; i += 4) __builtin_memcpy(at + i, codes + c + i, 4);
 }
 
+// The multiplies of a block take long enough to hide the way of its output and residual from L3.
+[[maybe_unused]] static void prefetch_block(const Epilogue& e, const Planes& y,
+                                            const EpilogueBlock& at) {
+  if (e.out == Elem::u8 && y.cb == 64) {
+    const uint8_t* line = planes_at(y, at);
+    for (uint32_t p = 0; p < at.pixels; ++p, line += 64) __builtin_prefetch(line, 1);
+  }
+  if (e.residual.data != nullptr && e.residual.cb == 64) {
+    const uint8_t* line = planes_at(e.residual, at);
+    for (uint32_t p = 0; p < at.pixels; ++p, line += 64) __builtin_prefetch(line, 0);
+  }
+}
+
 [[maybe_unused]] static EpilogueBlock block_at(const ConvShape& s, const Unit& u, uint32_t panel) {
   const uint32_t channel = panel * kPanelChannels;
   return {.image = u.image,
@@ -100,13 +113,6 @@ struct EpilogueBlock {
 
 [[maybe_unused]] static size_t offset_bytes(const ConvShape& s, uint32_t cb) {
   return (panel_groups(s, cb) * sizeof(ptrdiff_t) + 63) / 64 * 64;
-}
-
-[[maybe_unused]] static void write_sums(const int32_t* sums, int32_t* dense,
-                                        const EpilogueBlock& at) {
-  for (uint32_t p = 0; p < at.pixels; ++p)
-    for (uint32_t c = 0; c < at.channels; ++c)
-      dense[at.dense_at + p * at.dense_pixel + c] = sums[p * 64 + c];
 }
 
 }  // namespace mpq::kernels

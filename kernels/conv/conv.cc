@@ -35,10 +35,13 @@ std::span<const ConvKernel> conv_kernels() {
     conv_u8s8_14x64_avx512vnni,
 #endif
 #if MPQ_HAVE_AVX2
-    conv_u4s4_3x32_avx2,
-    conv_u4s8_3x32_avx2,
-    conv_u8s4_3x32_avx2,
-    conv_u8s8_2x32_avx2,
+    conv_u4s4_winograd2_avx2,
+    conv_u2s2_base64_avx2,
+    conv_u4s4_6x16_avx2,
+    conv_u4s8_6x16_avx2,
+    conv_u8s4_6x16_avx2,
+    conv_u8s8_thin_avx2,
+    conv_u8s8_4x16_avx2,
 #endif
     conv_u8s8_ref,
   };

@@ -50,4 +50,10 @@ struct CrtChunks {
   }
 };
 
+// `pixels` in `rows` of codes, 4 vectors of channels in `vectors` of weights.
+struct CrtPacking {
+  uint32_t max_blocks, pixels, rows, vectors;
+};
+float crt_cost(const ConvShape&, const CrtPacking&);
+
 }  // namespace mpq::kernels

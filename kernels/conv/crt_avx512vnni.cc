@@ -315,19 +315,12 @@ void run_crt(const ConvArgs& a, const ConvPart& part, const KernelContext& conte
   CrtConv<Method>(a, part, context).run();
 }
 
-// Cycles for 16 sums of a pixel on a Xeon with 48 KB of L1, within 10 % of what layers of ResNet-50
-// and BERT-base took, relative to the direct row's.
 template <typename Method>
 float cost(const ConvShape& s, uint32_t, CpuFamily) {
-  const CrtChunks chunks(s, Method::kMaxBlocks);
-  const auto k = static_cast<float>(chunks.blocks * kCrtBlock);
-  const auto count = static_cast<float>(chunks.count);
-  const uint32_t pixels = s.n * s.oh * s.ow,
-                 groups = (pixels + Method::kPixels - 1) / Method::kPixels;
-  const float multiplied = static_cast<float>(groups * Method::kRows * Method::kVectors) /
-                           static_cast<float>(pixels * 4);
-  const float pack = (k / 40 + 3 * count) / static_cast<float>(panel_count(s));
-  return (multiplied * k * 0.132F + 4 * count + pack + 7) / (k * 0.135F + 7);
+  return crt_cost(s, {.max_blocks = Method::kMaxBlocks,
+                      .pixels = Method::kPixels,
+                      .rows = Method::kRows,
+                      .vectors = Method::kVectors});
 }
 
 template <typename Method>

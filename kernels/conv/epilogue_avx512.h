@@ -27,19 +27,6 @@ static void store_codes(uint8_t* at, const Planes& p, uint32_t channels, __m512i
   scatter_codes(at, p, channels, codes);
 }
 
-// The multiplies of a block take long enough to hide the way of its output and residual from L3.
-[[maybe_unused]] static void prefetch_block(const Epilogue& e, const Planes& y,
-                                            const EpilogueBlock& at) {
-  if (e.out == Elem::u8 && y.cb == 64) {
-    const uint8_t* line = planes_at(y, at);
-    for (uint32_t p = 0; p < at.pixels; ++p, line += 64) __builtin_prefetch(line, 1);
-  }
-  if (e.residual.data != nullptr && e.residual.cb == 64) {
-    const uint8_t* line = planes_at(e.residual, at);
-    for (uint32_t p = 0; p < at.pixels; ++p, line += 64) __builtin_prefetch(line, 0);
-  }
-}
-
 enum class ResidualForm {
   none,
   real,                  // added to v

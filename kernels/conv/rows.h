@@ -6,8 +6,8 @@
 namespace mpq::kernels {
 
 extern const ConvKernel conv_u8s8_ref;
-extern const ConvKernel conv_u8s8_2x32_avx2, conv_u8s4_3x32_avx2, conv_u4s8_3x32_avx2,
-    conv_u4s4_3x32_avx2;
+extern const ConvKernel conv_u8s8_4x16_avx2, conv_u8s4_6x16_avx2, conv_u4s8_6x16_avx2,
+    conv_u4s4_6x16_avx2, conv_u4s4_winograd2_avx2, conv_u8s8_thin_avx2, conv_u2s2_base64_avx2;
 extern const ConvKernel conv_u8s8_thin_avx512vnni, conv_u8s8_14x64_avx512vnni,
     conv_u8s4_14x64_avx512vnni, conv_u8s2_14x64_avx512vnni, conv_u42s4_winograd2_avx512vnni,
     conv_u2s2_winograd3_avx512vnni, conv_u20s4_winograd2_pairs_avx512vnni,

@@ -59,4 +59,11 @@ void pack_strassen(const ConvShape& s, uint32_t cb, uint32_t bits, const int8_t*
               static_cast<uint8_t*>(packed) + kStrassenHeadBytes, stride);
 }
 
+// Measured on 22 shapes: seven eighths of the multiplies; the sums of weights, which pixels share;
+// the sums of codes, which channels share.
+float strassen_cost(const ConvShape& s, uint32_t, CpuFamily) {
+  const auto pixels = static_cast<float>(s.n * s.oh * s.ow), channels = static_cast<float>(s.o);
+  return 0.84F + 8.0F / pixels + 30.0F / channels;
+}
+
 }  // namespace mpq::kernels

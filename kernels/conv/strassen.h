@@ -37,5 +37,6 @@ bool strassen_fits(const ConvShape&, uint32_t cb);
 size_t strassen_bytes(const ConvShape&, uint32_t cb, uint32_t bits);
 void pack_strassen(const ConvShape&, uint32_t cb, uint32_t bits, const int8_t* canonical,
                    void* packed);
+float strassen_cost(const ConvShape&, uint32_t cb, CpuFamily);
 
 }  // namespace mpq::kernels

@@ -328,13 +328,6 @@ void units(const ConvShape& s, uint32_t* unit_count, uint32_t* panels) {
 
 size_t scratch_bytes(const ConvShape& s, uint32_t cb) { return Plan(s, cb).total; }
 
-// Measured on 22 shapes: seven eighths of the multiplies; the sums of weights, which pixels share;
-// the sums of codes, which channels share.
-float cost(const ConvShape& s, uint32_t, CpuFamily) {
-  const auto pixels = static_cast<float>(s.n * s.oh * s.ow), channels = static_cast<float>(s.o);
-  return 0.84F + 8.0F / pixels + 30.0F / channels;
-}
-
 size_t packed_bytes(const ConvShape& s, uint32_t cb) { return strassen_bytes(s, cb, kBits); }
 void pack(const ConvShape& s, uint32_t cb, const int8_t* canonical, void* packed) {
   pack_strassen(s, cb, kBits, canonical, packed);
@@ -353,6 +346,6 @@ const ConvKernel conv_u63s4_strassen_avx512vnni = {"conv_u63s4_strassen_avx512vn
                                                    units,
                                                    scratch_bytes,
                                                    run,
-                                                   cost};
+                                                   strassen_cost};
 
 }  // namespace mpq::kernels

@@ -69,5 +69,6 @@ bool winograd_fits(const WinogradForm&, const ConvShape&, uint32_t cb);
 size_t winograd_bytes(const WinogradForm&, const ConvShape&, uint32_t cb);
 void pack_winograd(const WinogradForm&, const ConvShape&, uint32_t cb, const int8_t* canonical,
                    void* packed);
+float winograd_cost(const WinogradForm&, const ConvShape&);  // of the rows with vpdpbusd
 
 }  // namespace mpq::kernels

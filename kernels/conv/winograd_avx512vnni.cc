@@ -244,18 +244,9 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
   WinogradConv<W>(a, part, context).run();
 }
 
-// Of a direct row's time: products, more of them where tiles stick out of the image, with a share
-// for transforms of codes and sums; transformed weights. Fitted to ResNet-50's layers, alone and
-// inside the network, 2.6 GHz Xeon.
 template <typename W>
 float cost(const ConvShape& s, uint32_t, CpuFamily) {
-  constexpr float kM2 = W::kM * W::kM, kProducts = W::kForm.positions() / (9 * kM2),
-                  kTransforms = W::kM == 2 ? 14 : 16, kWeights = 18;
-  const float pixels =
-                  static_cast<float>(s.n) * static_cast<float>(s.oh) * static_cast<float>(s.ow),
-              tiles = static_cast<float>(Tiling(s, W::kM, kUnitTiles).total);
-  return tiles * kM2 / pixels * (kProducts + kTransforms / static_cast<float>(s.c)) +
-         kWeights / pixels;
+  return winograd_cost(W::kForm, s);
 }
 
 template <typename W>

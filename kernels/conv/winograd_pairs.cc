@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "kernels/conv/tiling.h"
+
 namespace mpq::kernels {
 namespace {
 
@@ -54,6 +56,17 @@ void pack_winograd_pairs(const ConvShape& s, uint32_t cb, const int8_t* canonica
                   sizeof start);
     }
   }
+}
+
+// Of a direct row's time, as in winograd.cc. Fitted to ResNet-50's layers, alone and inside the
+// network, Zen 4.
+float winograd_pairs_cost(const ConvShape& s, uint32_t, CpuFamily family) {
+  if (family == CpuFamily::kIntel) return 1.5F;
+  constexpr float kProducts = 0.3F, kTransforms = 10, kWeights = 12;
+  const float pixels =
+                  static_cast<float>(s.n) * static_cast<float>(s.oh) * static_cast<float>(s.ow),
+              outputs = 4.0F * static_cast<float>(Tiling(s, 2, 1).total);
+  return outputs / pixels * (kProducts + kTransforms / static_cast<float>(s.c)) + kWeights / pixels;
 }
 
 }  // namespace mpq::kernels

@@ -44,5 +44,6 @@ inline constexpr size_t kWinogradPairsHead = 4 * kPanelChannels * sizeof(int32_t
 bool winograd_pairs_fit(const ConvShape&, uint32_t cb);
 size_t winograd_pairs_bytes(const ConvShape&, uint32_t cb);
 void pack_winograd_pairs(const ConvShape&, uint32_t cb, const int8_t* canonical, void* packed);
+float winograd_pairs_cost(const ConvShape&, uint32_t cb, CpuFamily);
 
 }  // namespace mpq::kernels

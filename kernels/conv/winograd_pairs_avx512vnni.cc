@@ -364,18 +364,6 @@ void run(const ConvArgs& a, const ConvPart& part, const KernelContext& context) 
   WinogradPairsConv(a, part, context).run();
 }
 
-// Of a direct row's time, as in winograd_avx512vnni.cc. Fitted to ResNet-50's layers, alone and
-// inside the network, Zen 4.
-float cost(const ConvShape& s, uint32_t, CpuFamily family) {
-  if (family == CpuFamily::kIntel) return 1.5F;
-  constexpr float kProducts = 0.3F, kTransforms = 10, kWeights = 12;
-  const float pixels =
-                  static_cast<float>(s.n) * static_cast<float>(s.oh) * static_cast<float>(s.ow),
-              tiles = static_cast<float>(Tiling(s, kM, kUnitTiles).total);
-  return tiles * kM * kM / pixels * (kProducts + kTransforms / static_cast<float>(s.c)) +
-         kWeights / pixels;
-}
-
 }  // namespace
 
 const ConvKernel conv_u20s4_winograd2_pairs_avx512vnni = {"conv_u20s4_winograd2_pairs_avx512vnni",
@@ -389,6 +377,6 @@ const ConvKernel conv_u20s4_winograd2_pairs_avx512vnni = {"conv_u20s4_winograd2_
                                                           units,
                                                           scratch_bytes,
                                                           run,
-                                                          cost};
+                                                          winograd_pairs_cost};
 
 }  // namespace mpq::kernels

@@ -1,8 +1,9 @@
-// What the AVX-512 rows of Winograd's algorithm share: tiles in units, the panel at hand, and the
-// transforms of codes and weights. For AVX-512 files only.
+// What the AVX-512 rows of Winograd's algorithm share: the panel at hand, and the transforms of
+// codes and weights. For AVX-512 files only.
 #pragma once
 
 #include "kernels/conv/epilogue_avx512.h"
+#include "kernels/conv/tiling.h"
 #include "kernels/conv/widen_avx512.h"
 #include "kernels/conv/winograd_avx512.h"
 
@@ -15,42 +16,6 @@ constexpr size_t kResidentBytes = 512 * 1024;  // transformed weights kept in L2
 // holds.
 constexpr size_t kSmallChunkBytes = 128 * 1024, kChunkBytes = 768 * 1024;
 constexpr size_t kSkew = 5 * 64;  // keeps the positions out of each other's cache sets
-
-inline uint32_t min(uint32_t a, uint32_t b) { return a < b ? a : b; }
-inline uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
-
-// Tiles of one row of one image.
-struct Run {
-  uint32_t image, y, x, tiles;  // of the first one, in tiles
-  uint32_t first;               // its number in the unit
-};
-
-struct TileRange {
-  uint32_t first, tiles;
-};
-
-// Tiles of all images in one order, in units of nearly equal sizes.
-struct Tiling {
-  uint32_t across, per_image, total, units;
-  Tiling(const ConvShape& s, uint32_t m, uint32_t unit_tiles)
-      : across(ceil_div(s.ow, m)),
-        per_image(across * ceil_div(s.oh, m)),
-        total(s.n * per_image),
-        units(ceil_div(total, unit_tiles)) {}
-
-  TileRange unit(uint32_t i) const {
-    const uint32_t size = total / units, extra = total % units;
-    return {i * size + min(i, extra), size + (i < extra ? 1 : 0)};
-  }
-  template <typename Fn>
-  void for_each_run(const TileRange& u, const Fn& fn) const {
-    for (uint32_t first = 0, tiles = 0; first < u.tiles; first += tiles) {
-      const uint32_t tile = u.first + first, in_image = tile % per_image, x = in_image % across;
-      tiles = min(u.tiles - first, across - x);
-      fn(Run{tile / per_image, in_image / across, x, tiles, first});
-    }
-  }
-};
 
 // The panel at hand.
 struct PanelAtHand {

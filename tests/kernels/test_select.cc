@@ -109,6 +109,25 @@ TEST_CASE("select: a family of cores weighs equal rows its own way") {
   }
 }
 
+TEST_CASE("select: AVX2 has a row for each width of ResNet-50's layers") {
+  if (select_add(kIsaAvx2).isa != kIsaAvx2) {
+    MESSAGE("SKIPPED: select on AVX2: compiler without AVX2");
+    return;
+  }
+  const auto name = [&](const ConvShape& s, const Precision& p) {
+    return std::string(
+        select_conv(s, channel_block(s.c), p.weights, p.max_activation, kIsaAvx2, CpuFamily::kZen4)
+            .name);
+  };
+  const Precision w8a8 = {Elem::s8, 255}, w4a4 = {Elem::s4, 15}, w2a2 = {Elem::s2, 3};
+  CHECK(name(kLayers[0], w8a8) == "conv_u8s8_thin_avx2");
+  CHECK(name(kLayers[1], w4a4) == "conv_u4s4_winograd2_avx2");
+  CHECK(name(kLayers[1], w2a2) == "conv_u4s4_winograd2_avx2");
+  CHECK(name(kLayers[2], w4a4) == "conv_u4s4_6x16_avx2");
+  CHECK(name(kLayers[2], w2a2) == "conv_u2s2_base64_avx2");
+  CHECK(name(kLayers[5], w8a8) == "conv_u8s8_4x16_avx2");
+}
+
 TEST_CASE("select: every layer of ResNet-50 gets a kernel of the CPU's best level") {
   std::set<IsaMask> levels;  // that have any row at all in this build
   for (const ConvKernel& row : conv_kernels()) levels.insert(row.isa);
