@@ -85,6 +85,16 @@ size_t base64_bytes(const ConvShape& s, uint32_t cb) {
   return panel_count(s) * base64_panel(panel_groups(s, cb));
 }
 
+bool base64_is_safe(const ConvShape& s, uint32_t cb, const void* packed) {
+  const auto* panel = static_cast<const uint8_t*>(packed);
+  for (uint32_t i = 0; i < panel_count(s); ++i, panel += base64_panel(panel_groups(s, cb))) {
+    Base64Header header;
+    std::memcpy(&header, panel, sizeof header);
+    if (header.stretch < kMinStretch || header.stretch > kMaxStretch) return false;
+  }
+  return true;
+}
+
 void pack_base64(const ConvShape& s, uint32_t cb, const int8_t* canonical, void* packed) {
   std::memset(packed, 0, base64_bytes(s, cb));
   auto* to = static_cast<uint8_t*>(packed);

@@ -19,6 +19,7 @@
 
 namespace mpq::kernels {
 
+constexpr char kBase64Layout[] = "base64_16_s8_v1";
 constexpr uint32_t kMinStretch = 5, kMaxStretch = 8;  // k-groups
 constexpr int32_t kBase = 64, kBaseMaxCode = 3;
 
@@ -38,6 +39,8 @@ struct Base64Header {
 
 bool base64_fits(const ConvShape&, uint32_t cb);
 size_t base64_bytes(const ConvShape&, uint32_t cb);
+// Stretches of a length that there is, in every panel.
+bool base64_is_safe(const ConvShape&, uint32_t cb, const void* packed);
 void pack_base64(const ConvShape&, uint32_t cb, const int8_t* canonical, void* packed);
 
 }  // namespace mpq::kernels

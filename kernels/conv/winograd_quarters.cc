@@ -127,6 +127,25 @@ size_t winograd_quarters_bytes(const ConvShape& s, uint32_t cb) {
   return panel_count(s) * WinogradQuarters(s, cb).panel_bytes;
 }
 
+bool winograd_quarters_are_safe(const ConvShape& s, uint32_t cb, const void* packed) {
+  const WinogradQuarters layout(s, cb);
+  const auto* panel = static_cast<const uint8_t*>(packed);
+  for (uint32_t i = 0; i < panel_count(s); ++i, panel += layout.panel_bytes) {
+    WinogradQuartersHeader header;
+    std::memcpy(&header, panel, sizeof header);
+    if (header.stretches == 0 || header.stretches > layout.steps) return false;
+    uint32_t before = 0;
+    for (uint32_t stretch = 0; stretch < header.stretches; ++stretch) {
+      uint32_t end;
+      std::memcpy(&end, panel + layout.ends_at + stretch * sizeof end, sizeof end);
+      if (end <= before || end > layout.steps) return false;
+      before = end;
+    }
+    if (before != layout.steps) return false;
+  }
+  return true;
+}
+
 void pack_winograd_quarters(const ConvShape& s, uint32_t cb, const int8_t* canonical,
                             void* packed) {
   auto* panel = static_cast<uint8_t*>(packed);

@@ -22,6 +22,7 @@
 
 namespace mpq::kernels {
 
+constexpr char kWinogradQuartersLayout[] = "winograd2_quarter16_s4_v1";
 constexpr int32_t kQuartersOffset = 30, kQuartersMaxCode = 15;
 constexpr uint32_t kStretchStep = 4;  // k-groups: stretches are multiples
 
@@ -50,6 +51,8 @@ struct WinogradQuarters {
 
 bool winograd_quarters_fit(const ConvShape&, uint32_t cb);
 size_t winograd_quarters_bytes(const ConvShape&, uint32_t cb);
+// Stretches that follow each other to the last step, in every panel.
+bool winograd_quarters_are_safe(const ConvShape&, uint32_t cb, const void* packed);
 void pack_winograd_quarters(const ConvShape&, uint32_t cb, const int8_t* canonical, void* packed);
 float winograd_quarters_cost(const ConvShape&, uint32_t cb, CpuFamily);
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/conv/packed.h"
 #include "runtime/aligned_block.h"
 #include "runtime/graph_info.h"
 #include "runtime/split.h"
@@ -175,7 +176,7 @@ WeightsRequest weights_request(uint32_t node, const format::Node& n, const forma
   request.pack = [=, type = weights.dtype, data = weights.data, epilogue = step->args.epilogue](
                      const format::Model& model, std::byte* destination, std::byte* scratch) {
     const auto ready = prepacked(model, node, kernel->layout, packed);
-    if (!ready.empty()) {
+    if (!ready.empty() && kernels::packed_is_safe(kernel->layout, shape, cb, ready.data())) {
       std::memcpy(destination, ready.data(), packed);
     } else {
       auto* codes = reinterpret_cast<int8_t*>(scratch);

@@ -1,9 +1,12 @@
 // Weights packed ahead of time: the same outputs, really used, and never needed.
 #include <algorithm>
+#include <cstring>
 #include <set>
 #include <string>
 
 #include "format/reader.h"
+#include "kernels/conv/base64.h"
+#include "kernels/conv/winograd_quarters.h"
 #include "runtime/prepack.h"
 #include "tests/runtime/support.h"
 
@@ -105,9 +108,14 @@ TEST_CASE("prepack: sessions use the segments instead of packing") {
     for (const runtime::WeightsRequest& w : plan->weights) {
       // A segment that says something else than the file's weights is what arrives.
       Model planted = model;
-      std::vector<std::byte> other(w.packed_bytes, std::byte{0x11});
-      for (format::Prepacked& p : planted.prepacked)
-        if (p.node == w.node) p.data = other;
+      std::vector<std::byte> other;
+      for (format::Prepacked& p : planted.prepacked) {
+        if (p.node != w.node || p.layout != w.layout) continue;
+        other.assign(p.data.begin(), p.data.end());
+        other.back() ^= std::byte{0x11};
+        p.data = other;
+      }
+      REQUIRE(other.size() == w.packed_bytes);
       std::vector<std::byte> memory(w.bytes), scratch(w.scratch_bytes);
       w.pack(planted, memory.data(), scratch.data());
       CHECK(std::equal(other.begin(), other.end(), memory.begin()));
@@ -119,6 +127,36 @@ TEST_CASE("prepack: sessions use the segments instead of packing") {
     for (format::Prepacked& p : planted.prepacked)
       p.data = zeros.emplace_back(p.data.size(), std::byte{0});
     CHECK(outputs(file_of(planted), isa, c.inputs) != outputs(c.file, isa, c.inputs));
+  }
+}
+
+TEST_CASE("prepack: a segment that would lead its kernel astray is made anew") {
+  const Case c(make_everything);
+  for (const IsaMask isa : machine_levels()) {
+    const AlignedBytes file = prepacked(c.file, isa);
+    const Model model = read(file);
+    for (size_t i = 0; i < model.prepacked.size(); ++i) {
+      const std::string layout = model.prepacked[i].layout;
+      const bool base64 = layout == kernels::kBase64Layout,
+                 winograd = layout == kernels::kWinogradQuartersLayout;
+      if (!base64 && !winograd) continue;
+      // The number of stretches behind the starts of a panel, and the end of the first one.
+      const size_t number = kernels::kPanelChannels * sizeof(int32_t),
+                   end = sizeof(kernels::WinogradQuartersHeader);
+      std::vector<std::pair<size_t, uint32_t>> plants = {{number, 0}, {number, 0x10000000}};
+      if (base64) plants.emplace_back(number, kernels::kMaxStretch + 1);
+      if (winograd) plants.insert(plants.end(), {{end, 0}, {end, 0xFFFFFFFF}});
+      for (const auto& [at, value] : plants) {
+        CAPTURE(layout);
+        CAPTURE(at);
+        CAPTURE(value);
+        Model planted = model;
+        std::vector<std::byte> bad(model.prepacked[i].data.begin(), model.prepacked[i].data.end());
+        std::memcpy(&bad[at], &value, sizeof value);
+        planted.prepacked[i].data = bad;
+        CHECK(outputs(file_of(planted), isa, c.inputs) == outputs(c.file, isa, c.inputs));
+      }
+    }
   }
 }
 
