@@ -218,6 +218,9 @@ Checked check_weight_quant(const Graph& graph, const Node& node) {
   if (!checked_elements(weights.shape, &elements) || quant.codes.size() != elements)
     return fail(node, std::to_string(quant.codes.size()) + " weight codes for weights " +
                           to_string(weights.shape));
+  if (!quant.positions.empty() && quant.positions.size() != elements)
+    return fail(node, std::to_string(quant.positions.size()) + " positions of " +
+                          std::to_string(elements) + " weights");
   for (const int8_t code : quant.codes)
     if (code < quant.spec.lo || code > quant.spec.hi)
       return fail(node, "weight code " + std::to_string(code) + " is out of range");

@@ -199,7 +199,9 @@ Outcome weight_grid(const Shape& shape, const std::vector<int64_t>& codes,
     centred[i] = codes[i] - zero_points[entry];
     lowest = std::min(lowest, centred[i]);
     highest = std::max(highest, centred[i]);
-    if (!positions.empty()) grid->positions[i] -= static_cast<float>(zero_points[entry]);
+    if (positions.empty()) return;
+    const float position = positions[i] - static_cast<float>(zero_points[entry]);
+    grid->positions[i] = std::isfinite(position) ? position : static_cast<float>(centred[i]);
   });
   // The width that the range states, or the next one that holds the codes after centring.
   grid->bits = 0;

@@ -124,6 +124,7 @@ Outcome import_neg(const NodeView& node) {
   Tensor result = *node.in(0).tensor;
   result.grid = nullptr;
   result.lsq = nullptr;
+  result.positions.clear();
   for (float& v : result.reals) v = -v;
   for (int64_t& v : result.integers) v = static_cast<int64_t>(-static_cast<uint64_t>(v));
   node.importer->define_constant(node, std::move(result));
@@ -269,6 +270,7 @@ Outcome import_cum_sum(const NodeView& node) {
       node.integer("exclusive", 0) != 0 || node.integer("reverse", 0) != 0)
     return Problem{"only plain sums along one axis are computed", kAgain};
   Tensor result = *node.in(0).tensor;
+  result.positions.clear();
   const Extents e = around(result.shape, axis);
   for (size_t o = 0; o < e.outer; ++o)
     for (size_t k = 1; k < e.axis; ++k)

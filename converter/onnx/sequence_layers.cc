@@ -67,6 +67,7 @@ Outcome linear(const NodeView& node, bool transposed, float alpha, float beta) {
                   .hi = grid.hi};
     for (float& scale : quant.spec.scale) scale *= alpha;
     quant.codes = grid.codes;
+    quant.positions = grid.positions;
     node.importer->graph().nodes.back().weight_quant = std::move(quant);
   }
   Layout result = layout;

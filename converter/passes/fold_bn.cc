@@ -36,7 +36,6 @@ Affine affine_of(const Graph& graph, const Node& bn) {
 Checked scale_codes(const Node& layer, const Affine& affine, WeightQuant* quant) {
   const size_t channels = affine.factor.size(), row = quant->codes.size() / channels;
   std::vector<float> scale(channels);
-  quant->positions.clear();
   bool flipped = false;
   for (size_t c = 0; c < channels; ++c) {
     const float old = quant->spec.scale.size() == 1 ? quant->spec.scale[0] : quant->spec.scale[c];
@@ -45,6 +44,7 @@ Checked scale_codes(const Node& layer, const Affine& affine, WeightQuant* quant)
         !std::isfinite(scale[c])) {  // the channel is constant: no code may count
       scale[c] = old;
       for (size_t i = 0; i < row; ++i) quant->codes[c * row + i] = 0;
+      if (!quant->positions.empty()) std::fill_n(&quant->positions[c * row], row, 0.0F);
     }
     if (affine.factor[c] >= 0) continue;
     for (size_t i = 0; i < row; ++i) {
@@ -56,6 +56,7 @@ Checked scale_codes(const Node& layer, const Affine& affine, WeightQuant* quant)
                 std::to_string(c) + ", and weight code " + std::to_string(code) +
                 " has no negative; fold batch norm before quantising, or use narrow range"};
       code = static_cast<int8_t>(-code);
+      if (!quant->positions.empty()) quant->positions[c * row + i] = -quant->positions[c * row + i];
     }
     flipped = true;
   }

@@ -67,8 +67,9 @@ struct Convolution {
     data_desc = {
         {kAlgorithm, x, any, y_factor, strides, dilates, before, after}, cpu, forward_desc};
     constexpr size_t kVector = 8;
-    const bool odd = context.x.n % 2 != 0,
-               narrow = op.stride_h * op.stride_w != 1 && context.x.c % kVector != 0;
+    const bool odd = context.x.n % 2 != 0, narrow = w[2] * w[3] == 1 &&
+                                                    op.stride_h * op.stride_w != 1 &&
+                                                    context.x.c % kVector != 0;
     const Tag tag = narrow ? Tag::nchw : Tag::nhwc;
     const Desc x_safe = image(even(context.x), type, tag),
                y_safe = image(even(context.y), type, tag);

@@ -195,7 +195,10 @@ constexpr float kSpread = 0.9F;  // of a code
 
 void draw_positions(uint64_t seed, Graph* graph) {
   for (Node& node : graph->nodes) {
-    if (!node.weight_quant || !node.weight_quant->positions.empty()) continue;
+    // A table of words keeps its codes (tape.h).
+    if (!node.weight_quant || !node.weight_quant->positions.empty() ||
+        std::holds_alternative<Embedding>(node.op))
+      continue;
     for (const int8_t code : node.weight_quant->codes) {
       const float drawn = static_cast<float>(next_random(&seed) >> 40) * 0x1p-24F - 0.5F;
       node.weight_quant->positions.push_back(static_cast<float>(code) + kSpread * drawn);
@@ -206,7 +209,7 @@ void draw_positions(uint64_t seed, Graph* graph) {
 void start_within(uint64_t seed, Graph* graph) {
   draw_positions(seed, graph);
   for (const Node& node : graph->nodes) {
-    if (!node.weight_quant) continue;
+    if (!node.weight_quant || std::holds_alternative<Embedding>(node.op)) continue;
     const auto& [spec, codes, positions] = *node.weight_quant;
     std::vector<float>& weights = graph->values[node.inputs[weights_input(node)]].data;
     const size_t part = weights.size() / spec.scale.size();
@@ -217,6 +220,23 @@ void start_within(uint64_t seed, Graph* graph) {
                                      codes[i] == spec.hi ? -kInside : kFar);
       weights[i] = (code + place) * spec.scale[i / part];
     }
+  }
+}
+
+// Weights from where training left them. Rows whose sign make_gains_positive has changed since keep
+// the sign that they have.
+void take_positions(const WeightQuant& trained, size_t rows, std::vector<float>* weights) {
+  if (trained.positions.empty()) return;
+  const size_t width = weights->size() / rows, part = weights->size() / trained.spec.scale.size();
+  std::vector<float> row(width);
+  for (size_t begin = 0; begin < weights->size(); begin += width) {
+    const auto now = weights->begin() + static_cast<ptrdiff_t>(begin);
+    double same = 0.0;
+    for (size_t i = 0; i < width; ++i) {
+      row[i] = trained.positions[begin + i] * trained.spec.scale[(begin + i) / part];
+      same += double{row[i]} * double{now[static_cast<ptrdiff_t>(i)]};
+    }
+    std::transform(row.begin(), row.end(), now, [&](float w) { return same < 0.0 ? -w : w; });
   }
 }
 
@@ -242,14 +262,10 @@ void inherit_steps(const Graph& trained, Graph* graph) {
     const auto same = weights.find(node.name);
     if (same == weights.end()) continue;
     const WeightQuant& old = *same->second;
-    std::vector<float>& data = graph->values[node.inputs[weights_input(node)]].data;
-    const size_t part = data.size() / old.spec.scale.size();
-    for (size_t i = 0; i < old.positions.size(); ++i)
-      data[i] = old.positions[i] * old.spec.scale[i / part];
-    if (old.spec.bits == node.weight_quant->spec.bits)
-      node.weight_quant = old;
-    else
-      requantise(data, &*node.weight_quant);
+    Value& value = graph->values[node.inputs[weights_input(node)]];
+    take_positions(old, static_cast<size_t>(value.shape[0]), &value.data);
+    if (old.spec.bits == node.weight_quant->spec.bits) node.weight_quant->spec = old.spec;
+    requantise(value.data, &*node.weight_quant);
   }
 }
 

@@ -217,9 +217,11 @@ TEST_CASE("export: a network with quantisers is the same when ONNX is read again
   REQUIRE(start->forward(b.random_data(2 * 192), false).ok());
   BitsMap bits = uniform_bits(real, 4, 4);
   bits["layer2.0.conv1"] = {2, 2};
-  const Result<Graph> quantised = add_quantizers(real, bits, &*start);
+  const Result<Graph> quantised = add_quantizers(real, bits, &*start),
+                      by_channel = add_quantizers(real, bits, &*start, {.channel_steps = true});
   REQUIRE(quantised.ok());
-  for (const Graph* graph : {&real, &*quantised}) {
+  REQUIRE(by_channel.ok());
+  for (const Graph* graph : {&real, &*quantised, &*by_channel}) {
     const auto bytes = export_onnx(*graph);
     REQUIRE_MESSAGE(bytes.ok(), bytes.error().message);
     const std::string path = (folder.path / "net.onnx").string();

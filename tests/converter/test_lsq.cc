@@ -486,6 +486,36 @@ TEST_CASE("quantisers: steps of a trained net are inherited, its float net is th
   }
   CHECK(same == 6);
   CHECK(other == 1);
+
+  // The same network as another tool may write it: a gain below 0, the channel's weights negated.
+  Graph other_signs = *trained;
+  for (const Node& bn : other_signs.nodes) {
+    if (!std::holds_alternative<BatchNorm>(bn.op)) continue;
+    Node& layer = other_signs.nodes[static_cast<size_t>(producer(other_signs, bn.inputs[0]))];
+    WeightQuant& quant = *layer.weight_quant;
+    const size_t width =
+        quant.codes.size() / static_cast<size_t>(other_signs.values[layer.inputs[1]].shape[0]);
+    for (size_t i = 0; i < width; ++i) {
+      quant.positions[i] = -quant.positions[i];
+      quant.codes[i] = static_cast<int8_t>(std::min(-quant.codes[i], quant.spec.hi));
+    }
+    for (const size_t k : {1, 3}) {
+      float& first = other_signs.values[bn.inputs[k]].data[0];
+      first = -first;
+    }
+  }
+  Result<Graph> turned =
+      add_quantizers(without_quantizers(other_signs), mixed, &*start, {.first = FirstStep::kLsq});
+  REQUIRE(turned.ok());
+  inherit_steps(other_signs, &*turned);
+  for (size_t n = 0; n < again->nodes.size(); ++n) {
+    if (!again->nodes[n].weight_quant) continue;
+    const std::vector<float>&left = again->values[again->nodes[n].inputs[1]].data,
+          &found = turned->values[turned->nodes[n].inputs[1]].data;
+    for (size_t i = 0; i < left.size(); ++i) CHECK(found[i] == doctest::Approx(left[i]));
+    for (size_t i = 0; i < left.size(); ++i)
+      CHECK(turned->nodes[n].weight_quant->codes[i] == again->nodes[n].weight_quant->codes[i]);
+  }
   CHECK(!add_quantizers(real, {{"conv99", {4, 4}}}, &*start).ok());
   CHECK(!add_quantizers(real, {{inner_layer(real), {3, 4}}}, &*start).ok());
   CHECK(!add_quantizers(*trained, {}, &*start).ok());
