@@ -1,6 +1,6 @@
 #include "kernels/conv/packed.h"
 
-#include <string_view>
+#include <cstring>
 
 #include "kernels/conv/base64.h"
 #include "kernels/conv/winograd_quarters.h"
@@ -9,7 +9,7 @@ namespace mpq::kernels {
 namespace {
 
 struct Steered {
-  std::string_view layout;
+  const char* layout;
   bool (*is_safe)(const ConvShape&, uint32_t cb, const void* packed);
 };
 constexpr Steered kSteered[] = {
@@ -21,7 +21,7 @@ constexpr Steered kSteered[] = {
 
 bool packed_is_safe(const char* layout, const ConvShape& s, uint32_t cb, const void* packed) {
   for (const Steered& steered : kSteered)
-    if (steered.layout == layout) return steered.is_safe(s, cb, packed);
+    if (std::strcmp(steered.layout, layout) == 0) return steered.is_safe(s, cb, packed);
   return true;
 }
 
