@@ -230,4 +230,15 @@ Outcome weight_grid(const Shape& shape, const std::vector<int64_t>& codes,
   return {};
 }
 
+WeightQuant weight_quant_of(const Grid& grid) {
+  return {{.bits = grid.bits,
+           .is_signed = true,
+           .scale = grid.scale,
+           .zero_point = 0,
+           .lo = grid.lo,
+           .hi = grid.hi},
+          grid.codes,
+          grid.positions};
+}
+
 }  // namespace mpq::convert

@@ -46,4 +46,7 @@ Outcome weight_grid(const Shape& shape, const std::vector<int64_t>& codes,
                     std::span<const float> positions, const std::vector<int64_t>& zero_points,
                     std::vector<float> scale, size_t axis, int64_t lo, int64_t hi, Tensor* result);
 
+// The same as what a layer keeps of its weights.
+WeightQuant weight_quant_of(const Grid& grid);
+
 }  // namespace mpq::convert

@@ -81,16 +81,7 @@ Outcome read_weights(const NodeView& node, const TensorPtr& tensor, ValueId* val
     return Problem{"the weight scales lie along axis " + std::to_string(grid.axis) +
                        ", not along the output channels",
                    "quantise weights per tensor or per output channel"};
-  WeightQuant codes;
-  codes.spec = {.bits = grid.bits,
-                .is_signed = true,
-                .scale = grid.scale,
-                .zero_point = 0,
-                .lo = grid.lo,
-                .hi = grid.hi};
-  codes.codes = grid.codes;
-  codes.positions = grid.positions;
-  *quant = std::move(codes);
+  *quant = weight_quant_of(grid);
   return {};
 }
 

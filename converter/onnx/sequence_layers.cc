@@ -58,16 +58,8 @@ Outcome linear(const NodeView& node, bool transposed, float alpha, float beta) {
       return Problem{"the weight scales lie along axis " + std::to_string(grid.axis) +
                          ", not along the output channels",
                      "quantise weights per tensor or per output channel"};
-    WeightQuant quant;
-    quant.spec = {.bits = grid.bits,
-                  .is_signed = true,
-                  .scale = grid.scale,
-                  .zero_point = 0,
-                  .lo = grid.lo,
-                  .hi = grid.hi};
+    WeightQuant quant = weight_quant_of(grid);
     for (float& scale : quant.spec.scale) scale *= alpha;
-    quant.codes = grid.codes;
-    quant.positions = grid.positions;
     node.importer->graph().nodes.back().weight_quant = std::move(quant);
   }
   Layout result = layout;

@@ -88,15 +88,7 @@ Outcome emit_embedding(const NodeView& node, const Symbol& symbol, ValueId* valu
     if (grid->scale.size() > 1 && grid->axis != 0)
       return Problem{"the scales of word embeddings are not those of rows",
                      "quantise per tensor or per row"};
-    WeightQuant quant;
-    quant.spec = {.bits = grid->bits,
-                  .is_signed = true,
-                  .scale = grid->scale,
-                  .zero_point = 0,
-                  .lo = grid->lo,
-                  .hi = grid->hi};
-    quant.codes = grid->codes;
-    importer.graph().nodes.back().weight_quant = std::move(quant);
+    importer.graph().nodes.back().weight_quant = weight_quant_of(*grid);
   }
   return {};
 }

@@ -38,10 +38,6 @@ T load(const char* p) {
   return value;
 }
 
-float bfloat16_to_float(uint16_t bits) {
-  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
-}
-
 // Numbers out of packed or plain little-endian bytes, whose length is already checked.
 void decode_raw(const ElementInfo& info, const std::string& raw, uint64_t elements,
                 Tensor* tensor) {

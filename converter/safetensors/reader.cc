@@ -20,7 +20,7 @@ float load_half(const std::byte* p) {
 float load_bfloat(const std::byte* p) {
   uint16_t bits;
   std::memcpy(&bits, p, sizeof bits);
-  return std::bit_cast<float>(uint32_t{bits} << 16);
+  return bfloat16_to_float(bits);
 }
 float load_float(const std::byte* p) {
   float value;

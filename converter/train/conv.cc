@@ -134,15 +134,16 @@ struct Convolution {
     return to;
   }
 
-  // As given, for a reorder to what is multiplied.
-  dnnl::memory weights(std::span<const float> w) {
-    if (!engine.widened) return memory(plain, w.data());
-    rounded_weights.resize(w.size());
-    round_to_bfloat16(w, rounded_weights.data());
-    return memory(plain, rounded_weights.data());
+  // For a reorder to what is multiplied: as given, or as forward() has rounded them.
+  dnnl::memory weights(std::span<const float> w) const {
+    return memory(plain, engine.widened ? rounded_weights.data() : w.data());
   }
 
   void forward(Inputs in, std::span<float> out) {
+    if (engine.widened) {
+      rounded_weights.resize(in[1].size());
+      round_to_bfloat16(in[1], rounded_weights.data());
+    }
     reorder(weights(in[1]), forward_weights);
     std::unordered_map<int, dnnl::memory> args = {
         {DNNL_ARG_SRC, factor(memory(x, in[0].data()), rounded_x)},

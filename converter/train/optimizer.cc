@@ -53,11 +53,11 @@ std::vector<float> Optimizer::units(const Parameter& parameter, float size) cons
   if (!own && parameter.step == kNoValue) return {size};
   const std::span<const float> step = tape_->data(own ? parameter.value : parameter.step);
   std::vector<float> units(step.begin(), step.end());
+  if (own) return units;
   // Codes of 2 bits are five times as far apart over the same range as codes of 4.
   constexpr float kIntervals = 15.0F;
   const float intervals = std::exp2(static_cast<float>(parameter.bits)) - 1.0F;
-  if (!own)
-    for (float& unit : units) unit *= std::min(intervals / kIntervals, 1.0F);
+  for (float& unit : units) unit *= std::min(intervals / kIntervals, 1.0F);
   return units;
 }
 

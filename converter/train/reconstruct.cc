@@ -1,12 +1,12 @@
 #include "converter/train/reconstruct.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <map>
 #include <optional>
 #include <type_traits>
 
+#include "converter/half.h"
 #include "converter/random.h"
 #include "converter/train/blocks.h"
 #include "converter/train/checkpoint.h"
@@ -39,7 +39,7 @@ Graph part_of(const Graph& graph, ValueId input, ValueId output) {
   return part;
 }
 
-// Values of all samples in half the memory: their upper 16 bits, rounded.
+// Values of all samples in half the memory: as bfloat16.
 class Stored {
  public:
   Stored() = default;
@@ -47,12 +47,9 @@ class Stored {
   void append(std::span<const float> x) {
     const size_t begin = data_.size();
     data_.resize(begin + x.size());
-    for (size_t i = 0; i < x.size(); ++i) {
-      const auto bits = std::bit_cast<uint32_t>(x[i]);
-      data_[begin + i] = static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-    }
+    for (size_t i = 0; i < x.size(); ++i) data_[begin + i] = float_to_bfloat16(x[i]);
   }
-  float operator[](size_t i) const { return std::bit_cast<float>(uint32_t{data_[i]} << 16); }
+  float operator[](size_t i) const { return bfloat16_to_float(data_[i]); }
   size_t size() const { return data_.size(); }
   void copy(size_t begin, std::span<float> to) const {
     for (size_t i = 0; i < to.size(); ++i) to[i] = (*this)[begin + i];

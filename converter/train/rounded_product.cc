@@ -1,26 +1,19 @@
 #include "converter/train/rounded_product.h"
 
-#include <bit>
-
+#include "converter/half.h"
 #include "converter/train/loops.h"
 
 namespace mpq::convert::train {
 namespace {
 
-uint16_t rounded(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);  // to nearest, to even
-}
-float widened(uint16_t x) { return std::bit_cast<float>(uint32_t{x} << 16); }
-
 MPQ_CLONES void round(const float* x, uint16_t* y, size_t count) {
-  for (size_t i = 0; i < count; ++i) y[i] = rounded(x[i]);
+  for (size_t i = 0; i < count; ++i) y[i] = float_to_bfloat16(x[i]);
 }
 MPQ_CLONES void round(const float* x, float* y, size_t count) {
-  for (size_t i = 0; i < count; ++i) y[i] = widened(rounded(x[i]));
+  for (size_t i = 0; i < count; ++i) y[i] = bfloat16_to_float(float_to_bfloat16(x[i]));
 }
 MPQ_CLONES void widen(const uint16_t* x, float* y, size_t count) {
-  for (size_t i = 0; i < count; ++i) y[i] = widened(x[i]);
+  for (size_t i = 0; i < count; ++i) y[i] = bfloat16_to_float(x[i]);
 }
 
 struct Dims {
