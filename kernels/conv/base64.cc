@@ -2,10 +2,10 @@
 
 #include <cstring>
 
+#include "kernels/conv/tiling.h"
+
 namespace mpq::kernels {
 namespace {
-
-uint32_t min(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 // The weights of a panel in the order of k, [k][channel]: where they come from.
 class Panel {

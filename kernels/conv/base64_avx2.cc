@@ -127,7 +127,6 @@ class Base64Conv {
   }
 
  private:
-  static Unit pixels_of(const Run& run) { return {run.image, run.y, run.x, run.tiles}; }
   static uint32_t pairs_of(const TileRange& unit) { return ceil_div(unit.tiles, 2); }
 
   // Pixel i and the one half a unit further; an odd one out is paired with itself.
@@ -171,8 +170,7 @@ class Base64Conv {
     });
     alignas(64) int32_t sums[kUnitPixels * kPanelChannels];
     const uint32_t pairs = pairs_of(unit), stretch = header_->stretch;
-    const uint32_t channels =
-        min(ceil_div(s.o - panel * kPanelChannels, kHalf) * kHalf, kPanelChannels);
+    const uint32_t channels = channels_of_halves(s, panel);
     TileOfPairs tile = {};
     tile.pair_bytes = plan_.pair_bytes;
     tile.groups = plan_.groups;
@@ -190,9 +188,8 @@ class Base64Conv {
       }
     }
     tiling_.for_each_run(unit, [&](const Run& run) {
-      const EpilogueBlock at = block_at(s, pixels_of(run), panel);
-      for (uint32_t first = 0; first < at.channels; first += kHalf)
-        run_epilogue(sums + run.first * kPanelChannels, a_, at, form_, first);
+      run_epilogues(sums + run.first * kPanelChannels, a_, block_at(s, pixels_of(run), panel),
+                    form_);
     });
   }
 

@@ -120,7 +120,7 @@ class DirectConv {
     alignas(64) int32_t sums[kUnitPixels * kPanelChannels];
     const uint32_t parts = ceil_div(unit.tiles, tiles_.pixels), size = unit.tiles / parts,
                    larger = unit.tiles % parts;  // parts of size + 1
-    const uint32_t channels = whole_halves(panel);
+    const uint32_t channels = channels_of_halves(a_.shape, panel);
     for (uint32_t c = 0; c < channels; c += kQuarterChannels) {
       tile_.w = static_cast<const int8_t*>(a_.weights) +
                 (panel * kPanelChannels + c) / kQuarterChannels * groups_ * kQuarterGroup;
@@ -138,18 +138,9 @@ class DirectConv {
       }
     }
     tiling_.for_each_run(unit, [&](const Run& run) {
-      const EpilogueBlock at = block_at(a_.shape, pixels_of(run), panel);
-      for (uint32_t first = 0; first < at.channels; first += kHalf)
-        run_epilogue(sums + run.first * kPanelChannels, a_, at, form, first);
+      run_epilogues(sums + run.first * kPanelChannels, a_,
+                    block_at(a_.shape, pixels_of(run), panel), form);
     });
-  }
-
-  static Unit pixels_of(const Run& run) { return {run.image, run.y, run.x, run.tiles}; }
-
-  // The epilogue takes halves of a panel.
-  uint32_t whole_halves(uint32_t panel) const {
-    const uint32_t left = a_.shape.o - panel * kPanelChannels;
-    return min(ceil_div(left, kHalf) * kHalf, kPanelChannels);
   }
 
   const ConvArgs& a_;

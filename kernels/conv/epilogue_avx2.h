@@ -251,5 +251,18 @@ void run_epilogue(const int32_t* sums, const ConvArgs& a, const EpilogueBlock& a
     kWrite[static_cast<int>(form.residual)][form.fast](sums, a.epilogue, a.y, a.dense, at, first);
 }
 
+// All halves of the panel that hold real channels.
+inline void run_epilogues(const int32_t* sums, const ConvArgs& a, const EpilogueBlock& at,
+                          PanelForm form) {
+  for (uint32_t first = 0; first < at.channels; first += kHalf)
+    run_epilogue(sums, a, at, form, first);
+}
+
+// The channels of a panel that those halves have.
+inline uint32_t channels_of_halves(const ConvShape& s, uint32_t panel) {
+  const uint32_t whole = (s.o - panel * kPanelChannels + kHalf - 1) / kHalf * kHalf;
+  return whole < kPanelChannels ? whole : kPanelChannels;
+}
+
 }  // namespace
 }  // namespace mpq::kernels

@@ -2,12 +2,9 @@
 
 #include <cstring>
 
+#include "kernels/conv/tiling.h"
+
 namespace mpq::kernels {
-namespace {
-
-uint32_t min(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
-}  // namespace
 
 size_t quarters_bytes(const ConvShape& s, uint32_t cb) { return panels_bytes(s, cb, 8); }
 

@@ -62,7 +62,7 @@ void run_band(const ConvArgs& a, const ConvPart& part, const Band& band, TileArg
           inputs[i] = reinterpret_cast<const uint8_t*>(copy + y * s.stride_h * row_words +
                                                        size_t{at + i} * s.stride_w * s.c);
         const EpilogueBlock block = block_at(s, Unit{band.image, band.y + y, at, width}, p);
-        for (uint32_t c = 0; c < ceil_div(block.channels, kHalf) * kHalf; c += kQuarterChannels) {
+        for (uint32_t c = 0; c < channels_of_halves(s, p); c += kQuarterChannels) {
           tile.w = static_cast<const int8_t*>(a.weights) + (p * kPanelChannels + c) /
                                                                kQuarterChannels * s.r *
                                                                thin_row_pairs(s) * kQuarterGroup;
@@ -74,8 +74,7 @@ void run_band(const ConvArgs& a, const ConvPart& part, const Band& band, TileArg
             tiles[min(width - i, kTilePixels) - 1](tile);
           }
         }
-        for (uint32_t first = 0; first < block.channels; first += kHalf)
-          run_epilogue(sums, a, block, form, first);
+        run_epilogues(sums, a, block, form);
       }
   }
 }

@@ -2,7 +2,7 @@
 // order of images, rows and columns, in units. All static: each instruction set compiles its own.
 #pragma once
 
-#include "kernels/conv/conv.h"
+#include "kernels/conv/blocks.h"
 
 namespace mpq::kernels {
 namespace {
@@ -15,6 +15,9 @@ struct Run {
   uint32_t image, y, x, tiles;  // of the first one, in tiles
   uint32_t first;               // its number in the unit
 };
+
+// Of tiles of one pixel.
+inline Unit pixels_of(const Run& run) { return {run.image, run.y, run.x, run.tiles}; }
 
 struct TileRange {
   uint32_t first, tiles;
