@@ -31,8 +31,8 @@ FASHION = "/usr/share/datasets/fashion-mnist"
 FULL = dict(limit=0, short_limit=0, test_limit=0, float_epochs=20, w4_steps=0, w4_epochs=8, alps_steps=0, alps_epochs=1,
             mix_steps=0, mix_epochs=3, bfloat16=False, taught=False, budgets=[95, 90, 85, 80, 75, 70, 65, 60, 55],
             seeds=[1, 2, 3], samples=256, probes=16, randoms=10, maps=50)
-MEDIUM = dict(FULL, short_limit=10000, float_epochs=3, w4_epochs=1, alps_steps=40, mix_steps=300, bfloat16=True,
-              taught=True, budgets=[75, 60, 90], probes=4, randoms=1)
+MEDIUM = dict(FULL, short_limit=20000, float_epochs=6, w4_epochs=3, alps_steps=40, mix_steps=600, taught=True,
+              budgets=[75, 60, 90], probes=4, randoms=1)
 QUICK = dict(FULL, limit=20000, short_limit=20000, test_limit=2000, float_epochs=3, w4_epochs=1, alps_steps=24, mix_steps=40,
              budgets=[85, 70], seeds=[1], samples=128, probes=2, randoms=1, maps=10)
 SIZES = {"full": FULL, "medium": MEDIUM, "quick": QUICK}
@@ -43,7 +43,7 @@ NETWORKS = {
                     train=f"{FASHION}/train-images-idx3-ubyte.gz", test=f"{FASHION}/t10k-images-idx3-ubyte.gz",
                     augment=["--crop", "2", "--flip"]),
     "cifar": dict(title="CIFAR-10 as JPEG", full=dict(network="resnet20", width=16),
-                  medium=dict(network="resnet20", width=16, float_epochs=2, w4_steps=390, alps_steps=24, mix_steps=50,
+                  medium=dict(network="resnet20", width=16, float_epochs=3, w4_epochs=2, alps_steps=24, mix_steps=400,
                               budgets=[75, 60], seeds=[1]),
                   quick=dict(network="resnet20", width=16), side=32, archive="cifar10_jpeg.tar.gz", init="resnet20",
                   augment=["--crop", "4", "--flip"]),
