@@ -29,7 +29,7 @@ FASHION = "/usr/share/datasets/fashion-mnist"
 # limit 0: all images; short_limit: of ALPS's runs and of mixes. steps 0: of whole epochs. taught: mixes learn from the float
 # network, too.
 FULL = dict(limit=0, short_limit=0, test_limit=0, float_epochs=20, w4_steps=0, w4_epochs=8, alps_steps=0, alps_epochs=1,
-            mix_steps=0, mix_epochs=3, bfloat16=False, taught=False, budgets=[95, 90, 85, 80, 75, 70, 65, 60, 55],
+            mix_steps=0, mix_epochs=3, taught=False, budgets=[95, 90, 85, 80, 75, 70, 65, 60, 55],
             seeds=[1, 2, 3], samples=256, probes=16, randoms=10, maps=50)
 MEDIUM = dict(FULL, short_limit=20000, float_epochs=6, w4_epochs=3, alps_steps=40, mix_steps=600, taught=True,
               budgets=[75, 60, 90], probes=4, randoms=1)
@@ -141,8 +141,6 @@ class Study:
         """What all runs share. short: those of a given number of steps, which need not read more than they use."""
         train, test_set = self.data()
         words = ["--dataset", train, *RECIPE, *self.net["augment"], "--json"]
-        if self.sizes["bfloat16"]:
-            words.append("--bfloat16")
         limit = self.sizes["short_limit" if short else "limit"]
         if limit:
             words += ["--limit", str(limit)]

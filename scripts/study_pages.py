@@ -68,7 +68,6 @@ def sizes_line(study):
             f"mixes {long('mix')} of 64 images from the 4-bit network{' (taught as it was)' if s['taught'] else ''}, ALPS {long('alps')} a group"
             f"{', both on ' + str(s['short_limit']) + ' images' if s['short_limit'] else ''}; "
             f"mixes are tested on {some(s['test_limit'], 'test images')} in the runtime; seeds {', '.join(map(str, s['seeds']))}. "
-            f"{'Convolutions multiply in bfloat16 while training. ' if s['bfloat16'] else ''}"
             "First and last layer 8 bit, outside the budget.\n\n")
     if study.options.size != "full":
         text += (f"**Reduced** (`--size {study.options.size}`): the whole study trains in binary32, float {full['float_epochs']} epochs, "
