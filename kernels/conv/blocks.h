@@ -72,6 +72,10 @@ struct EpilogueBlock {
     const uint8_t* line = planes_at(y, at);
     for (uint32_t p = 0; p < at.pixels; ++p, line += 64) __builtin_prefetch(line, 1);
   }
+  if (e.second.data != nullptr && e.second.cb == 64) {
+    const uint8_t* line = planes_at(e.second, at);
+    for (uint32_t p = 0; p < at.pixels; ++p, line += 64) __builtin_prefetch(line, 1);
+  }
   if (e.residual.data != nullptr && e.residual.cb == 64) {
     const uint8_t* line = planes_at(e.residual, at);
     for (uint32_t p = 0; p < at.pixels; ++p, line += 64) __builtin_prefetch(line, 0);

@@ -82,6 +82,19 @@ static bool allows_signed(const Epilogue& e, uint32_t channel, int64_t max_sum) 
                       kMagic / 2);
 }
 
+// A bound on the magnitude of sums with their biases and residuals, which the planner has proved to
+// fit 32 bits.
+static float largest_start(const Epilogue& e, uint32_t channel, int64_t max_sum) {
+  if (e.residual.data != nullptr && e.residual_shift >= 0) return 0x1p31F;
+  int32_t bias = 0;
+  if (e.acc_bias != nullptr)
+    for (uint32_t i = 0; i < 64; i += 16)
+      bias |= _mm512_reduce_or_epi32(
+          _mm512_abs_epi32(_mm512_loadu_si512(e.acc_bias + channel + i)));
+  const int64_t largest = max_sum + (bias < 0 ? INT32_MAX : bias);
+  return largest < INT32_MAX ? static_cast<float>(largest) : 0x1p31F;
+}
+
 // max_sum: bound on the magnitude of the sum of products; fixed: 16-bit lanes are wanted.
 static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum, bool fixed) {
   PanelForm form = {ResidualForm::none, false};
@@ -90,8 +103,9 @@ static PanelForm panel_form(const Epilogue& e, uint32_t channel, int64_t max_sum
   const bool near_zero = zero >= 0 && zero <= 255;  // |code - zero| <= 255
   // |acc * m| <= 2^29 and |b| <= 2^29 and |residual * r| < 2^29
   __mmask16 bounded = 0xffff;
+  const float max_multiplier = 0x1p29F / largest_start(e, channel, max_sum);
   for (uint32_t i = 0; i < 64; i += 16) {
-    bounded &= not_above(e.multiplier + channel + i, 0.25F);
+    bounded &= not_above(e.multiplier + channel + i, max_multiplier);
     bounded &= not_above(e.bias + channel + i, 0x1p29F);
   }
   const bool second = e.second.data == nullptr ||
@@ -241,14 +255,69 @@ static inline void activate_pixel(const Epilogue& e, __m512 v[4]) {
   for (int i = 0; i < 4; ++i) v[i] = copy[i];
 }
 
+// Where sums start that are kept as unsigned words: what is to be added to them.
+struct WordStarts {
+  alignas(64) int32_t sum[kPanelChannels];
+  float real[kPanelChannels];     // less 2^23; if exact
+  int16_t lanes[kPanelChannels];  // in the order of Lanes16; if the sums fit 16 bits
+  bool real_is_exact, lanes_fit;
+};
+
+// Where a vector of 16 channels lies among the words of a pixel: the order in which packing leaves
+// vectors of 32 bits, so that unpacking gives them back.
+[[maybe_unused]] static constexpr uint32_t lane_of(uint32_t channel) {
+  const uint32_t v = channel / 16, i = channel % 16;
+  return v / 2 * 32 + i / 4 * 8 + v % 2 * 4 + i % 4;
+}
+
+// max_magnitude: of sums that start at 0; biases: where sums start by definition.
+[[maybe_unused]] static void fill_word_starts(const int32_t* starts, const int32_t* biases,
+                                              int32_t max_magnitude, WordStarts* to) {
+  to->real_is_exact = to->lanes_fit = true;
+  for (uint32_t i = 0; i < kPanelChannels; ++i) {
+    to->sum[i] = starts[i];
+    to->real[i] = static_cast<float>(starts[i]) - static_cast<float>(kMagic);
+    to->lanes[lane_of(i)] = static_cast<int16_t>(starts[i]);
+    to->real_is_exact &= starts[i] > -kMagic + 0xffff && starts[i] < kMagic - 0xffff;
+    const int32_t room = INT16_MAX - max_magnitude;
+    to->lanes_fit &= biases[i] >= -room && biases[i] <= room;
+  }
+}
+
 // The pixels of a block that are not yet written: where their sums are, and where they go.
 struct EpilogueCursor {
-  const int32_t* sums;      // [pixel][64]
+  const int32_t* sums;      // [pixel][64], or [pixel][64] words
   const uint8_t* residual;  // codes; these four are null where there is none
   uint8_t *out, *second;
   void* dense;         // f32 or s32
   size_t dense_pixel;  // elements from a pixel to the next there
   uint32_t channel, channels, pixels;
+  const WordStarts* starts = nullptr;  // of words
+};
+
+// How sums of 16 channels are read.
+struct Sums32 {
+  static constexpr uint32_t kPixel = kPanelChannels;  // int32 from a pixel to the next
+  static __m512i load(const int32_t* sums, int i) { return _mm512_loadu_si512(sums + 16 * i); }
+  static __m512 real(const int32_t* sums, const WordStarts*, int i) {
+    return _mm512_cvtepi32_ps(load(sums, i));
+  }
+};
+struct SumsOfWords {
+  static constexpr uint32_t kPixel = kPanelChannels / 2;
+  static __m512i unpack(const int32_t* sums, int i, __m512i above) {
+    const __m512i words = _mm512_load_si512(sums + i / 2 * 16);
+    return i % 2 == 0 ? _mm512_unpacklo_epi16(words, above) : _mm512_unpackhi_epi16(words, above);
+  }
+  static __m512i load(const int32_t* sums, const WordStarts* starts, int i) {
+    return _mm512_add_epi32(unpack(sums, i, _mm512_setzero_si512()),
+                            _mm512_load_si512(starts->sum + 16 * i));
+  }
+  // A word in the low half of 2^23 is 2^23 + word, and what is added exact.
+  static __m512 real(const int32_t* sums, const WordStarts* starts, int i) {
+    return _mm512_add_ps(_mm512_castsi512_ps(unpack(sums, i, _mm512_set1_epi16(0x4b00))),
+                         _mm512_load_ps(starts->real + 16 * i));
+  }
 };
 
 [[maybe_unused]] static EpilogueCursor cursor_at(const int32_t* sums, const Epilogue& e,
@@ -275,12 +344,13 @@ static void write_sums(EpilogueCursor* c, uint32_t pixels) {
 
 // The next pixels of a block. Little is done before the loop: the AMX rows call it for a few pixels
 // at a time.
-template <ResidualForm kResidual, bool kFast, bool kGelu = false>
+template <ResidualForm kResidual, bool kFast, bool kGelu = false, typename Sums = Sums32>
 static void write_block(const Epilogue& e, const Planes& y, EpilogueCursor* c, uint32_t pixels) {
   constexpr bool kHasResidual = kResidual != ResidualForm::none;
   constexpr bool kReal =
       kResidual == ResidualForm::real || kResidual == ResidualForm::real_from_zero;
   constexpr bool kSigned = kResidual == ResidualForm::accumulator_signed;
+  static_assert(kReal || !kHasResidual || Sums::kPixel == kPanelChannels);
   __m512 multiplier[4], bias[4], small_factor[4], unmagic[4];
   __m512i factor[4];
   const __m512 unit = _mm512_set1_ps(
@@ -314,10 +384,11 @@ static void write_block(const Epilogue& e, const Planes& y, EpilogueCursor* c, u
   uint8_t *out = c->out, *second = c->second;
   auto* real = static_cast<float*>(c->dense);
   const uint32_t channels = c->channels;
+  const WordStarts* starts = c->starts;
   alignas(64) uint8_t gathered[64];
 
 #pragma GCC unroll 1
-  for (uint32_t p = 0; p < pixels; ++p, sums += kPanelChannels) {
+  for (uint32_t p = 0; p < pixels; ++p, sums += Sums::kPixel) {
     __m512 v[4];
     const uint8_t* codes = nullptr;
     if (kHasResidual) {
@@ -326,13 +397,18 @@ static void write_block(const Epilogue& e, const Planes& y, EpilogueCursor* c, u
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      __m512i acc = _mm512_loadu_si512(sums + 16 * i);
       __m512i code = _mm512_setzero_si512();
       if (kHasResidual)
         code =
             _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + 16 * i)));
       if (kHasResidual && kResidual != ResidualForm::real_from_zero)
         code = _mm512_sub_epi32(code, residual_zero);
+      if constexpr (kReal || !kHasResidual) {
+        v[i] = _mm512_fmadd_ps(Sums::real(sums, starts, i), multiplier[i], bias[i]);
+        if (kReal) v[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(code), residual_scale, v[i]);
+        continue;
+      }
+      __m512i acc = Sums32::load(sums, i);
       if (kResidual == ResidualForm::accumulator)
         acc = _mm512_add_epi32(acc, scaled_residual_x16(code, factor[i], residual_shift));
       if (kSigned || kResidual == ResidualForm::accumulator_unsigned) {
@@ -348,7 +424,6 @@ static void write_block(const Epilogue& e, const Planes& y, EpilogueCursor* c, u
       if (kResidual == ResidualForm::accumulator_small)
         acc = _mm512_add_epi32(acc, scaled_residual_small_x16(code, small_factor[i], half));
       v[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), multiplier[i], bias[i]);
-      if (kReal) v[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(code), residual_scale, v[i]);
     }
     if constexpr (kGelu) {  // activate() in line
 #pragma GCC unroll 4
@@ -428,7 +503,7 @@ static FixedForm fixed_form(const Epilogue& e, const FixedPanel& panel) {
 }
 
 // write_block() in 16-bit lanes (requant/fixed.h): a third of its instructions.
-template <FixedForm kForm>
+template <FixedForm kForm, typename Sums = Sums32>
 __attribute__((always_inline)) static inline void write_fixed(const Epilogue& e, const Planes& y,
                                                               const FixedPanel& panel,
                                                               EpilogueCursor* c, uint32_t pixels) {
@@ -447,16 +522,20 @@ __attribute__((always_inline)) static inline void write_fixed(const Epilogue& e,
   const uint8_t* residual = c->residual;
   uint8_t* out = c->out;
   alignas(64) uint8_t gathered[64];
+  constexpr bool kWords = Sums::kPixel != kPanelChannels;
+  static_assert(!kWords || !kAny);
+  const Lanes16 starts = kWords ? load_lanes(c->starts->lanes) : Lanes16{};
 #pragma GCC unroll 1
-  for (uint32_t p = 0; p < pixels; ++p, sums += kPanelChannels, out += y.cb) {
+  for (uint32_t p = 0; p < pixels; ++p, sums += Sums::kPixel, out += y.cb) {
     const uint8_t* codes = nullptr;
     if (has_residual) {
       codes = gather_codes(residual, e.residual, c->channels, gathered);
       residual += e.residual.cb;
     }
-    __m512i acc[4];
+    __m512i acc[4] = {};
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) acc[i] = _mm512_loadu_si512(sums + 16 * i);
+    for (int i = 0; i < 4; ++i)
+      if (!kWords) acc[i] = Sums32::load(sums, i);
     if (kAny && panel.others != 0) {
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i)
@@ -465,6 +544,10 @@ __attribute__((always_inline)) static inline void write_fixed(const Epilogue& e,
                                   codes == nullptr ? nullptr : codes + 16 * i);
     }
     Lanes16 s = pack_lanes(acc);
+    if (kWords) {
+      s = load_lanes(reinterpret_cast<const int16_t*>(sums));
+      s = {_mm512_add_epi16(s.low, starts.low), _mm512_add_epi16(s.high, starts.high)};
+    }
     if (has_residual) {
       __m512i r = Avx512Lanes::packed_order(_mm512_loadu_si512(codes));
       r = _mm512_sll_epi16(_mm512_xor_si512(r, sign), up);
@@ -546,6 +629,45 @@ static void write_pixels(const Epilogue& e, const Planes& y, PanelForm form, Epi
   EpilogueCursor cursor = cursor_at(sums, e, y, dense, at);
   if (!form.fixed) return write_pixels(e, y, form, &cursor, at.pixels);
   write_fixed_pixels(e, y, &cursor, at.pixels);
+}
+
+// run_epilogue() of sums of at most 16 pixels that are words: those that have a shorter way from
+// words take it, the others are made what they would have been.
+[[maybe_unused, gnu::always_inline]] static inline void run_word_epilogue(
+    const uint16_t* words, const WordStarts& starts, const Epilogue& e, const Planes& y,
+    void* dense, const EpilogueBlock& at, PanelForm form) {
+  using R = ResidualForm;
+  static constexpr WriteFn kWrite[][2] = {
+      {write_block<R::none, false, false, SumsOfWords>,
+       write_block<R::none, true, false, SumsOfWords>},
+      {write_block<R::real, false, false, SumsOfWords>,
+       write_block<R::real, true, false, SumsOfWords>},
+      {write_block<R::real_from_zero, false, false, SumsOfWords>,
+       write_block<R::real_from_zero, true, false, SumsOfWords>}};
+  EpilogueCursor c = cursor_at(reinterpret_cast<const int32_t*>(words), e, y, dense, at);
+  c.starts = &starts;
+  if (form.fixed && starts.lanes_fit) {
+    const FixedPanel& panel = e.fixed[at.channel / kPanelChannels];
+    switch (fixed_form(e, panel)) {
+      case FixedForm::plain:
+        return write_fixed<FixedForm::plain, SumsOfWords>(e, y, panel, &c, at.pixels);
+      case FixedForm::moved:
+        return write_fixed<FixedForm::moved, SumsOfWords>(e, y, panel, &c, at.pixels);
+      case FixedForm::residual:
+        return write_fixed<FixedForm::residual, SumsOfWords>(e, y, panel, &c, at.pixels);
+      case FixedForm::any:
+        break;
+    }
+  } else if (!form.fixed && e.out != Elem::s32 && starts.real_is_exact &&
+             form.residual <= R::real_from_zero) {
+    if (form.gelu) return write_block<R::none, false, true, SumsOfWords>(e, y, &c, at.pixels);
+    return kWrite[static_cast<int>(form.residual)][form.fast](e, y, &c, at.pixels);
+  }
+  alignas(64) int32_t sums[16 * kPanelChannels];
+  for (uint32_t p = 0; p < at.pixels; ++p, c.sums += SumsOfWords::kPixel)
+    for (int i = 0; i < 4; ++i)
+      _mm512_store_si512(sums + p * kPanelChannels + 16 * i, SumsOfWords::load(c.sums, &starts, i));
+  run_epilogue(sums, e, y, dense, at, form);
 }
 
 }  // namespace mpq::kernels
