@@ -20,6 +20,7 @@ std::span<const ConvKernel> conv_kernels() {
     conv_u8s8_32x64_amx,
 #endif
 #if MPQ_HAVE_AVX512VNNI
+    conv_u2s2_lookup_avx512vnni,
     conv_u2s2_crt_avx512vnni,
     conv_u4s2_crt_avx512vnni,
     conv_u2s4_crt_avx512vnni,

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels/conv/base64.h"
+#include "kernels/conv/lookup.h"
 #include "kernels/conv/winograd_quarters.h"
 
 namespace mpq::kernels {
@@ -14,6 +15,7 @@ struct Steered {
 };
 constexpr Steered kSteered[] = {
     {kBase64Layout, base64_is_safe},
+    {kLookupLayout, lookup_is_safe},
     {kWinogradQuartersLayout, winograd_quarters_are_safe},
 };
 

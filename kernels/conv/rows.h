@@ -12,7 +12,8 @@ extern const ConvKernel conv_u8s8_thin_avx512vnni, conv_u8s8_14x64_avx512vnni,
     conv_u8s4_14x64_avx512vnni, conv_u8s2_14x64_avx512vnni, conv_u42s4_winograd2_avx512vnni,
     conv_u2s2_winograd3_avx512vnni, conv_u20s4_winograd2_pairs_avx512vnni,
     conv_u240s4_pairs_avx512vnni, conv_u252s2_pairs_avx512vnni, conv_u63s4_strassen_avx512vnni,
-    conv_u2s2_crt_avx512vnni, conv_u4s2_crt_avx512vnni, conv_u2s4_crt_avx512vnni;
+    conv_u2s2_lookup_avx512vnni, conv_u2s2_crt_avx512vnni, conv_u4s2_crt_avx512vnni,
+    conv_u2s4_crt_avx512vnni;
 extern const ConvKernel conv_u8s8_32x64_amx, conv_u8s4_32x64_amx, conv_u8s2_32x64_amx,
     conv_u2s2_crt_amx;
 

@@ -102,6 +102,11 @@ TEST_CASE("select: a family of cores weighs equal rows its own way") {
   const ConvShape linear = {.c = 768, .ow = 128, .o = 768};
   CHECK(name(linear, CpuFamily::kZen4) == "conv_u240s4_pairs_avx512vnni");
   CHECK(name(linear, CpuFamily::kIntel) != name(linear, CpuFamily::kZen4));
+  const auto name2 = [&](CpuFamily family) {
+    return std::string(select_conv(linear, 64, Elem::s2, 3, isa, family).name);
+  };
+  CHECK(name2(CpuFamily::kZen4) == "conv_u2s2_lookup_avx512vnni");
+  CHECK(name2(CpuFamily::kIntel) == "conv_u2s2_crt_avx512vnni");
   for (const ConvShape& s : kLayers) {
     if (s.r != 3 || s.stride_h != 1) continue;
     CHECK(name(s, CpuFamily::kZen4) == "conv_u20s4_winograd2_pairs_avx512vnni");
