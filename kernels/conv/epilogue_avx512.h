@@ -89,8 +89,8 @@ static float largest_start(const Epilogue& e, uint32_t channel, int64_t max_sum)
   int32_t bias = 0;
   if (e.acc_bias != nullptr)
     for (uint32_t i = 0; i < 64; i += 16)
-      bias |= _mm512_reduce_or_epi32(
-          _mm512_abs_epi32(_mm512_loadu_si512(e.acc_bias + channel + i)));
+      bias |=
+          _mm512_reduce_or_epi32(_mm512_abs_epi32(_mm512_loadu_si512(e.acc_bias + channel + i)));
   const int64_t largest = max_sum + (bias < 0 ? INT32_MAX : bias);
   return largest < INT32_MAX ? static_cast<float>(largest) : 0x1p31F;
 }
