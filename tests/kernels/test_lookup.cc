@@ -1,0 +1,168 @@
+// The packed form of the rows that look products up (kernels/conv/lookup.h), read back byte by
+// byte, on every CPU.
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "kernels/conv/lookup.h"
+#include "kernels/conv/packed.h"
+#include "tests/kernels/harness.h"
+
+namespace mpq::test {
+namespace {
+
+using namespace kernels;
+
+std::vector<int8_t> weights_of(const ConvShape& s, int zeros_of_8, uint32_t seed) {
+  Rng rng(seed);
+  std::vector<int8_t> w(size_t{s.o} * s.c * s.r * s.s);
+  for (int8_t& x : w)
+    x = static_cast<int8_t>(rng.between(0, 7) < zeros_of_8 ? 0 : rng.between(-2, 1));
+  return w;
+}
+
+std::vector<uint8_t> packed_of(const ConvShape& s, const std::vector<int8_t>& w) {
+  std::vector<uint8_t> packed(lookup_bytes(s, 64));
+  pack_lookup(s, 64, w.data(), packed.data());
+  return packed;
+}
+
+// Reads a packed layer back: what is wrong first, or nothing.
+std::string check_packed(const ConvShape& s, const std::vector<int8_t>& w,
+                         const std::vector<uint8_t>& packed) {
+  const size_t taps = size_t{s.r} * s.s, halves = lookup_halves(s);
+  const uint8_t* panels = packed.data();
+  for (uint32_t p = 0; p < panel_count(s); p += kLookupPanels) {
+    const uint32_t width = lookup_width(s, p);
+    LookupHeader header;
+    std::memcpy(&header, panels, sizeof header);
+    std::vector<int32_t> off(size_t{width} * kPanelChannels);
+    const uint8_t* at = panels + lookup_head(halves);
+    size_t half = 0;
+    for (uint32_t i = 0; i < header.stretches; ++i) {
+      const size_t end = half + panels[sizeof header + i];
+      const uint8_t* const start = at;
+      at += width * kLookupLine;
+      std::vector<int32_t> magnitude(off.size()), least(off.size());
+      for (; half < end; ++half)
+        for (uint32_t t = 0; t < kHalfTriples; ++t)
+          for (uint32_t q = 0; q < width; ++q, at += kLookupLine)
+            for (uint32_t byte = 0; byte < kLookupLine; ++byte) {
+              const uint32_t word = byte / 2, in_turn = word % 8;
+              const uint32_t channel =
+                  byte % 2 * 32 + in_turn / 4 * 16 + word / 8 * 4 + in_turn % 4;
+              const uint32_t o = (p + q) * kPanelChannels + channel;
+              for (uint32_t k = 0; k < 3; ++k) {
+                const uint32_t in_half = 3 * t + k, code = half % 2 * kHalfCodes + in_half;
+                const size_t c = half / 2 / taps * kLookupBlock + code;
+                const int32_t expected =
+                    o < s.o && code < kLookupBlock ? w[(o * s.c + c) * taps + half / 2 % taps] : 0;
+                const int32_t found = ((at[byte] >> 2 * k & 3) ^ 2) - 2;
+                if (found != expected) return "weight";
+                magnitude[q * kPanelChannels + channel] += 3 * std::abs(found);
+                least[q * kPanelChannels + channel] += 3 * std::min(found, 0);
+              }
+              if (start[q * kLookupLine + byte] !=
+                      static_cast<uint8_t>(-least[q * kPanelChannels + channel]) &&
+                  half + 1 == end && t + 1 == kHalfTriples)
+                return "start of a stretch";
+            }
+      if (*std::ranges::max_element(magnitude) > 255) return "stretch too long";
+      for (size_t c = 0; c < off.size(); ++c) off[c] += least[c];
+    }
+    if (half != halves) return "k";
+    if (!std::equal(off.begin(), off.end(), header.start)) return "start of a channel";
+    panels += lookup_panels_bytes(halves, width);
+  }
+  return panels == packed.data() + packed.size() ? "" : "size";
+}
+
+const ConvShape kShapes[] = {{.c = 64, .o = 64},
+                             {.c = 128, .oh = 3, .ow = 3, .o = 200, .r = 3, .s = 3},
+                             {.c = 448, .o = 130},
+                             {.c = 8192, .o = 70}};
+
+TEST_CASE("lookup: packed weights say what they should, in stretches that leave bytes exact") {
+  for (const ConvShape& s : kShapes)
+    for (const int zeros : {0, 4, 7, 8}) {
+      CAPTURE(s.c);
+      CAPTURE(zeros);
+      const std::vector<int8_t> w = weights_of(s, zeros, s.c);
+      const std::vector<uint8_t> packed = packed_of(s, w);
+      CHECK(check_packed(s, w, packed) == "");
+      CHECK(packed_is_safe(kLookupLayout, s, 64, packed.data()));
+    }
+  std::vector<int8_t> extreme(size_t{64} * 64, -2);
+  CHECK(check_packed(kShapes[0], extreme, packed_of(kShapes[0], extreme)) == "");
+}
+
+TEST_CASE("lookup: fewer and smaller weights make longer stretches") {
+  const ConvShape s = {.c = 448, .o = 130};
+  uint32_t before = 0;
+  for (const int zeros : {8, 6, 3, 0}) {
+    LookupHeader header;
+    std::memcpy(&header, packed_of(s, weights_of(s, zeros, 1)).data(), sizeof header);
+    CHECK(header.stretches > before);
+    before = header.stretches;
+  }
+  CHECK(before <= lookup_halves(s));
+}
+
+TEST_CASE("lookup: the check finds each thing that is wrong") {
+  const ConvShape s = {.c = 128, .o = 200};
+  const std::vector<int8_t> w = weights_of(s, 2, 5);
+  const std::vector<uint8_t> right = packed_of(s, w);
+  const size_t head = lookup_head(lookup_halves(s)), start = 0, lengths = sizeof(LookupHeader);
+  const std::pair<size_t, std::string> plants[] = {{start + 4, "start of a channel"},
+                                                   {lengths, "k"},
+                                                   {head, "start of a stretch"},
+                                                   {head + 128, "weight"},
+                                                   {head + 129, "weight"}};
+  for (const auto& [at, what] : plants) {
+    std::vector<uint8_t> wrong = right;
+    wrong[at] ^= 1;
+    CAPTURE(what);
+    CHECK(check_packed(s, w, wrong) != "");
+    if (what != "k") CHECK(check_packed(s, w, wrong) == what);
+  }
+}
+
+TEST_CASE("lookup: bytes that would lead the kernel astray are not safe") {
+  const ConvShape s = {.c = 128, .o = 200};
+  const std::vector<uint8_t> right = packed_of(s, weights_of(s, 2, 5));
+  const size_t number = offsetof(LookupHeader, stretches), lengths = sizeof(LookupHeader),
+               second = lookup_panels_bytes(lookup_halves(s), kLookupPanels);
+  for (const size_t panels : {size_t{0}, second}) {
+    for (const uint32_t stretches : {0U, 1U, 0x10000000U, 0xffffffffU}) {
+      std::vector<uint8_t> wrong = right;
+      std::memcpy(&wrong[panels + number], &stretches, sizeof stretches);
+      CAPTURE(stretches);
+      CHECK_FALSE(packed_is_safe(kLookupLayout, s, 64, wrong.data()));
+    }
+    for (const int length : {0, 200, 255}) {
+      std::vector<uint8_t> wrong = right;
+      wrong[panels + lengths] = static_cast<uint8_t>(length);
+      CAPTURE(length);
+      CHECK_FALSE(packed_is_safe(kLookupLayout, s, 64, wrong.data()));
+    }
+  }
+}
+
+TEST_CASE(
+    "lookup: shapes whose sums might not fit words, or with codes of less than a block, have no "
+    "such row") {
+  CHECK(lookup_fits({.c = 8192, .o = 64}, 64));
+  CHECK_FALSE(lookup_fits({.c = 8256, .o = 64}, 64));
+  CHECK_FALSE(lookup_fits({.c = 1024, .o = 64, .r = 3, .s = 3}, 64));
+  CHECK_FALSE(lookup_fits({.c = 96, .o = 64}, 64));
+  CHECK_FALSE(lookup_fits({.c = 32, .o = 64}, 32));
+  CHECK_FALSE(lookup_fits({.c = 128, .o = 64, .groups = 2}, 64));
+}
+
+}  // namespace
+}  // namespace mpq::test
