@@ -256,6 +256,7 @@ static inline void activate_pixel(const Epilogue& e, __m512 v[4]) {
 }
 
 // Where sums start that are kept as unsigned words: what is to be added to them.
+// Words lie in the order in which packing leaves vectors of 32 bits: unpacking gives them back.
 struct WordStarts {
   alignas(64) int32_t sum[kPanelChannels];
   float real[kPanelChannels];     // less 2^23; if exact
@@ -263,25 +264,26 @@ struct WordStarts {
   bool real_is_exact, lanes_fit;
 };
 
-// Where a vector of 16 channels lies among the words of a pixel: the order in which packing leaves
-// vectors of 32 bits, so that unpacking gives them back.
-[[maybe_unused]] static constexpr uint32_t lane_of(uint32_t channel) {
-  const uint32_t v = channel / 16, i = channel % 16;
-  return v / 2 * 32 + i / 4 * 8 + v % 2 * 4 + i % 4;
-}
-
 // max_magnitude: of sums that start at 0; biases: where sums start by definition.
 [[maybe_unused]] static void fill_word_starts(const int32_t* starts, const int32_t* biases,
                                               int32_t max_magnitude, WordStarts* to) {
-  to->real_is_exact = to->lanes_fit = true;
-  for (uint32_t i = 0; i < kPanelChannels; ++i) {
-    to->sum[i] = starts[i];
-    to->real[i] = static_cast<float>(starts[i]) - static_cast<float>(kMagic);
-    to->lanes[lane_of(i)] = static_cast<int16_t>(starts[i]);
-    to->real_is_exact &= starts[i] > -kMagic + 0xffff && starts[i] < kMagic - 0xffff;
-    const int32_t room = INT16_MAX - max_magnitude;
-    to->lanes_fit &= biases[i] >= -room && biases[i] <= room;
+  const int32_t room = max_magnitude < INT16_MAX ? INT16_MAX - max_magnitude : 0;
+  const __m512i most = _mm512_set1_epi32(room), exact = _mm512_set1_epi32(kMagic - 0xffff);
+  __mmask16 fit = 0xffff, real = 0xffff;
+  __m512i v[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    v[i] = _mm512_loadu_si512(starts + 16 * i);
+    _mm512_store_si512(to->sum + 16 * i, v[i]);
+    _mm512_store_ps(to->real + 16 * i,
+                    _mm512_sub_ps(_mm512_cvtepi32_ps(v[i]), _mm512_set1_ps(kMagic)));
+    real &= _mm512_cmplt_epu32_mask(_mm512_abs_epi32(v[i]), exact);
+    fit &= _mm512_cmple_epu32_mask(_mm512_abs_epi32(_mm512_loadu_si512(biases + 16 * i)), most);
   }
+  _mm512_store_si512(to->lanes, _mm512_packs_epi32(v[0], v[1]));
+  _mm512_store_si512(to->lanes + 32, _mm512_packs_epi32(v[2], v[3]));
+  to->real_is_exact = real == 0xffff;
+  to->lanes_fit = fit == 0xffff && max_magnitude <= INT16_MAX;
 }
 
 // The pixels of a block that are not yet written: where their sums are, and where they go.

@@ -8,85 +8,98 @@ namespace mpq::kernels {
 namespace {
 
 constexpr int32_t kMaxMagnitude = 255 / kLookupMaxCode;  // sum of |w| of a stretch
-constexpr size_t kMaxHalves = 65535 / 255;               // as many stretches leave words exact
+constexpr size_t kMaxStretches = 65535 / 255;            // as many leave words exact
+static_assert(3 * kPieceCodes * 2 <= kMaxMagnitude);
 
-// The codes of one half block of one output channel; 0 where there are none.
-struct HalfBlock {
-  int8_t w[kHalfCodes] = {};
+// Some triples of weights, the same k of every output channel.
+class Piece {
+ public:
+  Piece(const ConvShape& s, size_t first_triple, uint32_t triples) : triples_(triples) {
+    const size_t taps = size_t{s.r} * s.s, codes = LookupCut(s).codes;
+    for (uint32_t i = 0; i < 3 * triples; ++i) {
+      const size_t k = 3 * first_triple + i, block = k / kLookupBlock;
+      at_[i] = (block / taps * kLookupBlock + k % kLookupBlock) * taps + block % taps;
+      if (k < codes) ++codes_;
+    }
+  }
+  uint32_t triples() const { return triples_; }
 
-  HalfBlock(const ConvShape& s, const int8_t* canonical, uint32_t o, size_t half) {
-    const size_t taps = size_t{s.r} * s.s, tap = half / 2 % taps;
-    const size_t first = half / 2 / taps * kLookupBlock + half % 2 * kHalfCodes;
-    const uint32_t codes = half % 2 == 0 ? kHalfCodes : kLookupBlock - kHalfCodes;
-    const int8_t* from = canonical + (size_t{o} * s.c + first) * taps + tap;
-    for (uint32_t i = 0; i < codes; ++i) w[i] = from[i * taps];
+  // Of one output channel.
+  void enter(const int8_t* canonical) {
+    for (uint32_t i = 0; i < codes_; ++i) w_[i] = canonical[at_[i]];
   }
   int32_t magnitude() const {
     int32_t sum = 0;
-    for (const int8_t x : w) sum += x < 0 ? -x : x;
+    for (const int8_t x : w_) sum += x < 0 ? -x : x;
     return sum;
   }
   int32_t least() const {
     int32_t sum = 0;
-    for (const int8_t x : w) sum += x < 0 ? x * kLookupMaxCode : 0;
+    for (const int8_t x : w_) sum += x < 0 ? x * kLookupMaxCode : 0;
     return sum;
   }
-  void triples(uint8_t* to, size_t step) const {
-    for (uint32_t i = 0; i < kHalfCodes; i += 3, to += step)
-      *to = static_cast<uint8_t>((w[i] & 3) | (w[i + 1] & 3) << 2 | (w[i + 2] & 3) << 4);
+  void write(uint8_t* to, size_t step) const {
+    for (uint32_t i = 0; i < 3 * triples_; i += 3, to += step)
+      *to = static_cast<uint8_t>((w_[i] & 3) | (w_[i + 1] & 3) << 2 | (w_[i + 2] & 3) << 4);
   }
+
+ private:
+  uint32_t triples_, codes_ = 0;
+  size_t at_[kPieceCodes];
+  int8_t w_[kPieceCodes] = {};
 };
 
 class PackedPanels {
  public:
   PackedPanels(const ConvShape& s, const int8_t* canonical, uint32_t panel, uint8_t* to)
       : s_(s),
-        canonical_(canonical),
-        first_(panel * kPanelChannels),
-        channels_(s.o - first_ < kLookupPanels * kPanelChannels ? s.o - first_
-                                                                : kLookupPanels * kPanelChannels),
+        cut_(s),
+        canonical_(canonical + size_t{panel} * kPanelChannels * cut_.codes),
+        channels_(s.o - panel * kPanelChannels < kChannels ? s.o - panel * kPanelChannels
+                                                           : kChannels),
         line_(lookup_width(s, panel) * kLookupLine),
         header_(reinterpret_cast<LookupHeader*>(to)),
         lengths_(to + sizeof(LookupHeader)),
-        start_(to + lookup_head(lookup_halves(s))),
+        start_(to + cut_.head()),
         at_(start_ + line_) {}
 
   void pack() {
-    const size_t halves = lookup_halves(s_);
-    for (size_t half = 0; half < halves; ++half) {
-      for (uint32_t i = 0; i < channels_; ++i) {
-        const HalfBlock block(s_, canonical_, first_ + i, half);
-        added_[i] = block.magnitude();
-        least_[i] = block.least();
-        block.triples(at_ + lane(i), line_);
-      }
-      if (!has_room()) {  // these triples move behind the start of the next stretch
-        std::memmove(at_ + line_, at_, kHalfTriples * line_);
-        close();
-        start_ = at_;
-        at_ += line_;
-      }
-      for (uint32_t i = 0; i < channels_; ++i) {
-        magnitude_[i] += added_[i];
-        taken_[i] += least_[i];
-      }
+    for (size_t i = 0; i < cut_.pieces; ++i) {
+      add(Piece(s_, i * kPieceTriples, kPieceTriples));
       ++length_;
-      at_ += kHalfTriples * line_;
     }
+    if (cut_.rest > 0) add(Piece(s_, cut_.pieces * kPieceTriples, cut_.rest));
     close();
   }
 
  private:
+  static constexpr uint32_t kChannels = kLookupPanels * kPanelChannels;
+
   static size_t lane(uint32_t channel) {
-    const uint32_t in_panel = channel % kPanelChannels;
-    const uint32_t v = in_panel / 16, i = in_panel % 16;
+    const uint32_t in_panel = channel % kPanelChannels, v = in_panel / 16, i = in_panel % 16;
     return channel / kPanelChannels * kLookupLine + (i / 4 * 8 + v % 2 * 4 + i % 4) * 2 + v / 2;
   }
-  bool has_room() const {
-    if (length_ == 255) return false;
-    for (uint32_t i = 0; i < channels_; ++i)
-      if (magnitude_[i] + added_[i] > kMaxMagnitude) return false;
-    return true;
+  void add(Piece piece) {
+    const size_t bytes = piece.triples() * line_;
+    bool room = length_ < 255;
+    for (uint32_t i = 0; i < channels_; ++i) {
+      piece.enter(canonical_ + i * cut_.codes);
+      added_[i] = piece.magnitude();
+      least_[i] = piece.least();
+      piece.write(at_ + lane(i), line_);
+      room = room && magnitude_[i] + added_[i] <= kMaxMagnitude;
+    }
+    if (!room) {  // these triples move behind the start of the next stretch
+      std::memmove(at_ + line_, at_, bytes);
+      close();
+      start_ = at_;
+      at_ += line_;
+    }
+    for (uint32_t i = 0; i < channels_; ++i) {
+      magnitude_[i] += added_[i];
+      taken_[i] += least_[i];
+    }
+    at_ += bytes;
   }
   void close() {
     std::memset(start_, 0, line_);
@@ -101,17 +114,15 @@ class PackedPanels {
   }
 
   const ConvShape& s_;
+  const LookupCut cut_;
   const int8_t* const canonical_;
-  const uint32_t first_, channels_;
+  const uint32_t channels_;
   const size_t line_;
   LookupHeader* const header_;
   uint8_t* lengths_;
   uint8_t *start_, *at_;  // of the open stretch; its end
   uint32_t length_ = 0;
-  int32_t magnitude_[kLookupPanels * kPanelChannels] = {},
-                                     taken_[kLookupPanels * kPanelChannels] = {},
-                                     added_[kLookupPanels * kPanelChannels],
-                                     least_[kLookupPanels * kPanelChannels];
+  int32_t magnitude_[kChannels] = {}, taken_[kChannels] = {}, added_[kChannels], least_[kChannels];
 };
 
 }  // namespace
@@ -119,30 +130,26 @@ class PackedPanels {
 // Whole blocks: a byte that is no code would spoil the place of its neighbours.
 bool lookup_fits(const ConvShape& s, uint32_t cb) {
   return s.groups == 1 && cb == kLookupBlock && s.c > 0 && s.c % cb == 0 &&
-         lookup_halves(s) <= kMaxHalves;
+         LookupCut(s).max_stretches <= kMaxStretches;
 }
 
 size_t lookup_bytes(const ConvShape& s, uint32_t) {
-  const size_t halves = lookup_halves(s);
-  return panel_count(s) / kLookupPanels * lookup_panels_bytes(halves, kLookupPanels) +
-         panel_count(s) % kLookupPanels * lookup_panels_bytes(halves, 1);
+  const LookupCut cut(s);
+  return panel_count(s) / kLookupPanels * cut.panels_bytes(kLookupPanels) +
+         panel_count(s) % kLookupPanels * cut.panels_bytes(1);
 }
 
 bool lookup_is_safe(const ConvShape& s, uint32_t, const void* packed) {
-  const size_t halves = lookup_halves(s);
+  const LookupCut cut(s);
   const auto* at = static_cast<const uint8_t*>(packed);
   for (uint32_t p = 0; p < panel_count(s); p += kLookupPanels) {
     LookupHeader header;
     std::memcpy(&header, at, sizeof header);
-    if (header.stretches > halves) return false;
-    size_t sum = 0;
-    for (uint32_t i = 0; i < header.stretches; ++i) {
-      const uint8_t length = at[sizeof header + i];
-      if (length == 0) return false;
-      sum += length;
-    }
-    if (sum != halves) return false;
-    at += lookup_panels_bytes(halves, lookup_width(s, p));
+    if (header.stretches == 0 || header.stretches > cut.max_stretches) return false;
+    size_t pieces = 0;
+    for (uint32_t i = 0; i < header.stretches; ++i) pieces += at[sizeof header + i];
+    if (pieces != cut.pieces) return false;
+    at += cut.panels_bytes(lookup_width(s, p));
   }
   return true;
 }
@@ -152,7 +159,7 @@ void pack_lookup(const ConvShape& s, uint32_t cb, const int8_t* canonical, void*
   auto* to = static_cast<uint8_t*>(packed);
   for (uint32_t p = 0; p < panel_count(s); p += kLookupPanels) {
     PackedPanels(s, canonical, p, to).pack();
-    to += lookup_panels_bytes(lookup_halves(s), lookup_width(s, p));
+    to += LookupCut(s).panels_bytes(lookup_width(s, p));
   }
 }
 

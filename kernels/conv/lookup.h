@@ -11,14 +11,15 @@
 // Sums are bytes that wrap. With fixed weights a sum takes at most 3 * sum of |w| + 1 values, the
 // least of them 3 * sum of the negative w. While those are 256 at most, a sum that starts at minus
 // the least ends as an unsigned byte that is exact. k is cut into stretches for which that holds in
-// every channel of two panels, of at least one half block: 33 codes, 11 triples, 198 at most. What
-// stretches take off is added again to the sums of all, which are words meanwhile.
+// every channel of two panels, in pieces of 4 triples, of which 3 always fit. What stretches take
+// off is added again to the sums of all, which are words meanwhile.
 //
 //   packed "lookup64_s2_v1", two panels of 64 channels side by side while there are two:
-//     [two panels]{ header; uint8 half_blocks[stretch], padded to lines;
+//     [two panels]{ header; uint8 pieces[stretch], padded to lines;
 //                   [stretch]{ start[panel][64]; [triple][panel][64] } }
 //
-//   k in walking order (panels.h), blocks of 64 codes in halves of 33 and 31 (and two weights of 0)
+//   k in walking order (panels.h), three by three; weights beyond it are 0
+//   triples that are no whole piece belong to the last stretch
 //   even bytes of a line are channels 0..31, odd ones 32..63; of both, vectors of 16 channels lie
 //   in turns of 4, as packing 32-bit sums to words would leave them: unpacking gives them back a
 //   triple is w0 | w1 << 2 | w2 << 4, of two bits each
@@ -32,7 +33,8 @@
 namespace mpq::kernels {
 
 constexpr char kLookupLayout[] = "lookup64_s2_v1";
-constexpr uint32_t kLookupBlock = 64, kHalfCodes = 33, kHalfTriples = 11;
+constexpr uint32_t kLookupBlock = 64;  // codes of a tap and a channel block
+constexpr uint32_t kPieceTriples = 4, kPieceCodes = 3 * kPieceTriples;
 constexpr uint32_t kLookupPanels = 2;  // side by side
 constexpr int32_t kLookupMaxCode = 3;
 constexpr size_t kLookupLine = kPanelChannels;  // bytes
@@ -42,20 +44,26 @@ struct LookupHeader {
   uint32_t stretches, padding[15];
 };
 
-[[maybe_unused]] static constexpr size_t lookup_halves(const ConvShape& s) {
-  return size_t{s.c} / kLookupBlock * s.r * s.s * 2;
-}
+// How k is cut.
+struct LookupCut {
+  size_t codes, triples, pieces;
+  uint32_t rest;         // triples that are no whole piece
+  size_t max_stretches;  // of three pieces but for the last
+  explicit constexpr LookupCut(const ConvShape& s)
+      : codes(size_t{s.c} * s.r * s.s),
+        triples((codes + 2) / 3),
+        pieces(triples / kPieceTriples),
+        rest(static_cast<uint32_t>(triples % kPieceTriples)),
+        max_stretches(pieces / 3 + 1) {}
+  // Where the first stretch of a pair of panels begins.
+  constexpr size_t head() const { return sizeof(LookupHeader) + (max_stretches + 63) / 64 * 64; }
+  constexpr size_t panels_bytes(uint32_t width) const {
+    return head() + (max_stretches + triples) * width * kLookupLine;
+  }
+};
 // Panels side by side from an even one on.
 [[maybe_unused]] static constexpr uint32_t lookup_width(const ConvShape& s, uint32_t panel) {
   return panel_count(s) - panel < kLookupPanels ? 1 : kLookupPanels;
-}
-// Where the first stretch begins.
-[[maybe_unused]] static constexpr size_t lookup_head(size_t halves) {
-  return sizeof(LookupHeader) + (halves + 63) / 64 * 64;
-}
-// Room for the shortest stretches.
-[[maybe_unused]] static constexpr size_t lookup_panels_bytes(size_t halves, uint32_t width) {
-  return lookup_head(halves) + halves * (1 + kHalfTriples) * width * kLookupLine;
 }
 
 bool lookup_fits(const ConvShape&, uint32_t cb);

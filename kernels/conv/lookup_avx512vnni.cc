@@ -12,10 +12,12 @@
 namespace mpq::kernels {
 namespace {
 
-constexpr uint32_t kUnitPixels = 8;  // times 128 channels: 16 sums, 2 triples of weights, 2 tables
-constexpr size_t kPlaceBytes = 32;   // of a half block of a pixel: 11 places of 16 bits, and rest
-constexpr size_t kUnitBytes = kUnitPixels * kPlaceBytes;  // of a half block of a unit
-constexpr size_t kChunkBytes = 256 * 1024;                // of places
+constexpr uint32_t kUnitPixels = 8;  // times 128 channels: 16 sums, 2 triples of weights, a table
+constexpr size_t kPlaces = 32;       // of 16 bits, side by side: one line
+constexpr size_t kUnitLines = kUnitPixels * 64;  // bytes of as many places of a unit
+constexpr size_t kLinePieces = kPlaces / kPieceTriples;
+constexpr size_t kChunkBytes = 256 * 1024;  // of places
+constexpr uint32_t kTogether = 3;           // blocks of 64 codes: 64 triples, two lines of places
 
 // [codes x0 + 4 x1 + 16 x2][weights w0 + 4 w1 + 16 w2, two bits each]
 struct Tables {
@@ -37,94 +39,116 @@ constexpr Tables kTables = make_tables();
   __asm__ volatile("vpermb %2, %1, %0" : "=v"(to) : "v"(triples), "v"(table))
 #define MPQ_ADD_BYTES(sum, a) __asm__ volatile("vpaddb %1, %0, %0" : "+v"(sum) : "v"(a))
 
-// The places of 64 codes: those of x0 | x1 << 2 | x2 << 4, times the 64 bytes of a table.
+// The places of three blocks of codes: those of x0 | x1 << 2 | x2 << 4, times the 64 bytes of a
+// table.
 class Places {
  public:
   Places() {
-    alignas(64) uint8_t first[64] = {}, others[64] = {};
-    for (uint32_t half = 0; half < 2; ++half)
-      for (uint32_t i = 0; i < kHalfTriples; ++i) {
-        const uint32_t code = half * kHalfCodes + 3 * i, at = half * kPlaceBytes + i * 2;
-        first[at] = static_cast<uint8_t>(code);
-        others[at] = static_cast<uint8_t>((code + 1) & 63);  // of weight 0 from 64 on
-        others[at + 1] = static_cast<uint8_t>((code + 2) & 63);
+    alignas(64) uint8_t first[2][64] = {}, others[2][64] = {};
+    for (uint32_t line = 0; line < 2; ++line)
+      for (uint32_t i = 0; i < kPlaces; ++i) {  // of the first and the second block, or the next
+        const uint32_t code = line * 32 + 3 * i;
+        first[line][2 * i] = static_cast<uint8_t>(code);
+        others[line][2 * i] = static_cast<uint8_t>(code + 1);
+        others[line][2 * i + 1] = static_cast<uint8_t>(code + 2);
       }
-    first_ = _mm512_load_si512(first);
-    others_ = _mm512_load_si512(others);
+    for (int line = 0; line < 2; ++line) {
+      first_[line] = _mm512_load_si512(first[line]);
+      others_[line] = _mm512_load_si512(others[line]);
+    }
   }
-  void make(const uint8_t* codes, uint8_t* to) const {
-    const __m512i x = _mm512_loadu_si512(codes);
-    const __m512i x0 = _mm512_maskz_permutexvar_epi8(0x5555555555555555, first_, x),
-                  x12 = _mm512_maddubs_epi16(_mm512_permutexvar_epi8(others_, x),
-                                             _mm512_set1_epi16(16 << 8 | 4));
-    // Whatever the codes, a place is one of the table's.
-    const __m512i places = _mm512_and_si512(_mm512_slli_epi16(_mm512_add_epi16(x0, x12), 6),
-                                            _mm512_set1_epi16(63 << 6));
-    _mm256_store_si256(reinterpret_cast<__m256i*>(to), _mm512_castsi512_si256(places));
-    _mm256_store_si256(reinterpret_cast<__m256i*>(to + kUnitBytes),
-                       _mm512_extracti64x4_epi64(places, 1));
+  // lines: 1 if there are at most 32 triples.
+  void make(const uint8_t* const blocks[kTogether], size_t lines, uint8_t* to) const {
+    const __m512i x[kTogether] = {_mm512_loadu_si512(blocks[0]), _mm512_loadu_si512(blocks[1]),
+                                  _mm512_loadu_si512(blocks[2])};
+    _mm512_store_si512(to, line(0, x[0], x[1]));
+    if (lines > 1) _mm512_store_si512(to + kUnitLines, line(1, x[1], x[2]));
   }
 
  private:
-  __m512i first_, others_;
+  __m512i line(int i, __m512i a, __m512i b) const {
+    const __m512i x0 = _mm512_maskz_permutex2var_epi8(0x5555555555555555, a, first_[i], b),
+                  x12 = _mm512_maddubs_epi16(_mm512_permutex2var_epi8(a, others_[i], b),
+                                             _mm512_set1_epi16(16 << 8 | 4));
+    // Whatever the codes, a place is one of the table's.
+    return _mm512_and_si512(_mm512_slli_epi16(_mm512_add_epi16(x0, x12), 6),
+                            _mm512_set1_epi16(63 << 6));
+  }
+  __m512i first_[2], others_[2];
 };
 
 struct Tile {
-  const uint8_t* places;  // [half block][pixel]
+  const uint8_t* places;  // [32 triples][pixel]
   const uint8_t *packed, *lengths;
-  uint32_t stretches;
+  uint32_t stretches, rest;
   size_t line;     // bytes from a triple to the next
   uint16_t* sums;  // [panel][kUnitPixels][64]
-  const uint8_t* prefetch;
-  size_t prefetch_step;  // for half a block
 };
+
+// Adds triple i of those at `places`.
+template <int kPixels, int kPanels>
+inline void add_triple(const uint8_t* packed, const uint8_t* places, size_t i,
+                       __m512i acc[kPixels][kPanels]) {
+  const auto* tables = reinterpret_cast<const char*>(kTables.sums);
+  __m512i triples[kPanels];
+#pragma GCC unroll 2
+  for (int v = 0; v < kPanels; ++v) triples[v] = _mm512_loadu_si512(packed + v * kLookupLine);
+#pragma GCC unroll 8
+  for (int p = 0; p < kPixels; ++p) {
+    uint16_t place;
+    __builtin_memcpy(&place, places + p * 64 + 2 * i, sizeof place);
+    __m512i table, sum[kPanels];
+    MPQ_LOAD_TABLE(table, *reinterpret_cast<const __m512i*>(tables + place));
+#pragma GCC unroll 2
+    for (int v = 0; v < kPanels; ++v) MPQ_LOOK_UP(sum[v], triples[v], table);
+#pragma GCC unroll 2
+    for (int v = 0; v < kPanels; ++v) MPQ_ADD_BYTES(acc[p][v], sum[v]);
+  }
+}
+
+// Words of a stretch are added to those before; while it is not the last, even bytes with the odd
+// ones above them, which are taken off in the end.
+inline void add_words(__m512i bytes, bool first, bool last, uint16_t* sums) {
+  __m512i both = bytes, odd = _mm512_srli_epi16(bytes, 8);
+  if (!first) {
+    both = _mm512_add_epi16(both, _mm512_load_si512(sums));
+    odd = _mm512_add_epi16(odd, _mm512_load_si512(sums + 32));
+  }
+  if (last) both = _mm512_sub_epi16(both, _mm512_slli_epi16(odd, 8));
+  _mm512_store_si512(sums, both);
+  _mm512_store_si512(sums + 32, odd);
+}
 
 template <int kPixels, int kPanels>
 void look_up(const Tile& t) {
   __m512i acc[kPixels][kPanels];
-  const uint8_t *places = t.places, *packed = t.packed, *prefetch = t.prefetch;
-  const auto* tables = reinterpret_cast<const char*>(kTables.sums);
+  const uint8_t* packed = t.packed;
+  size_t piece = 0;
+  const auto places = [&] {
+    return t.places + piece / kLinePieces * kUnitLines + piece % kLinePieces * (2 * kPieceTriples);
+  };
   for (uint32_t stretch = 0; stretch < t.stretches; ++stretch) {
+    const bool last = stretch + 1 == t.stretches;
 #pragma GCC unroll 16
     for (int i = 0; i < kPixels * kPanels; ++i)
       acc[i / kPanels][i % kPanels] = _mm512_loadu_si512(packed + i % kPanels * kLookupLine);
     packed += t.line;
+    const size_t end = piece + t.lengths[stretch];
 #pragma GCC unroll 1
-    for (uint32_t half = t.lengths[stretch]; half > 0; --half) {
-      _mm_prefetch(reinterpret_cast<const char*>(prefetch), _MM_HINT_T1);
-      prefetch += t.prefetch_step;
-#pragma GCC unroll 11
-      for (uint32_t i = 0; i < kHalfTriples; ++i, packed += t.line) {
-        __m512i triples[kPanels];
-#pragma GCC unroll 2
-        for (int v = 0; v < kPanels; ++v) triples[v] = _mm512_loadu_si512(packed + v * kLookupLine);
-#pragma GCC unroll 8
-        for (int p = 0; p < kPixels; ++p) {
-          uint16_t place;
-          __builtin_memcpy(&place, places + p * kPlaceBytes + 2 * i, sizeof place);
-          __m512i table, sum[kPanels];
-          MPQ_LOAD_TABLE(table, *reinterpret_cast<const __m512i*>(tables + place));
-#pragma GCC unroll 2
-          for (int v = 0; v < kPanels; ++v) MPQ_LOOK_UP(sum[v], triples[v], table);
-#pragma GCC unroll 2
-          for (int v = 0; v < kPanels; ++v) MPQ_ADD_BYTES(acc[p][v], sum[v]);
-        }
-      }
-      places += kUnitBytes;
+    for (; piece < end; ++piece) {
+      const uint8_t* at = places();
+#pragma GCC unroll 4
+      for (size_t i = 0; i < kPieceTriples; ++i, packed += t.line)
+        add_triple<kPixels, kPanels>(packed, at, i, acc);
     }
+    if (last)
+#pragma GCC unroll 1
+      for (size_t i = 0; i < t.rest; ++i, packed += t.line)
+        add_triple<kPixels, kPanels>(packed, places(), i, acc);
 #pragma GCC unroll 16
-    for (int i = 0; i < kPixels * kPanels; ++i) {
-      const int p = i / kPanels, v = i % kPanels;
-      uint16_t* sums = t.sums + (v * static_cast<int>(kUnitPixels) + p) * 64;
-      __m512i even = _mm512_and_si512(acc[p][v], _mm512_set1_epi16(255)),
-              odd = _mm512_srli_epi16(acc[p][v], 8);
-      if (stretch > 0) {
-        even = _mm512_add_epi16(even, _mm512_load_si512(sums));
-        odd = _mm512_add_epi16(odd, _mm512_load_si512(sums + 32));
-      }
-      _mm512_store_si512(sums, even);
-      _mm512_store_si512(sums + 32, odd);
-    }
+    for (int i = 0; i < kPixels * kPanels; ++i)
+      add_words(acc[i / kPanels][i % kPanels], stretch == 0, last,
+                t.sums + (i % kPanels * static_cast<int>(kUnitPixels) + i / kPanels) * 64);
   }
 }
 
@@ -141,12 +165,13 @@ constexpr LookUpFn kLookUp[kUnitPixels + 1][kLookupPanels] = {{nullptr, nullptr}
 
 // Where things lie in scratch.
 struct Layout {
-  size_t halves, unit;  // bytes of a unit's places
+  LookupCut cut;
+  size_t lines, unit;  // of places, of a pixel; bytes of a unit's
   uint32_t chunk_units;
   size_t offsets, places, bytes;
-  Layout(const ConvShape& s, uint32_t cb) {
-    halves = lookup_halves(s);
-    unit = halves * kUnitBytes;
+  Layout(const ConvShape& s, uint32_t cb) : cut(s) {
+    lines = (cut.triples + kPlaces - 1) / kPlaces;
+    unit = lines * kUnitLines;
     uint32_t units = 0, panels = 0;
     row_units<kUnitPixels>(s, &units, &panels);
     const size_t fit = kChunkBytes / unit + 1;
@@ -185,15 +210,20 @@ class LookupConv {
 
  private:
   void make_places(uint32_t number, uint8_t* to) const {
-    const size_t blocks = layout_.halves / 2;
-    const ptrdiff_t pixel = static_cast<ptrdiff_t>(a_.shape.stride_w) * kLookupBlock;
-    const Unit u = unit_at(a_.shape, number, kUnitPixels);
+    const ConvShape& s = a_.shape;
+    const size_t blocks = layout_.cut.codes / kLookupBlock;
+    const ptrdiff_t pixel = static_cast<ptrdiff_t>(s.stride_w) * kLookupBlock;
+    const Unit u = unit_at(s, number, kUnitPixels);
     const uint8_t* x = input_of(a_, u);
     const Places maker = maker_;  // in registers: bytes that are stored could be it otherwise
-    for (size_t b = 0; b < blocks; ++b, to += 2 * kUnitBytes) {
-      const uint8_t* codes = x + offsets_[b * (kLookupBlock / 4)];
-      for (uint32_t i = 0; i < u.pixels; ++i, codes += pixel)
-        maker.make(codes, to + i * kPlaceBytes);
+    for (size_t b = 0, line = 0; b < blocks; b += kTogether, line += 2, to += 2 * kUnitLines) {
+      const uint8_t* codes[kTogether];  // what does not exist is anything
+      for (size_t i = 0; i < kTogether; ++i)
+        codes[i] = x + offsets_[(b + i < blocks ? b + i : b) * (kLookupBlock / 4)];
+      for (uint32_t i = 0; i < u.pixels; ++i) {
+        maker.make(codes, layout_.lines - line, to + i * 64);
+        for (const uint8_t*& c : codes) c += pixel;
+      }
     }
   }
 
@@ -201,15 +231,14 @@ class LookupConv {
     const ConvShape& s = a_.shape;
     const uint32_t first = panel / kLookupPanels * kLookupPanels, behind = panel - first;
     const auto* packed = static_cast<const uint8_t*>(a_.weights) +
-                         first / kLookupPanels * lookup_panels_bytes(layout_.halves, kLookupPanels);
+                         first / kLookupPanels * layout_.cut.panels_bytes(kLookupPanels);
     const auto* header = reinterpret_cast<const LookupHeader*>(packed);
     const uint32_t width = lookup_width(s, first);
-    tile_.packed = packed + lookup_head(layout_.halves) + behind * kLookupLine;
+    tile_.packed = packed + layout_.cut.head() + behind * kLookupLine;
     tile_.lengths = packed + sizeof *header;
     tile_.stretches = header->stretches;
     tile_.line = width * kLookupLine;
-    tile_.prefetch = tile_.packed;
-    tile_.prefetch_step = 0;
+    tile_.rest = layout_.cut.rest;
     for (uint32_t v = 0; v < panels; ++v) {
       forms_[v] = panel_form(a_.epilogue, (panel + v) * kPanelChannels,
                              panel_max_sum(panel_groups(s, a_.x.cb), 2));
@@ -220,8 +249,7 @@ class LookupConv {
         start[i] = static_cast<int32_t>(
             static_cast<uint32_t>(from[i]) +
             static_cast<uint32_t>(header->start[(behind + v) * kPanelChannels + i]));
-      fill_word_starts(start, biases,
-                       static_cast<int32_t>(layout_.halves * kHalfCodes) * 2 * kLookupMaxCode,
+      fill_word_starts(start, biases, static_cast<int32_t>(layout_.cut.codes) * 2 * kLookupMaxCode,
                        &starts_[v]);
     }
   }

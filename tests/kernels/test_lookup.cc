@@ -35,49 +35,52 @@ std::vector<uint8_t> packed_of(const ConvShape& s, const std::vector<int8_t>& w)
 // Reads a packed layer back: what is wrong first, or nothing.
 std::string check_packed(const ConvShape& s, const std::vector<int8_t>& w,
                          const std::vector<uint8_t>& packed) {
-  const size_t taps = size_t{s.r} * s.s, halves = lookup_halves(s);
+  const size_t taps = size_t{s.r} * s.s;
+  const LookupCut cut(s);
+  const auto weight = [&](uint32_t o, size_t k) -> int32_t {
+    const size_t block = k / kLookupBlock, c = block / taps * kLookupBlock + k % kLookupBlock;
+    return o < s.o && k < cut.codes ? w[(o * s.c + c) * taps + block % taps] : 0;
+  };
+  const auto channel_of = [](uint32_t byte) {
+    const uint32_t word = byte / 2, in_turn = word % 8;
+    return byte % 2 * 32 + in_turn / 4 * 16 + word / 8 * 4 + in_turn % 4;
+  };
   const uint8_t* panels = packed.data();
   for (uint32_t p = 0; p < panel_count(s); p += kLookupPanels) {
     const uint32_t width = lookup_width(s, p);
     LookupHeader header;
     std::memcpy(&header, panels, sizeof header);
     std::vector<int32_t> off(size_t{width} * kPanelChannels);
-    const uint8_t* at = panels + lookup_head(halves);
-    size_t half = 0;
+    const uint8_t* at = panels + cut.head();
+    size_t triple = 0;
     for (uint32_t i = 0; i < header.stretches; ++i) {
-      const size_t end = half + panels[sizeof header + i];
+      size_t end = triple + size_t{kPieceTriples} * panels[sizeof header + i];
+      if (i + 1 == header.stretches) end += cut.rest;
       const uint8_t* const start = at;
       at += width * kLookupLine;
       std::vector<int32_t> magnitude(off.size()), least(off.size());
-      for (; half < end; ++half)
-        for (uint32_t t = 0; t < kHalfTriples; ++t)
-          for (uint32_t q = 0; q < width; ++q, at += kLookupLine)
-            for (uint32_t byte = 0; byte < kLookupLine; ++byte) {
-              const uint32_t word = byte / 2, in_turn = word % 8;
-              const uint32_t channel =
-                  byte % 2 * 32 + in_turn / 4 * 16 + word / 8 * 4 + in_turn % 4;
-              const uint32_t o = (p + q) * kPanelChannels + channel;
-              for (uint32_t k = 0; k < 3; ++k) {
-                const uint32_t in_half = 3 * t + k, code = half % 2 * kHalfCodes + in_half;
-                const size_t c = half / 2 / taps * kLookupBlock + code;
-                const int32_t expected =
-                    o < s.o && code < kLookupBlock ? w[(o * s.c + c) * taps + half / 2 % taps] : 0;
-                const int32_t found = ((at[byte] >> 2 * k & 3) ^ 2) - 2;
-                if (found != expected) return "weight";
-                magnitude[q * kPanelChannels + channel] += 3 * std::abs(found);
-                least[q * kPanelChannels + channel] += 3 * std::min(found, 0);
-              }
-              if (start[q * kLookupLine + byte] !=
-                      static_cast<uint8_t>(-least[q * kPanelChannels + channel]) &&
-                  half + 1 == end && t + 1 == kHalfTriples)
-                return "start of a stretch";
+      for (; triple < end; ++triple)
+        for (uint32_t q = 0; q < width; ++q, at += kLookupLine)
+          for (uint32_t byte = 0; byte < kLookupLine; ++byte) {
+            const uint32_t channel = q * kPanelChannels + channel_of(byte);
+            for (uint32_t k = 0; k < 3; ++k) {
+              const int32_t found = ((at[byte] >> 2 * k & 3) ^ 2) - 2;
+              if (found != weight(p * kPanelChannels + channel, 3 * triple + k)) return "weight";
+              magnitude[channel] += 3 * std::abs(found);
+              least[channel] += 3 * std::min(found, 0);
             }
+          }
       if (*std::ranges::max_element(magnitude) > 255) return "stretch too long";
-      for (size_t c = 0; c < off.size(); ++c) off[c] += least[c];
+      for (uint32_t byte = 0; byte < width * kLookupLine; ++byte) {
+        const uint32_t channel =
+            byte / kLookupLine * kPanelChannels + channel_of(byte % kLookupLine);
+        if (start[byte] != static_cast<uint8_t>(-least[channel])) return "start of a stretch";
+        off[channel] += least[channel];
+      }
     }
-    if (half != halves) return "k";
+    if (triple != cut.triples) return "k";
     if (!std::equal(off.begin(), off.end(), header.start)) return "start of a channel";
-    panels += lookup_panels_bytes(halves, width);
+    panels += cut.panels_bytes(width);
   }
   return panels == packed.data() + packed.size() ? "" : "size";
 }
@@ -85,7 +88,7 @@ std::string check_packed(const ConvShape& s, const std::vector<int8_t>& w,
 const ConvShape kShapes[] = {{.c = 64, .o = 64},
                              {.c = 128, .oh = 3, .ow = 3, .o = 200, .r = 3, .s = 3},
                              {.c = 448, .o = 130},
-                             {.c = 8192, .o = 70}};
+                             {.c = 9152, .o = 70}};
 
 TEST_CASE("lookup: packed weights say what they should, in stretches that leave bytes exact") {
   for (const ConvShape& s : kShapes)
@@ -110,14 +113,14 @@ TEST_CASE("lookup: fewer and smaller weights make longer stretches") {
     CHECK(header.stretches > before);
     before = header.stretches;
   }
-  CHECK(before <= lookup_halves(s));
+  CHECK(before <= LookupCut(s).max_stretches);
 }
 
 TEST_CASE("lookup: the check finds each thing that is wrong") {
   const ConvShape s = {.c = 128, .o = 200};
   const std::vector<int8_t> w = weights_of(s, 2, 5);
   const std::vector<uint8_t> right = packed_of(s, w);
-  const size_t head = lookup_head(lookup_halves(s)), start = 0, lengths = sizeof(LookupHeader);
+  const size_t head = LookupCut(s).head(), start = 0, lengths = sizeof(LookupHeader);
   const std::pair<size_t, std::string> plants[] = {{start + 4, "start of a channel"},
                                                    {lengths, "k"},
                                                    {head, "start of a stretch"},
@@ -136,7 +139,7 @@ TEST_CASE("lookup: bytes that would lead the kernel astray are not safe") {
   const ConvShape s = {.c = 128, .o = 200};
   const std::vector<uint8_t> right = packed_of(s, weights_of(s, 2, 5));
   const size_t number = offsetof(LookupHeader, stretches), lengths = sizeof(LookupHeader),
-               second = lookup_panels_bytes(lookup_halves(s), kLookupPanels);
+               second = LookupCut(s).panels_bytes(kLookupPanels);
   for (const size_t panels : {size_t{0}, second}) {
     for (const uint32_t stretches : {0U, 1U, 0x10000000U, 0xffffffffU}) {
       std::vector<uint8_t> wrong = right;
@@ -156,9 +159,9 @@ TEST_CASE("lookup: bytes that would lead the kernel astray are not safe") {
 TEST_CASE(
     "lookup: shapes whose sums might not fit words, or with codes of less than a block, have no "
     "such row") {
-  CHECK(lookup_fits({.c = 8192, .o = 64}, 64));
-  CHECK_FALSE(lookup_fits({.c = 8256, .o = 64}, 64));
-  CHECK_FALSE(lookup_fits({.c = 1024, .o = 64, .r = 3, .s = 3}, 64));
+  CHECK(lookup_fits({.c = 9152, .o = 64}, 64));
+  CHECK_FALSE(lookup_fits({.c = 9344, .o = 64}, 64));
+  CHECK_FALSE(lookup_fits({.c = 1088, .o = 64, .r = 3, .s = 3}, 64));
   CHECK_FALSE(lookup_fits({.c = 96, .o = 64}, 64));
   CHECK_FALSE(lookup_fits({.c = 32, .o = 64}, 32));
   CHECK_FALSE(lookup_fits({.c = 128, .o = 64, .groups = 2}, 64));
