@@ -12,7 +12,7 @@
 namespace mpq::runtime {
 namespace {
 
-constexpr auto kSpin = std::chrono::microseconds(50);
+constexpr auto kSpin = std::chrono::microseconds(200);
 
 void cpu_relax() {
 #if defined(__x86_64__) || defined(__i386__)

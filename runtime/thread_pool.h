@@ -3,10 +3,10 @@
 // returns it.
 //
 // Layers take 15-200 us, a futex wake 5-50 us: so a worker in a team spins between steps and parks
-// after about 50 us without work. No thread is pinned. Jobs are partitioned statically: member m of
-// a team of n runs the tasks m, m + n, ... A job that its worker has not begun when the caller is
-// done with its own is run by the caller: a busy machine costs the help, not the wait. Results
-// never depend on who ran what.
+// after about 200 us without work, which is longer than most steps that one thread runs alone. No
+// thread is pinned. Jobs are partitioned statically: member m of a team of n runs the tasks m,
+// m + n, ... A job that its worker has not begun when the caller is done with its own is run by the
+// caller: a busy machine costs the help, not the wait. Results never depend on who ran what.
 #pragma once
 
 #include <atomic>

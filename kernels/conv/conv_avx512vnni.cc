@@ -42,7 +42,7 @@ struct Direct {
 
 template <uint32_t kBits>
 size_t scratch_bytes(const ConvShape& s, uint32_t cb) {
-  return offset_bytes(s, cb) + wide_bytes<Direct<kBits>>(s, cb);
+  return walk_bytes<Direct<kBits>>(s, cb);
 }
 
 float cost(const ConvShape&, uint32_t, CpuFamily) { return 1.0F; }

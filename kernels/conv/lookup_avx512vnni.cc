@@ -119,8 +119,9 @@ inline void add_words(__m512i bytes, bool first, bool last, uint16_t* sums) {
   _mm512_store_si512(sums + 32, odd);
 }
 
+// Aligned: the loop takes 5 % longer where it begins 16 bytes further.
 template <int kPixels, int kPanels>
-void look_up(const Tile& t) {
+__attribute__((aligned(64))) void look_up(const Tile& t) {
   __m512i acc[kPixels][kPanels];
   const uint8_t* packed = t.packed;
   size_t piece = 0;

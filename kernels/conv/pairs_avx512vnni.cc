@@ -229,7 +229,7 @@ template <uint32_t kBits>
 size_t scratch_bytes(const ConvShape& s, uint32_t cb) {
   uint32_t units = 0, panels = 0;
   row_units<Pairs<kBits>::kUnitPixels>(s, &units, &panels);
-  return offset_bytes(s, cb) + wide_bytes<Pairs<kBits>>(s, cb) +
+  return walk_bytes<Pairs<kBits>>(s, cb) +
          size_t{units} * Pairs<kBits>::kUnitPixels * sizeof(int32_t);
 }
 
