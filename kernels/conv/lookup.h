@@ -19,10 +19,13 @@
 //                   [stretch]{ start[panel][64]; [triple][panel][64] } }
 //
 //   k in walking order (panels.h), three by three; weights beyond it are 0
+//
 //   triples that are no whole piece belong to the last stretch
+//
 //   even bytes of a line are channels 0..31, odd ones 32..63; of both, vectors of 16 channels lie
-//   in turns of 4, as packing 32-bit sums to words would leave them: unpacking gives them back a
-//   triple is w0 | w1 << 2 | w2 << 4, of two bits each
+//   in turns of 4, as packing 32-bit sums to words would leave them: unpacking gives them back
+//
+//   a triple is w0 | w1 << 2 | w2 << 4, of two bits each
 //
 // Source of the idea: tables for several low-bit products at once, as in T-MAC (arXiv 2407.00088);
 // there they are made from activations when a layer runs, here they are constants.
