@@ -91,7 +91,11 @@ EpilogueArrays fill_epilogue(const ConvCase& c, const DenseCodes& sums, Rng& rng
         highest_sum = std::max(highest_sum, sum);
         if (rng.chance(static_cast<uint32_t>(i) + 1)) some_sum = sum;
       }
-    if (c.acc_bias) e.acc_bias[o] = rng.between(-100000, 100000);
+    if (c.acc_bias) {
+      e.acc_bias[o] = rng.between(-100000, 100000);
+      if (rng.chance(8))  // where sums leave what binary32 adds exactly to a magic number
+        e.acc_bias[o] += rng.pick({-(1 << 24), -(1 << 23), 1 << 23, 1 << 24});
+    }
     const auto acc = static_cast<float>(some_sum + e.acc_bias[o]);
     const auto codes = static_cast<float>(c.hi - c.lo);
     const auto spread = static_cast<float>(highest_sum - lowest_sum + 1);
@@ -112,7 +116,8 @@ EpilogueArrays fill_epilogue(const ConvCase& c, const DenseCodes& sums, Rng& rng
       m = std::clamp(std::nearbyint(m * 65536.0F), 1.0F, 65535.0F) / 65536.0F;
       b = c.fixed_offset == 0 ? 0x1p-17F : static_cast<float>(c.fixed_offset);
     } else if (c.data == ConvData::kHuge) {
-      m = rng.pick({1e38F, -1e38F, 3e38F, 1e30F});
+      const float past_integers = 0x1.4p31F / std::max(1.0F, std::abs(acc));
+      m = rng.pick({1e38F, -1e38F, 3e38F, 1e30F, past_integers, -past_integers});
       b = rng.pick({0.0F, 1e38F, -3e38F});
     }
     e.multiplier[o] = m;

@@ -126,9 +126,10 @@ TEST_CASE("lookup: the check finds each thing that is wrong") {
                                                    {head, "start of a stretch"},
                                                    {head + 128, "weight"},
                                                    {head + 129, "weight"}};
-  for (const auto& [at, what] : plants) {
+  for (const auto& plant : plants) {
+    const std::string& what = plant.second;
     std::vector<uint8_t> wrong = right;
-    wrong[at] ^= 1;
+    wrong[plant.first] ^= 1;
     CAPTURE(what);
     CHECK(check_packed(s, w, wrong) != "");
     if (what != "k") CHECK(check_packed(s, w, wrong) == what);
