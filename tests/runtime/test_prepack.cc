@@ -146,7 +146,9 @@ TEST_CASE("prepack: a segment that would lead its kernel astray is made anew") {
       std::vector<std::pair<size_t, uint32_t>> plants = {{number, 0}, {number, 0x10000000}};
       if (base64) plants.emplace_back(number, kernels::kMaxStretch + 1);
       if (winograd) plants.insert(plants.end(), {{end, 0}, {end, 0xFFFFFFFF}});
-      for (const auto& [at, value] : plants) {
+      for (const auto& plant : plants) {
+        const size_t at = plant.first;
+        const uint32_t value = plant.second;
         CAPTURE(layout);
         CAPTURE(at);
         CAPTURE(value);
