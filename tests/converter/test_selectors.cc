@@ -22,7 +22,6 @@ using train::striped_images;
 // x -> a x -> tanh -> b h: three classes of 8 x 8 pictures, in binary64.
 struct TwoLayers {
   Vector a, b;  // [3][192], [3][3]
-  static constexpr size_t kInputs = 192, kWidth = 3;
 
   static Vector product(const Vector& w, const Vector& x) {
     Vector y(w.size() / x.size());

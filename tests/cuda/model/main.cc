@@ -193,14 +193,13 @@ class Report {
 int run_main(const std::vector<std::string>& args) {
   std::map<std::string, std::string> options;
   std::vector<std::string> layers;
-  for (size_t i = 0; i < args.size(); ++i) {
+  for (size_t i = 0; i < args.size(); i += 2) {
     if (args[i] == "--layers" && i + 4 < args.size()) {
       layers.assign(args.begin() + static_cast<ptrdiff_t>(i) + 1, args.end());
       break;
     }
     if (i + 1 >= args.size()) die(args[i] + " needs a value");
     options[args[i]] = args[i + 1];
-    ++i;
   }
   SpeedModel speed(options["--ptx"], need(read_budgets(options["--budget"])), {});
   Network networks[2];
