@@ -140,7 +140,7 @@ std::vector<kernels::FixedPanel> fixed_panels(const ConvCase& c, const kernels::
         for (uint32_t x = 0; x < sums.w; ++x)
           max_sum = std::max(
               max_sum, std::abs(int64_t{sums.at(n, o, y, x)} + (c.acc_bias ? a.acc_bias[o] : 0)));
-    if (rng.chance(100) ||
+    if ((!c.spoil_fixed && rng.chance(100)) ||
         (has_residual && !(is_fixed_residual(a.residual_factor[o], residual) &&
                            may_add_residual(max_sum, residual, kernels::fixed_codes(e)))))
       return {};
