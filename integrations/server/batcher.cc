@@ -205,10 +205,11 @@ void Batcher::serve(Instance* instance) {
       if (!batch.empty()) turn = next_turn_++;
       if (waiting_ != 0) changed_.notify_one();  // another instance may have time
     }
-    for (JobPtr& job : dead)
-      finish(std::move(job), job->cancelled->load()
-                                 ? Failure{499, "the client is gone"}
-                                 : Failure{504, "the time in the queue is over"});
+    for (JobPtr& job : dead) {
+      const bool gone = job->cancelled->load();  // before the job is given away
+      finish(std::move(job), gone ? Failure{499, "the client is gone"}
+                                  : Failure{504, "the time in the queue is over"});
+    }
     if (batch.empty()) continue;
     const Clock::time_point start = Clock::now();
     try {
