@@ -65,21 +65,20 @@ struct EpilogueBlock {
     for (uint32_t i = 0; i < p.cb; i += 4) __builtin_memcpy(at + i, codes + c + i, 4);
 }
 
-// The multiplies of a block take long enough to hide the way of its output and residual from L3.
+// One line a pixel, where a pixel's 64 channels are one.
+template <int kWrite>
+[[maybe_unused]] static void prefetch_planes(const Planes& p, const EpilogueBlock& at) {
+  if (p.data == nullptr || p.cb != 64) return;
+  const uint8_t* line = planes_at(p, at);
+  for (uint32_t i = 0; i < at.pixels; ++i, line += 64) __builtin_prefetch(line, kWrite);
+}
+
+// The multiplies of a block take long enough to hide the way of its outputs and residual from L3.
 [[maybe_unused]] static void prefetch_block(const Epilogue& e, const Planes& y,
                                             const EpilogueBlock& at) {
-  if (e.out == Elem::u8 && y.cb == 64) {
-    const uint8_t* line = planes_at(y, at);
-    for (uint32_t p = 0; p < at.pixels; ++p, line += 64) __builtin_prefetch(line, 1);
-  }
-  if (e.second.data != nullptr && e.second.cb == 64) {
-    const uint8_t* line = planes_at(e.second, at);
-    for (uint32_t p = 0; p < at.pixels; ++p, line += 64) __builtin_prefetch(line, 1);
-  }
-  if (e.residual.data != nullptr && e.residual.cb == 64) {
-    const uint8_t* line = planes_at(e.residual, at);
-    for (uint32_t p = 0; p < at.pixels; ++p, line += 64) __builtin_prefetch(line, 0);
-  }
+  if (e.out == Elem::u8) prefetch_planes<1>(y, at);
+  prefetch_planes<1>(e.second, at);
+  prefetch_planes<0>(e.residual, at);
 }
 
 [[maybe_unused]] static EpilogueBlock block_at(const ConvShape& s, const Unit& u, uint32_t panel) {

@@ -86,11 +86,12 @@ static bool allows_signed(const Epilogue& e, uint32_t channel, int64_t max_sum) 
 // fit 32 bits.
 static float largest_start(const Epilogue& e, uint32_t channel, int64_t max_sum) {
   if (e.residual.data != nullptr && e.residual_shift >= 0) return 0x1p31F;
-  int32_t bias = 0;
+  __m512i biases = _mm512_setzero_si512();  // ored: none is larger
   if (e.acc_bias != nullptr)
     for (uint32_t i = 0; i < 64; i += 16)
-      bias |=
-          _mm512_reduce_or_epi32(_mm512_abs_epi32(_mm512_loadu_si512(e.acc_bias + channel + i)));
+      biases =
+          _mm512_or_si512(biases, _mm512_abs_epi32(_mm512_loadu_si512(e.acc_bias + channel + i)));
+  const int32_t bias = _mm512_reduce_or_epi32(biases);
   const int64_t largest = max_sum + (bias < 0 ? INT32_MAX : bias);
   return largest < INT32_MAX ? static_cast<float>(largest) : 0x1p31F;
 }

@@ -169,7 +169,7 @@ struct Layout {
   LookupCut cut;
   size_t lines, unit;  // of places, of a pixel; bytes of a unit's
   uint32_t chunk_units;
-  size_t offsets, places, bytes;
+  size_t places, bytes;  // behind the offsets; of all
   Layout(const ConvShape& s, uint32_t cb) : cut(s) {
     lines = (cut.triples + kPlaces - 1) / kPlaces;
     unit = lines * kUnitLines;
@@ -177,7 +177,6 @@ struct Layout {
     row_units<kUnitPixels>(s, &units, &panels);
     const size_t fit = kChunkBytes / unit + 1;
     chunk_units = fit < units ? static_cast<uint32_t>(fit) : units;
-    offsets = 0;
     places = offset_bytes(s, cb);
     bytes = places + chunk_units * unit;
   }
