@@ -39,7 +39,8 @@ SIZES = {"full": FULL, "medium": MEDIUM, "quick": QUICK}
 # What a size says of a network goes before what it says of all.
 NETWORKS = {
     "fashion": dict(title="Fashion-MNIST", full=dict(network="resnet20", width=16),
-                    medium=dict(network="resnet14", width=8), quick=dict(network="resnet14", width=8), side=28,
+                    medium=dict(network="resnet14", width=8, float_epochs=12, w4_epochs=5),
+                    quick=dict(network="resnet14", width=8), side=28,
                     train=f"{FASHION}/train-images-idx3-ubyte.gz", test=f"{FASHION}/t10k-images-idx3-ubyte.gz",
                     augment=["--crop", "2", "--flip"]),
     "cifar": dict(title="CIFAR-10 as JPEG", full=dict(network="resnet20", width=16),
@@ -177,7 +178,7 @@ class Study:
         return path
 
     def w4a4(self):
-        return self.step("w4a4", ["finetune", self.at("float.onnx"), "--map", "uniform:4", *self.length("w4"),
+        return self.step("w4a4", ["finetune", self.at("float.onnx"), "--map", "uniform:4", *self.length("w4"), "--rate", "0.02",
                                   *self.training(), "--checkpoint", self.at("w4a4.ckpt"), "--onnx",
                                   self.at("w4a4.onnx"), "-o", self.at("w4a4.fb")])
 
