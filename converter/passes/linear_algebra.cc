@@ -131,7 +131,7 @@ __attribute__((target_clones("avx512f", "avx2", "default"))) void subtract(doubl
 
 // y -= f[0] * x[0] + ... + f[3] * x[3], one after the other.
 __attribute__((target_clones("avx512f", "avx2", "default"))) void subtract4(
-    double* y, const double* const x[4], const double f[4], size_t n) {
+    double* y, const double* const x[4], const double* f, size_t n) {
   const double *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3];
   const double f0 = f[0], f1 = f[1], f2 = f[2], f3 = f[3];
   for (size_t i = 0; i < n; ++i)
@@ -203,18 +203,38 @@ Checked cholesky(std::span<double> h, size_t n) {
 }
 
 void solve_cholesky(std::span<const double> r, size_t n, std::span<double> b, size_t columns) {
-  parallel_for(columns, 16, [&](size_t begin, size_t end) {
-    for (size_t i = 0; i < n; ++i) {  // R^T y = b
-      double* y = &b[i * columns];
-      for (size_t c = begin; c < end; ++c) y[c] /= r[i * n + i];
-      for (size_t j = i + 1; j < n; ++j)
-        subtract(&b[j * columns + begin], y + begin, r[i * n + j], end - begin);
-    }
-    for (size_t i = n; i-- > 0;) {  // R x = y
-      double* x = &b[i * columns];
-      for (size_t j = i + 1; j < n; ++j)
-        subtract(x + begin, &b[j * columns + begin], r[i * n + j], end - begin);
-      for (size_t c = begin; c < end; ++c) x[c] /= r[i * n + i];
+  // Tiles of columns that stay in the second-level cache while r passes by, four rows at a time.
+  constexpr size_t kTile = 32, kRows = 4;
+  parallel_for((columns + kTile - 1) / kTile, 1, [&](size_t first, size_t last) {
+    for (size_t t = first; t < last; ++t) {
+      const size_t width = std::min(kTile, columns - t * kTile);
+      const auto row = [&](size_t i) { return &b[i * columns + t * kTile]; };
+      const auto divide = [&](size_t i) {
+        for (size_t c = 0; c < width; ++c) row(i)[c] /= r[i * n + i];
+      };
+      const auto subtract_four = [&](double* y, size_t i, const double* f) {
+        const double* const x[kRows] = {row(i), row(i + 1), row(i + 2), row(i + 3)};
+        subtract4(y, x, f, width);
+      };
+      for (size_t i = 0; i < n; i += kRows) {  // R^T y = b
+        const size_t end = std::min(n, i + kRows);
+        for (size_t p = i; p < end; ++p) {
+          divide(p);
+          for (size_t j = p + 1; j < end; ++j) subtract(row(j), row(p), r[p * n + j], width);
+        }
+        for (size_t j = end; j < n; ++j) {  // behind a whole block of rows
+          const double f[kRows] = {r[i * n + j], r[(i + 1) * n + j], r[(i + 2) * n + j],
+                                   r[(i + 3) * n + j]};
+          subtract_four(row(j), i, f);
+        }
+      }
+      for (size_t i = n; i-- > 0;) {  // R x = y
+        const double* const f = &r[i * n];
+        size_t j = i + 1;
+        for (; j + kRows <= n; j += kRows) subtract_four(row(i), j, f + j);
+        for (; j < n; ++j) subtract(row(i), row(j), f[j], width);
+        divide(i);
+      }
     }
   });
 }

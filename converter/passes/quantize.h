@@ -11,7 +11,7 @@
 //                 column, the error of a rounded weight is spread over the columns still to come by
 //                 the inverse of H = X X^T (OBQ/GPTQ). The target is the least-squares fit of the
 //                 float output on the quantised input, so errors of earlier layers are made good
-//                 too
+//                 too, as far as samples that are held out bear it out
 //   output        per-channel bias and scale from the float and the quantised output: bias
 //                 correction, BatchNorm re-estimation
 //
@@ -62,10 +62,10 @@ struct PtqOptions {
   double percentile = 99.99;  // of |x|, for kPercentile
   WeightRounding rounding = WeightRounding::kCompensated;
   OutputCorrection correction = OutputCorrection::kLeastSquares;
-  double equalise = 0.5;  // 0: off; 1: every channel to the same range
-  double damping = 0.01;  // of the mean diagonal of H
-  double refit = 1.0;     // share of the least-squares refit of the weights; 0: off
-  double held_out = 0.0;  // share of the samples that choose the refit's damping; 0: none
+  double equalise = 0.5;   // 0: off; 1: every channel to the same range
+  double damping = 0.01;   // of the mean diagonal of H
+  double refit = 1.0;      // share of the least-squares refit of the weights; 0: off
+  double held_out = 0.25;  // share of the samples that choose the refit's damping; 0: none
   int residual_bits = 8;
   bool quantise_words = true;  // of an embedding; else they stay float
   uint32_t batch = 32;         // samples evaluated together

@@ -87,13 +87,14 @@ struct Choice {
   double damping = 0.0, share = 0.0;
 };
 
-// The damping, of three, whose fit of one part of the rows explains most of the rest, and the share
+// The damping, of four, whose fit of one part of the rows explains most of the rest, and the share
 // of that fit that explains most. Share s of a fit D takes 2 s <D, g> - s^2 <D, h D> off the error.
 Result<Choice> choose_damping(const Normal& fitted, const Normal& rest, size_t k, size_t channels,
                               double least) {
   Choice best;
   double best_gain = 0.0;
-  for (const double factor : {1.0, 10.0, 100.0}) {
+  // Wide layers, whose solutions cost most, want much.
+  for (const double factor : {1000.0, 100.0, 10.0, 1.0}) {
     MPQ_TRY(const std::vector<double> fit, solve_ridge(fitted, k, channels, least * factor));
     const std::vector<float> d(fit.begin(), fit.end());
     const std::vector<float> hd = transposed_product(rest.h, d, k, k, channels);
@@ -105,7 +106,7 @@ Result<Choice> choose_damping(const Normal& fitted, const Normal& rest, size_t k
     if (!(linear > 0.0) || !(square > 0.0)) continue;
     const double share = std::min(linear / square, 1.0);
     const double gain = 2.0 * share * linear - share * share * square;
-    if (gain < best_gain) break;  // more damping only takes away from here on
+    if (gain < best_gain) break;  // less damping only takes away from here on
     best_gain = gain;
     best = {least * factor, share};
   }
