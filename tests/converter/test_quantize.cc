@@ -138,7 +138,7 @@ TEST_CASE("quantize: each refinement lowers the error of 2-bit weights") {
   PtqOptions trusting = compensated;
   trusting.held_out = 0.0;
   const double first = quality(plain), second = quality(corrected), third = quality(compensated);
-  CHECK(quality(trusting) > second);
+  CHECK(quality(trusting) > second + 0.3);
   CHECK(second > first + 3.0);
   CHECK(third > second + 0.3);
 }
