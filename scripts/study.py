@@ -31,7 +31,7 @@ FASHION = "/usr/share/datasets/fashion-mnist"
 FULL = dict(limit=0, short_limit=0, test_limit=0, float_epochs=20, w4_steps=0, w4_epochs=8, alps_steps=0, alps_epochs=1,
             mix_steps=0, mix_epochs=3, taught=False, budgets=[95, 90, 85, 80, 75, 70, 65, 60, 55],
             seeds=[1, 2, 3], samples=256, probes=16, randoms=10, maps=50)
-MEDIUM = dict(FULL, short_limit=20000, float_epochs=6, w4_epochs=3, alps_steps=40, mix_steps=600, taught=True,
+MEDIUM = dict(FULL, short_limit=20000, float_epochs=12, w4_epochs=5, alps_steps=40, mix_steps=600, taught=True,
               budgets=[75, 60, 90], probes=4, randoms=1)
 QUICK = dict(FULL, limit=20000, short_limit=20000, test_limit=2000, float_epochs=3, w4_epochs=1, alps_steps=24, mix_steps=40,
              budgets=[85, 70], seeds=[1], samples=128, probes=2, randoms=1, maps=10)
@@ -39,8 +39,7 @@ SIZES = {"full": FULL, "medium": MEDIUM, "quick": QUICK}
 # What a size says of a network goes before what it says of all.
 NETWORKS = {
     "fashion": dict(title="Fashion-MNIST", full=dict(network="resnet20", width=16),
-                    medium=dict(network="resnet14", width=8, float_epochs=12, w4_epochs=5),
-                    quick=dict(network="resnet14", width=8), side=28,
+                    medium=dict(network="resnet14", width=8), quick=dict(network="resnet14", width=8), side=28,
                     train=f"{FASHION}/train-images-idx3-ubyte.gz", test=f"{FASHION}/t10k-images-idx3-ubyte.gz",
                     augment=["--crop", "2", "--flip"]),
     "cifar": dict(title="CIFAR-10 as JPEG", full=dict(network="resnet20", width=16),

@@ -131,7 +131,7 @@ __attribute__((target_clones("avx512f", "avx2", "default"))) void subtract(doubl
 
 // y -= f[0] * x[0] + ... + f[3] * x[3], one after the other.
 __attribute__((target_clones("avx512f", "avx2", "default"))) void subtract4(
-    double* y, const double* const x[4], const double* f, size_t n) {
+    double* y, const double* const x[4], const double f[4], size_t n) {
   const double *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3];
   const double f0 = f[0], f1 = f[1], f2 = f[2], f3 = f[3];
   for (size_t i = 0; i < n; ++i)

@@ -93,7 +93,7 @@ Result<Choice> choose_damping(const Normal& fitted, const Normal& rest, size_t k
                               double least) {
   Choice best;
   double best_gain = 0.0;
-  // Wide layers, whose solutions cost most, want much.
+  // From much to little: wide layers, whose solutions cost most, want much and stop here early.
   for (const double factor : {1000.0, 100.0, 10.0, 1.0}) {
     MPQ_TRY(const std::vector<double> fit, solve_ridge(fitted, k, channels, least * factor));
     const std::vector<float> d(fit.begin(), fit.end());
